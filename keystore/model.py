@@ -1,0 +1,175 @@
+"""Values that the keystore hands out. Octets are `bytes`; times are aware UTC `datetime`s.
+
+Standards: RFC 9580 (OpenPGP). A *certificate* is public; a *key* is secret (docs/glossary.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import NewType
+
+Fingerprint = NewType("Fingerprint", str)
+"""Upper-case hexadecimal, 40 (v4) or 64 (v6) digits, no blanks: the only identifier of a certificate."""
+
+
+class Scheme(Enum):
+    """The two ways to protect mail."""
+
+    OPENPGP = "openpgp"
+    SMIME = "smime"
+
+
+class Holder(Enum):
+    """Who holds the secret half of a certificate."""
+
+    NONE = "none"
+    OWN = "own"
+    GNUPG = "gnupg"
+
+
+class Trust(Enum):
+    """How far the owner of this store trusts that a certificate belongs to its addresses."""
+
+    UNKNOWN = "unknown"
+    KNOWN = "known"
+    VERIFIED = "verified"
+    REJECTED = "rejected"
+
+
+class Purpose(Enum):
+    """What a certificate is asked to serve for."""
+
+    ENCRYPT = "encrypt"
+    VERIFY = "verify"
+    SIGN = "sign"
+
+
+class Reason(Enum):
+    """Why a certificate is not usable. The values appear in JSON output and replies."""
+
+    NO_CERTIFICATE = "no certificate"
+    NOT_FOR_ADDRESS = "no user ID with this address"
+    REVOKED = "revoked"
+    USER_ID_REVOKED = "user ID revoked"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not yet valid"
+    BAD_BINDING = "self-signature missing or broken"
+    WEAK_ALGORITHM = "weak algorithm"
+    NO_CAPABLE_KEY = "no key for this purpose"
+    SUBKEY_EXPIRED = "every key for this purpose has expired"
+    SUBKEY_REVOKED = "every key for this purpose is revoked"
+    REJECTED = "rejected by the user"
+    ENGINE_REFUSES = "a trial encryption failed"
+    AMBIGUOUS = "several certificates claim this address"
+
+
+@dataclass(frozen=True, slots=True)
+class Usability:
+    """The answer of `keystore.policy.usability`.
+
+    `keys` are the fingerprints of the (sub)keys that serve the purpose, best (newest) first; empty when not
+    usable. `reason` is None exactly when usable. `detail` adds a date or algorithm, in plain words.
+    """
+
+    keys: tuple[Fingerprint, ...]
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether at least one key serves."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that the store knows."""
+
+    fingerprint: Fingerprint
+    octets: bytes
+    """Transferable public key, binary (RFC 9580 section 10.1)."""
+    user_ids: tuple[str, ...]
+    addresses: tuple[str, ...]
+    """Addr-specs of the user IDs, lower case, in the order of the user IDs, without repeats."""
+    created: datetime
+    expires: datetime | None
+    algorithm: str
+    """Of the primary key, for people: "Ed25519", "RSA 3072"."""
+    holder: Holder = Holder.NONE
+    trust: Trust = Trust.KNOWN
+    source: str = ""
+    """Where it came from, for people: "file alice.asc", "GnuPG", "generated"."""
+    scheme: Scheme = Scheme.OPENPGP
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The certificates to encrypt to for one address, or why there are none."""
+
+    address: str
+    certificates: tuple[Certificate, ...]
+    reason: Reason | None = None
+    explanation: str = ""
+    """One sentence for people: "key 1234… expired 2026-01-02"."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a certificate to encrypt to."""
+        return bool(self.certificates)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An own address with its key for signing and decryption."""
+
+    address: str
+    certificate: Certificate
+
+
+class SignatureState(Enum):
+    """What became of one signature."""
+
+    GOOD = "good"
+    """Mathematically right and acceptable by policy at its time and now."""
+    BAD = "bad"
+    """The octets are not what was signed."""
+    UNKNOWN_KEY = "unknown-key"
+    UNACCEPTABLE = "unacceptable"
+    """Right by mathematics, refused by policy: weak hash, revoked or expired key, wrong key flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureResult:
+    """One signature, judged. `fingerprint` and the rest come from the certificate, never from the message."""
+
+    state: SignatureState
+    fingerprint: Fingerprint | None = None
+    """Of the signer's certificate (primary key); for UNKNOWN_KEY the issuer named by the signature, if any."""
+    addresses: tuple[str, ...] = ()
+    """Addr-specs of user IDs that are valid at the signature's time, lower case."""
+    user_id: str = ""
+    created: datetime | None = None
+    trust: Trust = Trust.UNKNOWN
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DetachedSignature:
+    """A signature and what multipart/signed must say of it (RFC 3156 section 5)."""
+
+    armored: bytes
+    """ASCII armor, CRLF line endings, ending in CRLF."""
+    micalg: str
+    """Such as "pgp-sha512"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A decrypted OpenPGP message. Integrity is proven (MDC or AEAD); no plaintext exists otherwise."""
+
+    octets: bytes
+    signatures: tuple[SignatureResult, ...] = ()
+    recipients: tuple[str, ...] = field(default=())
+    """Key IDs (16 hex digits) that the message names as recipients; zeros for a hidden one."""

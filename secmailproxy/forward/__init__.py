@@ -1,0 +1,1 @@
+"""System mail: encrypt a whole message and hand it on."""

@@ -1,0 +1,1 @@
+"""MIME octets: spans over the original, never a re-printed message."""

@@ -1,0 +1,1 @@
+"""SMTP submission: our listener and the smarthost client."""
