@@ -1,0 +1,175 @@
+"""Who may log in, and what they log in to upstream.
+
+All accounts share one pair of listeners; the user name of the login chooses the account: its address, or its
+user name at the server, without regard to case. With login "mailbox" the password the client gives is the
+mailbox's own and is passed on; with login "local" the client gives a local password and the proxy logs in
+upstream with the stored one.
+
+Security: a local password is compared in constant time, and an unknown user name costs the same comparison.
+Neither user names nor passwords are in any error text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from secmailproxy.errors import KeystoreLocked, NotAllowed
+
+if TYPE_CHECKING:
+    from keystore.secrets import Secrets
+    from secmailproxy.smtp.smarthost import Smarthost
+
+Tls = Literal["implicit", "starttls"]
+"""How TLS begins: at once, or by STARTTLS, which is then demanded. There is no third way."""
+
+
+class Login(Enum):
+    """What password the mail client gives."""
+
+    MAILBOX = "mailbox"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class ImapUpstream:
+    """An IMAP server. TLS is always verified, against `ca_file` where it is given."""
+
+    host: str
+    port: int
+    tls: Tls = "implicit"
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One mailbox: its address, its servers' user names and how its owner logs in here."""
+
+    address: str
+    imap: ImapUpstream
+    name: str = ""
+    login: Login = Login.MAILBOX
+    imap_username: str = ""
+    """At the IMAP server; "" means the address."""
+    smtp_username: str = ""
+    """At the smarthost; "" means the address."""
+    encrypt_drafts: bool = True
+    encrypt_sent: bool = True
+
+    def answers_to(self, username: str) -> bool:
+        """Whether a client that gives this user name means this account."""
+        return username.lower() in {
+            known.lower() for known in (self.address, self.imap_username, self.smtp_username) if known
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ImapLogin:
+    """What to log in with at the account's IMAP server."""
+
+    account: Account
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionAccount:
+    """What to submit with, for a client that has logged in."""
+
+    address: str
+    smarthost: Smarthost
+    username: str
+    password: str = field(repr=False)
+
+
+class AccountDoor(Protocol):
+    """What the submission listener needs of the accounts."""
+
+    async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
+        """Raises NotAllowed for a wrong user name or password, KeystoreLocked or UpstreamUnavailable."""
+
+
+def password_secret(address: str) -> str:
+    """The name under which the mailbox's password is kept."""
+    return f"password:{address.lower()}"
+
+
+def local_password_secret(address: str) -> str:
+    """The name under which the local password is kept."""
+    return f"local-password:{address.lower()}"
+
+
+class Accounts:
+    """The accounts being served. Replaced as a whole when the configuration is read again."""
+
+    def __init__(
+        self,
+        accounts: Sequence[Account],
+        smarthosts: Mapping[str, Smarthost],
+        secrets: Callable[[], Secrets],
+    ) -> None:
+        """`smarthosts` by account address; `secrets` opens the store of passwords at first need."""
+        self._accounts = tuple(accounts)
+        self._smarthosts = dict(smarthosts)
+        self._secrets = secrets
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts)
+
+    def imap_login(self, username: str, password: str) -> ImapLogin:
+        """The login for the account's IMAP server. May block while a stored secret is read.
+
+        Raises NotAllowed for an unknown user name or a wrong local password, KeystoreLocked when the stored
+        password cannot be read. A mailbox password is not judged here: the server does that.
+        """
+        account = self._account(username, password)
+        return ImapLogin(
+            account, account.imap_username or account.address, self._upstream_password(account, password)
+        )
+
+    async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
+        """The smarthost and the login for it, proven to be right.
+
+        Raises NotAllowed, KeystoreLocked or UpstreamUnavailable. A mailbox password is tried at the smarthost,
+        so that nobody without it learns anything here, such as whose keys we have.
+        """
+        account = self._account(username, password)
+        upstream_password = await asyncio.to_thread(self._upstream_password, account, password)
+        smarthost = self._smarthosts[account.address]
+        upstream_username = account.smtp_username or account.address
+        if account.login is Login.MAILBOX:
+            await smarthost.verify_login(upstream_username, upstream_password)
+        return SubmissionAccount(account.address, smarthost, upstream_username, upstream_password)
+
+    def _account(self, username: str, password: str) -> Account:
+        """The account, chosen by user name."""
+        for account in self._accounts:
+            if account.answers_to(username):
+                return account
+        _same(password, "")
+        raise NotAllowed("No account has this user name; use the address of the account.")
+
+    def _upstream_password(self, account: Account, password: str) -> str:
+        """The password for the servers, once the one given has been judged."""
+        if account.login is Login.MAILBOX:
+            return password
+        secrets = self._secrets()
+        local = secrets.get(local_password_secret(account.address))
+        if not local or not _same(password, local):
+            raise NotAllowed("Wrong password; this account expects its local password.")
+        stored = secrets.get(password_secret(account.address))
+        if not stored:
+            raise KeystoreLocked(
+                f"The password of {account.address} is not stored; run: secmailproxy setup {account.address}"
+            )
+        return stored
+
+
+def _same(given: str, right: str) -> bool:
+    """Compare in a time that does not depend on where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right.encode("utf-8"))

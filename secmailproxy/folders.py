@@ -1,0 +1,129 @@
+"""Where configuration, state and cache live, and how files get there.
+
+`SECMAILPROXY_HOME` puts all three under one folder; else they are the platform's own folders. Each is made for
+the owner alone (0700); files are written whole or not at all (0600, temporary file, fsync, rename).
+
+Security: a folder that belongs to somebody else is refused; one that others may enter is closed to them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from secmailproxy.errors import ConfigError
+
+HOME_VARIABLE = "SECMAILPROXY_HOME"
+_TOKEN_OCTETS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The places of one installation. Nothing exists before `prepare` or a write."""
+
+    config_file: Path
+    state: Path
+    cache: Path
+
+    @classmethod
+    def of_user(cls) -> Folders:
+        """From SECMAILPROXY_HOME, else the platform's folders for this user."""
+        home = os.environ.get(HOME_VARIABLE)
+        if home:
+            root = Path(home).expanduser().absolute()
+            return cls(root / "config.toml", root / "state", root / "cache")
+        import platformdirs  # not needed where SECMAILPROXY_HOME is set: pipes, containers, tests
+
+        places = platformdirs.PlatformDirs("secmailproxy", appauthor=False, roaming=False)
+        return cls(places.user_config_path / "config.toml", places.user_state_path, places.user_cache_path)
+
+    @property
+    def keystore(self) -> Path:
+        """The keystore's folder."""
+        return self.state / "keystore"
+
+    @property
+    def secrets_file(self) -> Path:
+        """The encrypted secrets of the "file" backend."""
+        return self.state / "secrets.json"
+
+    @property
+    def views(self) -> Path:
+        """The presented forms of messages: state, not cache, for clients rely on them (RFC 9051 2.3.1.1)."""
+        return self.state / "views.sqlite3"
+
+    def prepare(self) -> None:
+        """Make the folders, each 0700. Raises ConfigError for one that is not ours or cannot be made."""
+        for folder in (self.config_file.parent, self.state, self.cache):
+            make_private(folder)
+
+    def verdict_token(self) -> str:
+        """The random word in the name of the verdict field, made at first use and kept (hexadecimal)."""
+        path = self.state / "verdict-token"
+        try:
+            token = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            make_private(self.state)
+            write_privately(path, secrets.token_hex(_TOKEN_OCTETS).encode("ascii"))
+            # Read back rather than returned: of two processes at first start, both must use the same.
+            token = path.read_text(encoding="ascii").strip()
+        if len(token) != 2 * _TOKEN_OCTETS or not token.isalnum():
+            raise ConfigError(f"{path} is damaged; delete it to have a new one made.")
+        return token
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` (and its parents), closed to others. Raises ConfigError with the remedy."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
+            raise ConfigError(
+                f"{folder} belongs to another user; set {HOME_VARIABLE} to a folder of your own."
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot use the folder {folder}: {error.strerror}. Correct it, or set {HOME_VARIABLE} to another."
+        ) from None
+
+
+def write_privately(path: Path, octets: bytes) -> None:
+    """Replace `path` by a file with these octets (0600), whole or not at all. Raises ConfigError."""
+    make_private(path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from None
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(octets)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from None
+
+
+def refuse_writable_by_others(path: Path) -> None:
+    """Raise ConfigError when somebody else could have written `path`."""
+    found = path.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(f"{path} belongs to another user; make it your own (chown) or write it anew.")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise ConfigError(f"{path} can be written by others; run: chmod 600 {path}")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
