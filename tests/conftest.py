@@ -1,0 +1,8 @@
+"""The real servers and tools that tests use: see docs/testing.md for the list of fixtures."""
+
+from __future__ import annotations
+
+pytest_plugins = [
+    "tests.fixtures.certificates",
+    "tests.fixtures.dovecot",
+]
