@@ -5,4 +5,6 @@ from __future__ import annotations
 pytest_plugins = [
     "tests.fixtures.certificates",
     "tests.fixtures.dovecot",
+    "tests.fixtures.postfix",
+    "tests.fixtures.gnupg",
 ]
