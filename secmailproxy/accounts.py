@@ -3,7 +3,7 @@
 All accounts share one pair of listeners; the user name of the login chooses the account: its address, or its
 user name at the server, without regard to case. With login "mailbox" the password the client gives is the
 mailbox's own and is passed on; with login "local" the client gives a local password and the proxy logs in
-upstream with the stored one.
+upstream with the stored one. A user name that several accounts share chooses none of them.
 
 Security: a local password is compared in constant time, and an unknown user name costs the same comparison.
 Neither user names nor passwords are in any error text.
@@ -61,11 +61,10 @@ class Account:
     encrypt_drafts: bool = True
     encrypt_sent: bool = True
 
-    def answers_to(self, username: str) -> bool:
-        """Whether a client that gives this user name means this account."""
-        return username.lower() in {
-            known.lower() for known in (self.address, self.imap_username, self.smtp_username) if known
-        }
+    @property
+    def usernames(self) -> frozenset[str]:
+        """The user names at its servers, lower case."""
+        return frozenset(name.lower() for name in (self.imap_username, self.smtp_username) if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,8 @@ class Accounts:
     async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
         """The smarthost and the login for it, proven to be right.
 
-        Raises NotAllowed, KeystoreLocked or UpstreamUnavailable. A mailbox password is tried at the smarthost,
-        so that nobody without it learns anything here, such as whose keys we have.
+        Raises NotAllowed, KeystoreLocked or UpstreamUnavailable. A mailbox password is tried at the smarthost
+        first, so that nobody without it learns anything here, such as whose keys we have.
         """
         account = self._account(username, password)
         upstream_password = await asyncio.to_thread(self._upstream_password, account, password)
@@ -147,12 +146,16 @@ class Accounts:
         return SubmissionAccount(account.address, smarthost, upstream_username, upstream_password)
 
     def _account(self, username: str, password: str) -> Account:
-        """The account, chosen by user name."""
-        for account in self._accounts:
-            if account.answers_to(username):
-                return account
+        """The account with this address, else the only one with this user name at its servers."""
+        wanted = username.lower()
+        found = [one for one in self._accounts if one.address.lower() == wanted]
+        found = found or [one for one in self._accounts if wanted in one.usernames]
+        if len(found) == 1:
+            return found[0]
         _same(password, "")
-        raise NotAllowed("No account has this user name; use the address of the account.")
+        if found:
+            raise NotAllowed("Several accounts have this user name; log in with the address of the account.")
+        raise NotAllowed("No account has this user name; log in with the address of the account.")
 
     def _upstream_password(self, account: Account, password: str) -> str:
         """The password for the servers, once the one given has been judged."""

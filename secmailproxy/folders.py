@@ -1,7 +1,7 @@
 """Where configuration, state and cache live, and how files get there.
 
-`SECMAILPROXY_HOME` puts all three under one folder; else they are the platform's own folders. Each is made for
-the owner alone (0700); files are written whole or not at all (0600, temporary file, fsync, rename).
+`SECMAILPROXY_HOME` puts all three under one folder; else they are the platform's own folders. Each is made
+for the owner alone (0700); files are written whole or not at all (0600, temporary file, fsync, rename).
 
 Security: a folder that belongs to somebody else is refused; one that others may enter is closed to them.
 """
@@ -89,7 +89,7 @@ def make_private(folder: Path) -> None:
             folder.chmod(0o700)
     except OSError as error:
         raise ConfigError(
-            f"Cannot use the folder {folder}: {error.strerror}. Correct it, or set {HOME_VARIABLE} to another."
+            f"Cannot use the folder {folder}: {error.strerror}. Correct it, or set {HOME_VARIABLE}."
         ) from None
 
 

@@ -195,8 +195,8 @@ def secret_options(name: str, words: str) -> Callable[[Callable[..., R]], Callab
 def open_secrets(config: Config, passphrase: Callable[[], str] | None = None) -> Secrets:
     """The store of passwords that the configuration names.
 
-    For the file backend, `secrets.passphrase_file` of the configuration comes first, then `passphrase`, then a
-    prompt. Raises KeystoreError with the remedy.
+    For the file backend, `secrets.passphrase_file` of the configuration comes first, then `passphrase`, then
+    a prompt. Raises KeystoreError with the remedy.
     """
     from keystore import secrets
 

@@ -1,0 +1,315 @@
+"""The configuration: one TOML file, checked in full before anything starts.
+
+The models below are the schema; docs/configuration.md explains each option. `Config.load` reads and checks
+the file; the methods make the small settings value of each module, so that nothing below knows this file.
+
+Security: unknown keys are errors, so that a misspelt option cannot be silently ignored; listeners are bound
+to loopback only; there is no way to write down a connection without verified TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from keystore.model import Fingerprint
+from secmailproxy.accounts import Account, ImapUpstream, Login
+from secmailproxy.config_errors import ConfigProblems, problems_of
+from secmailproxy.config_values import (
+    Address,
+    ExistingFile,
+    ExistingFolder,
+    FingerprintText,
+    Host,
+    ListenAddress,
+    Listener,
+    Octets,
+    Pattern,
+    Port,
+    Section,
+)
+from secmailproxy.errors import ConfigError
+from secmailproxy.folders import Folders, refuse_writable_by_others
+
+if TYPE_CHECKING:
+    from keystore.keystore import KeystoreSettings
+    from keystore.secrets import SecretsSettings
+    from secmailproxy.outbound import OutboundSettings
+    from secmailproxy.smtp.smarthost import SmarthostSettings
+
+
+class Listen(Section):
+    """[listen]"""
+
+    imap: Listener = ListenAddress(host="127.0.0.1", port=1143)
+    submission: Listener = ListenAddress(host="127.0.0.1", port=1025)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Listen:
+        if self.imap.port and self.imap == self.submission:
+            raise ValueError("imap and submission have the same address and port; give each its own port")
+        return self
+
+
+class Secrets(Section):
+    """[secrets]"""
+
+    backend: Literal["keyring", "file", "systemd"] = "keyring"
+    path: str = ""
+    passphrase_file: ExistingFile = None
+
+
+class KeystoreSection(Section):
+    """[keystore]"""
+
+    gnupg_home: ExistingFolder = None
+
+
+class Service(Section):
+    """[service]"""
+
+    grace_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Submission(Section):
+    """[submission]"""
+
+    max_octets: Octets = 50 * 1024 * 1024
+    timeout_seconds: Annotated[int, Field(ge=5, le=600)] = 60
+
+
+class RuleSection(Section):
+    """[[rules]]"""
+
+    to: Pattern = "*"
+    from_: Pattern = Field("*", alias="from")
+    protect: Literal["require", "prefer", "never", "sign"] = "prefer"
+    fingerprints: tuple[FingerprintText, ...] = ()
+    hide_subject: bool = True
+
+
+class ImapServerSection(Section):
+    """accounts.imap"""
+
+    host: Host
+    port: Port = 993
+    tls: Literal["implicit", "starttls"] = "implicit"
+    username: str = ""
+    ca_file: ExistingFile = None
+
+
+class SmtpServerSection(Section):
+    """accounts.smtp"""
+
+    host: Host
+    port: Port = 465
+    tls: Literal["implicit", "starttls"] = "implicit"
+    username: str = ""
+    ca_file: ExistingFile = None
+
+
+class AccountSection(Section):
+    """[[accounts]]"""
+
+    address: Address
+    name: str = ""
+    login: Literal["mailbox", "local"] = "mailbox"
+    encrypt_drafts: bool = True
+    encrypt_sent: bool = True
+    imap: ImapServerSection
+    smtp: SmtpServerSection
+
+    @property
+    def imap_username(self) -> str:
+        """At the IMAP server."""
+        return self.imap.username or self.address
+
+    @property
+    def smtp_username(self) -> str:
+        """At the smarthost."""
+        return self.smtp.username or self.address
+
+
+class ForwardTarget(Section):
+    """[[forward.targets]]"""
+
+    address: Address
+    fingerprint: FingerprintText
+
+
+class Forward(Section):
+    """[forward]"""
+
+    account: Address | None = None
+    sender: Address | None = None
+    via: Literal["smarthost", "sendmail"] = "smarthost"
+    sendmail: str = "/usr/sbin/sendmail"
+    targets: tuple[ForwardTarget, ...] = ()
+
+
+class Config(Section):
+    """The whole configuration, checked. Immutable; read it again for a new one."""
+
+    listen: Listen = Listen()
+    secrets: Secrets = Secrets()
+    keystore: KeystoreSection = KeystoreSection()
+    service: Service = Service()
+    submission: Submission = Submission()
+    rules: tuple[RuleSection, ...] = ()
+    accounts: tuple[AccountSection, ...] = ()
+    forward: Forward = Forward()
+    _folders: Folders = PrivateAttr(default_factory=Folders.of_user)
+
+    @classmethod
+    def load(cls, folders: Folders | None = None) -> Config:
+        """Read and check the configuration file. Raises ConfigError (ConfigProblems for what is in it)."""
+        folders = folders or Folders.of_user()
+        path = folders.config_file
+        try:
+            refuse_writable_by_others(path)
+            octets = path.read_bytes()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"There is no configuration at {path}; run: secmailproxy setup you@your.domain"
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+        return cls.parse(octets, folders)
+
+    @classmethod
+    def parse(cls, octets: bytes, folders: Folders) -> Config:
+        """Check the octets of a configuration file that lies at `folders.config_file`."""
+        path = folders.config_file
+        try:
+            text = octets.decode("utf-8")
+            data: dict[str, Any] = tomllib.loads(text)
+        except UnicodeDecodeError as error:
+            line = octets.count(b"\n", 0, error.start) + 1
+            raise ConfigProblems.one(path, "", line, "is not UTF-8 text; save it as UTF-8") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigProblems.of_toml(path, str(error)) from None
+        try:
+            config = cls.model_validate(data, context={"folder": path.parent})
+        except ValidationError as error:
+            raise ConfigProblems(problems_of(error, data, text, path, cls)) from None
+        config._folders = folders
+        return config
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        addresses = [one.address.lower() for one in self.accounts]
+        for address in addresses:
+            if addresses.count(address) > 1:
+                raise ValueError(f"two accounts have the address {address}; remove one of them")
+        chosen = self.forward.account
+        if chosen and self.account(chosen) is None:
+            raise ValueError(
+                f"forward.account is {chosen}, which is no account here; correct it or add the account"
+            )
+        return self
+
+    @property
+    def folders(self) -> Folders:
+        """Where this configuration came from and what belongs to it."""
+        return self._folders
+
+    def account(self, address: str) -> AccountSection | None:
+        """The account with this address, without regard to case."""
+        return next((one for one in self.accounts if one.address.lower() == address.lower()), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, every default filled in, names as in the file. There are no secrets in it."""
+        data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        data["listen"] = {"imap": str(self.listen.imap), "submission": str(self.listen.submission)}
+        return data
+
+    def account_values(self) -> tuple[Account, ...]:
+        """The accounts as the listeners know them."""
+        return tuple(
+            Account(
+                address=one.address,
+                name=one.name,
+                login=Login(one.login),
+                imap=ImapUpstream(one.imap.host, one.imap.port, one.imap.tls, one.imap.ca_file),
+                imap_username=one.imap.username,
+                smtp_username=one.smtp.username,
+                encrypt_drafts=one.encrypt_drafts,
+                encrypt_sent=one.encrypt_sent,
+            )
+            for one in self.accounts
+        )
+
+    # The imports inside the next four are local so that a command pays only for the modules it uses.
+
+    def keystore_settings(self) -> KeystoreSettings:
+        """For `keystore.keystore.Keystore.open`."""
+        from keystore.keystore import KeystoreSettings
+
+        return KeystoreSettings(self.folders.keystore, self.keystore.gnupg_home)
+
+    def secrets_settings(self, passphrase: Callable[[], str] | None) -> SecretsSettings:
+        """For `keystore.secrets.open_secrets`. `passphrase` serves where no passphrase_file is set."""
+        from keystore.secrets import SecretsSettings
+
+        file = self.secrets.passphrase_file
+        path = self.folders.secrets_file
+        if self.secrets.path:
+            path = self.folders.config_file.parent / Path(self.secrets.path).expanduser()
+        return SecretsSettings(
+            backend=self.secrets.backend,
+            path=path if self.secrets.backend == "file" else None,
+            passphrase=(lambda: _passphrase_of(file)) if file is not None else passphrase,
+        )
+
+    def outbound_settings(self) -> OutboundSettings:
+        """For `secmailproxy.outbound.Outbound`."""
+        from secmailproxy.outbound import OutboundSettings
+        from secmailproxy.policy import Protect, Rule
+
+        return OutboundSettings(
+            rules=tuple(
+                Rule(
+                    to=rule.to,
+                    from_=rule.from_,
+                    protect=Protect(rule.protect),
+                    fingerprints=tuple(Fingerprint(one) for one in rule.fingerprints),
+                    hide_subject=rule.hide_subject,
+                )
+                for rule in self.rules
+            )
+        )
+
+    def smarthost_settings(self, account: AccountSection) -> SmarthostSettings:
+        """For `secmailproxy.smtp.smarthost.Smarthost`."""
+        from secmailproxy.smtp.smarthost import SmarthostSettings
+
+        server = account.smtp
+        return SmarthostSettings(
+            host=server.host,
+            port=server.port,
+            tls=server.tls,
+            ca_file=server.ca_file,
+            timeout=float(self.submission.timeout_seconds),
+        )
+
+
+def _passphrase_of(file: Path) -> str:
+    """The first line of secrets.passphrase_file, which nobody else may read."""
+    try:
+        if stat.S_IMODE(file.stat().st_mode) & 0o077 and not os.environ.get("CREDENTIALS_DIRECTORY"):
+            raise ConfigError(f"{file} holds a passphrase and can be read by others; run: chmod 600 {file}")
+        text = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        raise ConfigError(f"Cannot read the passphrase file {file}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"The passphrase file {file} is not UTF-8 text.") from None
+    if not text:
+        raise ConfigError(f"The first line of the passphrase file {file} is empty.")
+    return text

@@ -1,0 +1,113 @@
+"""The kinds of value in the configuration file, each with its check and a text that says what to write.
+
+Paths are relative to the folder of the configuration file, which comes as `folder` in pydantic's context.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+
+class Section(BaseModel):
+    """A table of the file: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class ListenAddress(Section):
+    """Where one listener listens. Port 0 lets the system choose."""
+
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20]+@[^\s@<>()\[\],;:\\\"\x00-\x20]+")
+_FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
+_PATTERN = re.compile(r"\*|(?:\*\.|@)[^\s@*]+|[^\s@*]+@[^\s@*]+")
+
+
+def _address(value: str) -> str:
+    if not _ADDRESS.fullmatch(value):
+        raise ValueError(f"{value!r} is not a mail address; write it as alice@example.org")
+    return value
+
+
+def _fingerprint(value: str) -> str:
+    digits = re.sub(r"[\s:]", "", value).upper().removeprefix("0X")
+    if not _FINGERPRINT.fullmatch(digits):
+        raise ValueError(
+            f"{value!r} is not a fingerprint; give all 40 (or 64) hexadecimal digits, as "
+            "`secmailproxy key list` shows them"
+        )
+    return digits
+
+
+def _pattern(value: str) -> str:
+    if not _PATTERN.fullmatch(value):
+        raise ValueError(f"{value!r} is no pattern; write an address, @example.org, *.example.org or *")
+    return value
+
+
+def _listener(value: object) -> object:
+    """Split "host:port" (RFC 3986 brackets for IPv6) and insist on loopback."""
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit():
+        raise ValueError(f'{value!r} is not "host:port"; write for example "127.0.0.1:1143" or "[::1]:1143"')
+    if not _is_loopback(host):
+        raise ValueError(
+            f"{host!r} is not a loopback address; mail clients get plaintext here, so only 127.0.0.1, [::1] "
+            "or localhost may listen"
+        )
+    return {"host": host, "port": int(port)}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _file(value: object, info: ValidationInfo) -> Path | None:
+    """A path to a file that must exist; "" means none; relative to the configuration's folder."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, (str, Path)):
+        raise ValueError("must be a path, in quotes")
+    path: Path = (info.context or {}).get("folder", Path()) / Path(value).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; correct the path or remove the option")
+    return path
+
+
+def _folder(value: object, info: ValidationInfo) -> Path | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, (str, Path)):
+        raise ValueError("must be a path, in quotes")
+    path: Path = (info.context or {}).get("folder", Path()) / Path(value).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}; correct the path or remove the option")
+    return path
+
+
+Address = Annotated[str, AfterValidator(_address)]
+FingerprintText = Annotated[str, AfterValidator(_fingerprint)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+ExistingFile = Annotated[Path | None, BeforeValidator(_file)]
+ExistingFolder = Annotated[Path | None, BeforeValidator(_folder)]
+Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s/:@]+$|^[0-9a-fA-F:.]+$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Octets = Annotated[int, Field(ge=64 * 1024, le=1024**3)]
+Listener = Annotated[ListenAddress, BeforeValidator(_listener)]
