@@ -1,0 +1,53 @@
+#!/bin/sh
+# The second command of the README: install what the tests need, then run every check and every test.
+#
+# Arguments are passed on to pytest, such as: tests/run.sh tests/mime -k header
+set -eu
+cd "$(dirname "$0")/.."
+# Debian's servers live where the PATH of ordinary users does not look.
+PATH=$PATH:/usr/sbin:/sbin
+export PATH
+
+# Program and the Debian package that holds it.
+missing=
+while read -r program package; do
+    command -v "$program" >/dev/null || missing="$missing $package"
+done <<'END'
+dovecot dovecot-imapd
+/usr/lib/dovecot/lmtp dovecot-lmtpd
+postfix postfix
+gpg gnupg
+gpg-agent gpg-agent
+openssl openssl
+procmail procmail
+mbsync isync
+neomutt neomutt
+msmtp msmtp
+swaks swaks
+sq sq
+newuidmap uidmap
+END
+if [ -n "$missing" ]; then
+    echo "run: installing$missing" >&2
+    # shellcheck disable=SC2086  # a list of words
+    tests/packages.sh $missing
+fi
+examples/install.sh demo,test
+
+checks=passed
+check() {
+    if output=$("$@" 2>&1); then return; fi
+    checks=failed
+    printf 'run: FAILED: %s\n%s\n' "$*" "$output" >&2
+}
+bin=.venv/bin
+check $bin/ruff format --check .
+check $bin/ruff check --quiet .
+check $bin/mypy --no-error-summary
+check $bin/lint-imports --no-logo
+echo "run: checks of form, types and imports: $checks; now the tests" >&2
+
+status=0
+$bin/python -m pytest -n 2 --dist loadscope --cov --cov-report=term "$@" || status=$?
+[ $checks = passed ] || status=1
+exit $status
