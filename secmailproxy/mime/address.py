@@ -1,0 +1,188 @@
+"""Address lists: the mailboxes and groups of From, To and the like.
+
+Malformed lists give the same addresses that Dovecot's ENVELOPE shows, marked as not `valid`: what decides
+whom a signature is bound to uses only valid ones.
+
+Standards: RFC 5322 section 3.4 with the obsolete forms of section 4.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from secmailproxy.mime.lexical import Broken, Lexer
+
+MISSING_MAILBOX = b"MISSING_MAILBOX"
+MISSING_DOMAIN = b"MISSING_DOMAIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address as IMAP's ENVELOPE has it: the start of a group has only a mailbox, its end has nothing."""
+
+    name: bytes | None = None
+    route: bytes | None = None
+    mailbox: bytes | None = None
+    domain: bytes | None = None
+    valid: bool = True
+
+    @property
+    def is_mailbox(self) -> bool:
+        """False for the marks around a group."""
+        return self.domain is not None
+
+    @property
+    def addr_spec(self) -> str:
+        """Such as "alice@example.org", as written."""
+        return f"{(self.mailbox or b'').decode('latin-1')}@{(self.domain or b'').decode('latin-1')}"
+
+
+def address_list(value: bytes) -> tuple[Address, ...]:
+    """The addresses of a field's value; never fails."""
+    return tuple(_List(value).read())
+
+
+class _List:
+    def __init__(self, value: bytes) -> None:
+        self.lexer = Lexer(value)
+        self.found: list[Address] = []
+
+    def read(self) -> list[Address]:
+        lexer = self.lexer
+        try:
+            lexer.skip()
+        except Broken:
+            return []
+        while not lexer.at_end():
+            if not self._group():
+                self._mailbox()
+            if lexer.at_end():
+                break
+            if not lexer.accept(b","):
+                self._spoil()
+                break
+            try:
+                lexer.skip()
+            except Broken:
+                self._add(Address(valid=False))
+                break
+        return self.found
+
+    def _spoil(self) -> None:
+        """Garbage follows: the list means different things to different readers."""
+        self.found = [
+            Address(one.name, one.route, one.mailbox, one.domain, valid=False) for one in self.found
+        ]
+
+    def _add(self, address: Address) -> None:
+        self.found.append(
+            Address(
+                address.name,
+                address.route,
+                address.mailbox if address.mailbox is not None else MISSING_MAILBOX,
+                address.domain if address.domain is not None else MISSING_DOMAIN,
+                address.valid and bool(address.mailbox) and bool(address.domain),
+            )
+        )
+
+    def _group(self) -> bool:
+        lexer = self.lexer
+        start = lexer.position
+        try:
+            name = lexer.phrase()
+        except Broken:
+            name = None
+        if name is None or not lexer.accept(b":"):
+            lexer.position = start
+            return False
+        self.found.append(Address(mailbox=name))
+        try:
+            lexer.skip()
+            while not lexer.at_end() and lexer.peek() != b";":
+                if not self._mailbox() or not lexer.accept(b","):
+                    break
+                lexer.skip()
+            if lexer.accept(b";"):
+                lexer.skip()
+            else:
+                self._spoil()
+        except Broken:
+            self._spoil()
+        self.found.append(Address())
+        return True
+
+    def _mailbox(self) -> bool:
+        """Read one mailbox; False when the value ends or breaks after it."""
+        start = self.lexer.position
+        address = self._name_addr()
+        if address is None:
+            self.lexer.position = start
+            address = self._addr_spec()
+        self._add(address)
+        return address.valid and not self.lexer.at_end()
+
+    def _name_addr(self) -> Address | None:
+        lexer = self.lexer
+        try:
+            name = lexer.phrase()
+        except Broken:
+            return None
+        if not lexer.accept(b"<"):
+            return None
+        route = mailbox = domain = None
+        try:
+            lexer.skip()
+            if lexer.peek() == b"@":
+                route = self._route()
+                lexer.skip()
+            mailbox = self._local_part()
+            if lexer.peek() == b"@":
+                domain = self._domain()
+            if not lexer.accept(b">"):
+                raise Broken
+        except Broken:
+            return Address(name or None, route, mailbox or lexer.partial, b"SYNTAX_ERROR", valid=False)
+        valid = self._skip_quietly()
+        return Address(name or None, route, mailbox, domain, valid)
+
+    def _skip_quietly(self) -> bool:
+        try:
+            self.lexer.skip()
+        except Broken:
+            return False
+        return True
+
+    def _route(self) -> bytes:
+        """The obsolete source route "@a,@b:"."""
+        hops: list[bytes] = []
+        while self.lexer.peek() == b"@":
+            hops.append(b"@" + self.lexer.domain())
+            while self.lexer.accept(b","):
+                self.lexer.skip()
+        if not self.lexer.accept(b":"):
+            raise Broken
+        return b",".join(hops)
+
+    def _local_part(self) -> bytes:
+        self.lexer.partial = b""
+        if self.lexer.peek() == b'"':
+            return self.lexer.quoted_string()
+        return self.lexer.dot_atom()
+
+    def _domain(self) -> bytes:
+        self.lexer.partial = b""
+        return self.lexer.domain()
+
+    def _addr_spec(self) -> Address:
+        lexer = self.lexer
+        lexer.comment = b""
+        mailbox = domain = None
+        valid = True
+        try:
+            mailbox = self._local_part()
+            if lexer.peek() == b"@":
+                domain = self._domain()
+        except Broken:
+            valid = False
+            mailbox = mailbox or lexer.partial or None
+        return Address(lexer.comment or None, None, mailbox, domain, valid)

@@ -1,0 +1,208 @@
+"""The header section: fields as spans of the received octets, and readings of their values.
+
+Nothing here prints a field: octets are kept, and a value is only interpreted.
+
+Standards: RFC 5322 sections 2.2 and 3.6, RFC 2047 (encoded words).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from secmailproxy.errors import LimitExceeded
+
+_FIELD = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"\r?\n")
+_ENCODED_WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
+_Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One header field as a span of the message: name, colon, value, folded lines, final line end."""
+
+    name: str
+    """As written, without the colon; a line without a colon is all name."""
+    start: int
+    value_start: int
+    """Just after the colon."""
+    end: int
+
+    def raw(self, octets: bytes) -> bytes:
+        """The octets of the field with its final line end."""
+        return octets[self.start : self.end]
+
+    def value(self, octets: bytes) -> bytes:
+        """The octets after the colon, folds included, final line end excluded."""
+        return octets[self.value_start : self.end].rstrip(b"\r\n")
+
+    def named(self, name: str) -> bool:
+        """Whether this is the field `name`, case ignored."""
+        return self.name.lower() == name.lower()
+
+
+class HasFields(Protocol):
+    """What the finders need of an entity."""
+
+    @property
+    def octets(self) -> bytes:
+        """The whole message."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields in order, as spans of `octets`."""
+
+
+def section_end(octets: bytes, start: int, limit: int) -> int | None:
+    """Offset just after the blank line that ends the header section at `start`, or None without one."""
+    if octets.startswith(b"\n", start, limit):
+        return start + 1
+    if octets.startswith(b"\r\n", start, limit):
+        return start + 2
+    blank = _BLANK_LINE.search(octets, start, limit)
+    return blank.end() if blank else None
+
+
+def scan(octets: bytes, start: int, end: int, most: int = 1000) -> tuple[Field, ...]:
+    """The fields between `start` and `end`, LF or CRLF; stops at a blank line.
+
+    Raises `LimitExceeded` when there are more than `most`. Lines that are no fields are kept as fields whose
+    name is the whole line, so that the spans cover the section without a gap.
+    """
+    return tuple(_scan(octets, start, end, most))
+
+
+def _scan(octets: bytes, start: int, end: int, most: int) -> Iterator[Field]:
+    count = 0
+    while start < end:
+        match = _FIELD.match(octets, start, end)
+        if match is None or octets.startswith((b"\n", b"\r\n"), start, end):
+            return
+        count += 1
+        if count > most:
+            raise LimitExceeded(f"a header section has more than {most} fields")
+        first_line_end = octets.find(b"\n", start, match.end())
+        colon = octets.find(b":", start, first_line_end if first_line_end >= 0 else match.end())
+        if colon < 0:
+            name, value_start = octets[start : match.end()].rstrip(b"\r\n"), match.end()
+        else:
+            name, value_start = octets[start:colon].rstrip(b" \t"), colon + 1
+        yield Field(name.decode("latin-1"), start, value_start, match.end())
+        start = match.end()
+
+
+def find(entity: HasFields, name: str) -> Field | None:
+    """The first field `name`, or None."""
+    wanted = name.lower()
+    return next((field for field in entity.fields if field.name.lower() == wanted), None)
+
+
+def find_all(entity: HasFields, name: str) -> tuple[Field, ...]:
+    """Every field `name`, in order."""
+    wanted = name.lower()
+    return tuple(field for field in entity.fields if field.name.lower() == wanted)
+
+
+def values(entity: HasFields, name: str) -> tuple[bytes, ...]:
+    """The unfolded, stripped values of every field `name`, in order."""
+    return tuple(unfold(field.value(entity.octets)).strip() for field in find_all(entity, name))
+
+
+def value(entity: HasFields, name: str) -> bytes | None:
+    """The unfolded, stripped value of the first field `name`, or None."""
+    field = find(entity, name)
+    return None if field is None else unfold(field.value(entity.octets)).strip()
+
+
+def text(entity: HasFields, name: str) -> str | None:
+    """The first field `name` decoded to text, or None."""
+    octets = value(entity, name)
+    return None if octets is None else decode_words(octets)
+
+
+def unfold(octets: bytes) -> bytes:
+    """A value without its line ends (RFC 5322 section 2.2.3); the white space of a fold stays."""
+    return _FOLD.sub(b"", octets)
+
+
+def remove_fields(octets: bytes, names: Collection[str]) -> bytes:
+    """`octets` (a message or header section) without the header fields `names`, case ignored."""
+    return (
+        filter_fields(octets, lambda field: field.name.lower() not in wanted)
+        if (wanted := {name.lower() for name in names})
+        else octets
+    )
+
+
+def filter_fields(octets: bytes, keep: Callable[[Field], bool]) -> bytes:
+    """`octets` (a message or header section) with only the header fields for which `keep` holds."""
+    end = section_end(octets, 0, len(octets))
+    fields = scan(octets, 0, len(octets) if end is None else end, most=len(octets))
+    if all(keep(field) for field in fields):
+        return octets
+    covered = fields[-1].end
+    return b"".join(field.raw(octets) for field in fields if keep(field)) + octets[covered:]
+
+
+def decode_words(octets: bytes) -> str:
+    """A value as text: encoded words of RFC 2047 decoded, raw 8-bit read as UTF-8 or Latin-1.
+
+    Tolerant: what does not decode stays as written; unknown charsets are read as Latin-1. White space between
+    two encoded words vanishes, and words of one charset are joined before decoding, since some senders split
+    characters between words.
+    """
+    pieces: list[str] = []
+    pending: list[tuple[str, bytes]] = []
+    position = 0
+    for match in _ENCODED_WORD.finditer(octets):
+        decoded = _decode_word(match[2], match[3])
+        if decoded is None:
+            continue
+        between = octets[position : match.start()]
+        if not pending or between.strip():
+            pieces.append(_join_words(pending))
+            pieces.append(_plain_text(between))
+            pending = []
+        pending.append((match[1].decode("ascii", "replace").lower(), decoded))
+        position = match.end()
+    pieces.append(_join_words(pending))
+    pieces.append(_plain_text(octets[position:]))
+    return "".join(pieces)
+
+
+def _decode_word(encoding: bytes, encoded: bytes) -> bytes | None:
+    if encoding in b"qQ":
+        return _Q_OCTET.sub(lambda match: bytes.fromhex(match[1].decode()), encoded.replace(b"_", b" "))
+    try:
+        return binascii.a2b_base64(encoded + b"=" * (-len(encoded) % 4))
+    except binascii.Error:
+        return None
+
+
+def _join_words(words: list[tuple[str, bytes]]) -> str:
+    joined = ""
+    while words:
+        charset = words[0][0]
+        same = next((at for at, word in enumerate(words) if word[0] != charset), len(words))
+        joined += _to_text(b"".join(octets for _, octets in words[:same]), charset)
+        words = words[same:]
+    return joined
+
+
+def _to_text(octets: bytes, charset: str) -> str:
+    try:
+        return octets.decode(charset, "replace")
+    except (LookupError, UnicodeError, ValueError):
+        return octets.decode("latin-1")
+
+
+def _plain_text(octets: bytes) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")

@@ -1,0 +1,176 @@
+"""Content-Type and the parameters of MIME fields.
+
+Standards: RFC 2045 section 5.1, RFC 2231 (continued and extended parameters).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from secmailproxy.mime.lexical import Broken, Lexer
+
+_CONTINUED = re.compile(rb"([^*]*)\*(?:([0-9]*)(\*?))?")
+
+RawParameters = tuple[tuple[bytes, bytes], ...]
+"""Names as written, values without quotes. Continued ones are joined; extended ones are still
+percent-encoded, under a name that ends in "*"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A media type in lower case, with its parameters (names in lower case, values decoded to text)."""
+
+    maintype: str = "text"
+    subtype: str = "plain"
+    params: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def full(self) -> str:
+        """Such as "text/plain"."""
+        return f"{self.maintype}/{self.subtype}"
+
+    def param(self, name: str) -> str | None:
+        """The value of the first parameter `name`, or None."""
+        return next((value for key, value in self.params if key == name), None)
+
+
+def media_type(value: bytes) -> tuple[bytes, bytes | None, RawParameters]:
+    """The raw type, subtype and parameters of a Content-Type value; the subtype is None without a slash."""
+    lexer = Lexer(value)
+    maintype, subtype, whole = b"", None, False
+    try:
+        lexer.skip()
+        if lexer.at_end():
+            return b"", None, ()
+        maintype = _partial_token(lexer)
+        if lexer.accept(b"/"):
+            subtype = b""
+            lexer.skip()
+            subtype = _partial_token(lexer)
+            whole = True
+    except _Cut as cut:
+        if subtype is None:
+            maintype = cut.token
+        else:
+            subtype = cut.token
+    except Broken:
+        pass
+    return maintype, subtype, _parameters(lexer) if whole else ()
+
+
+class _Cut(Exception):
+    """A token was read, but a comment after it never ends."""
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__()
+        self.token = token
+
+
+def _partial_token(lexer: Lexer) -> bytes:
+    try:
+        return lexer.token()
+    except Broken:
+        raise _Cut(lexer.partial) from None
+
+
+def token_and_parameters(value: bytes) -> tuple[bytes | None, RawParameters]:
+    """The first token of a value such as Content-Disposition, None when it is broken, and its parameters."""
+    lexer = Lexer(value)
+    try:
+        lexer.skip()
+        token = lexer.token()
+    except Broken:
+        return None, ()
+    return token, _parameters(lexer)
+
+
+def content_type(value: bytes) -> ContentType:
+    """A Content-Type value for decisions; without a usable type it is application/octet-stream."""
+    maintype, subtype, raw = media_type(value)
+    if not maintype:
+        return ContentType("application", "octet-stream")
+    default = b"plain" if maintype.lower() == b"text" else b"unknown"
+    return ContentType(
+        maintype.decode("latin-1").lower(),
+        (subtype or default).decode("latin-1").lower(),
+        tuple(_decoded(name, octets) for name, octets in raw),
+    )
+
+
+def _decoded(name: bytes, octets: bytes) -> tuple[str, str]:
+    """A parameter as text (RFC 2231 section 4)."""
+    if not name.endswith(b"*") or octets.count(b"'") < 2:
+        return name.decode("latin-1").lower(), octets.decode("latin-1")
+    charset, _, encoded = octets.split(b"'", 2)
+    try:
+        decoded = unquote_to_bytes(encoded).decode(charset.decode("ascii") or "us-ascii", "replace")
+    except (LookupError, UnicodeError, ValueError):
+        decoded = unquote_to_bytes(encoded).decode("latin-1")
+    return name[:-1].decode("latin-1").lower(), decoded
+
+
+def _parameters(lexer: Lexer) -> RawParameters:
+    plain: list[tuple[bytes, bytes]] = []
+    continued: list[tuple[bytes, int, bool, bytes]] = []
+    while not lexer.at_end():
+        try:
+            parameter = _parameter(lexer)
+        except Broken:
+            lexer.position += 1
+            continue
+        name, value = parameter
+        match = _CONTINUED.fullmatch(name)
+        if match is None:
+            plain.append(parameter)
+        elif name == match[1] + b"*":
+            continued.append((match[1], 0, True, value))
+        else:
+            continued.append((match[1], int(match[2] or b"0"), match[3] == b"*", value))
+    return tuple(plain) + _joined(sorted(continued, key=lambda item: item[:2]))
+
+
+def _parameter(lexer: Lexer) -> tuple[bytes, bytes]:
+    if not lexer.accept(b";"):
+        raise Broken
+    lexer.skip()
+    name = lexer.token()
+    if not lexer.accept(b"="):
+        raise Broken
+    try:
+        lexer.skip()
+        if lexer.peek() == b'"':
+            return name, lexer.quoted_string()
+        if lexer.peek() == b"=":
+            return name, _unquoted_word(lexer)
+        return name, lexer.token()
+    except Broken:
+        lexer.position -= 1
+        raise
+
+
+def _unquoted_word(lexer: Lexer) -> bytes:
+    """An encoded word without quotes, which some senders write: name==?utf-8?b?...?=."""
+    match = re.compile(rb"[^; \t\r\n]*").match(lexer.value, lexer.position)
+    assert match is not None  # the pattern matches the empty string
+    lexer.position = match.end()
+    return match[0]
+
+
+def _joined(continued: list[tuple[bytes, int, bool, bytes]]) -> RawParameters:
+    joined: list[tuple[bytes, bytes]] = []
+    while continued:
+        name = continued[0][0]
+        group = [item for item in continued if item[0].lower() == name.lower()]
+        continued = [item for item in continued if item[0].lower() != name.lower()]
+        if [item[1] for item in group] != list(range(len(group))):
+            joined += [(item[0] + b"*%d" % item[1] + (b"*" if item[2] else b""), item[3]) for item in group]
+            continue
+        extended = any(item[2] for item in group)
+        start = b"''" if extended and not group[0][2] else b""
+        value = b"".join(
+            item[3].replace(b"%", b"%25") if extended and not item[2] else item[3] for item in group
+        )
+        joined.append((name + (b"*" if extended else b""), start + value))
+    return tuple(joined)
