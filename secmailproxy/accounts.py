@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -104,21 +104,23 @@ def local_password_secret(address: str) -> str:
 
 
 class Accounts:
-    """The accounts being served. Replaced as a whole when the configuration is read again."""
+    """The accounts being served. The listeners keep this object while its content may be replaced."""
 
     def __init__(
-        self,
-        accounts: Sequence[Account],
-        smarthosts: Mapping[str, Smarthost],
-        secrets: Callable[[], Secrets],
+        self, accounts: Sequence[Account], smarthosts: Mapping[str, Smarthost], secrets: Secrets
     ) -> None:
-        """`smarthosts` by account address; `secrets` opens the store of passwords at first need."""
+        """`smarthosts` by account address, exactly as written; `secrets` holds the stored passwords."""
         self._accounts = tuple(accounts)
         self._smarthosts = dict(smarthosts)
         self._secrets = secrets
 
     def __iter__(self) -> Iterator[Account]:
         return iter(self._accounts)
+
+    def replace(self, accounts: Sequence[Account], smarthosts: Mapping[str, Smarthost]) -> None:
+        """Serve these from now on. Sessions that have logged in keep what they have."""
+        self._accounts = tuple(accounts)
+        self._smarthosts = dict(smarthosts)
 
     def imap_login(self, username: str, password: str) -> ImapLogin:
         """The login for the account's IMAP server. May block while a stored secret is read.
@@ -138,8 +140,8 @@ class Accounts:
         first, so that nobody without it learns anything here, such as whose keys we have.
         """
         account = self._account(username, password)
-        upstream_password = await asyncio.to_thread(self._upstream_password, account, password)
         smarthost = self._smarthosts[account.address]
+        upstream_password = await asyncio.to_thread(self._upstream_password, account, password)
         upstream_username = account.smtp_username or account.address
         if account.login is Login.MAILBOX:
             await smarthost.verify_login(upstream_username, upstream_password)
@@ -161,11 +163,10 @@ class Accounts:
         """The password for the servers, once the one given has been judged."""
         if account.login is Login.MAILBOX:
             return password
-        secrets = self._secrets()
-        local = secrets.get(local_password_secret(account.address))
+        local = self._secrets.get(local_password_secret(account.address))
         if not local or not _same(password, local):
             raise NotAllowed("Wrong password; this account expects its local password.")
-        stored = secrets.get(password_secret(account.address))
+        stored = self._secrets.get(password_secret(account.address))
         if not stored:
             raise KeystoreLocked(
                 f"The password of {account.address} is not stored; run: secmailproxy setup {account.address}"

@@ -1,0 +1,82 @@
+"""`secmailproxy serve`: all accounts, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from secmailproxy.cli.context import Passphrase, load_config, open_secrets, passphrase_options, print_json
+
+if TYPE_CHECKING:
+    from secmailproxy.config import Config
+    from secmailproxy.service import Report
+    from secmailproxy.supervision import Supervisor
+
+
+@click.command("serve")
+@passphrase_options
+@click.option(
+    "--ready-fd",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help='Write "READY imap=HOST:PORT submission=HOST:PORT" to file descriptor N once everything listens.',
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the start-up report as JSON.")
+def command(passphrase: Passphrase, ready_fd: int | None, as_json: bool) -> None:
+    """Serve IMAP and submission on this machine for all accounts of the configuration.
+
+    Point the mail client at the addresses that the report names. SIGTERM stops after the submissions in
+    flight, SIGHUP reads the configuration again. Logs go to stderr.
+
+    The passphrase is that of the encrypted secrets file ([secrets] backend = "file").
+    """
+    from secmailproxy.logs import start_logging
+    from secmailproxy.supervision import Supervisor, harden_process, only_instance
+
+    harden_process()
+    config = load_config()
+    start_logging(config.service.log_level)
+    config.folders.prepare()
+    with only_instance(config.folders.state):
+        _serve(config, passphrase, Supervisor(ready_fd), as_json=as_json)
+
+
+def _serve(config: Config, passphrase: Passphrase, supervisor: Supervisor, *, as_json: bool) -> None:
+    from keystore.keystore import Keystore
+    from secmailproxy.service import Service, serve
+
+    secrets = open_secrets(config, passphrase)
+
+    def tell(report: Report) -> None:
+        if as_json:
+            print_json(dataclasses.asdict(report))
+        else:
+            click.echo(startup_text(report, config))
+
+    async def run() -> None:
+        await serve(Service(config, keystore, secrets), load_config, supervisor, tell)
+
+    with closing(Keystore.open(config.keystore_settings(), secrets)) as keystore:
+        asyncio.run(run())
+
+
+def startup_text(report: Report, config: Config) -> str:
+    """The report for people."""
+    lines = [
+        f"secmailproxy is ready ({config.folders.config_file})",
+        f"  IMAP        {report.imap}",
+        f"  submission  {report.submission}",
+    ]
+    for account in report.accounts:
+        password = "the mailbox's own password" if account.login == "mailbox" else "the local password"
+        lines += [
+            f"  {account.address} (IMAP {account.imap}, SMTP {account.smtp}); log in with {password}",
+            f"    key {account.fingerprint or '-'}: {account.key_state}",
+        ]
+    if not report.accounts:
+        lines.append("  no accounts yet; run: secmailproxy setup you@your.domain")
+    return "\n".join(lines)

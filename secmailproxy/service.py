@@ -1,0 +1,259 @@
+"""The composition root: builds every object of the running proxy, and starts, reloads and stops it.
+
+Receives: the checked configuration and an opened keystore. Listens: IMAP and submission, loopback only.
+Signals: SIGTERM and SIGINT stop after the submissions in flight (a second one at once); SIGHUP reads the
+configuration again, and one that is wrong changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from keystore.keystore import Keystore
+from keystore.secrets import Secrets
+from secmailproxy.accounts import Accounts
+from secmailproxy.config import AccountSection, Config
+from secmailproxy.config_values import ListenAddress
+from secmailproxy.errors import ConfigError, KeystoreLocked
+from secmailproxy.imap.server import ImapServer, ImapSettings
+from secmailproxy.logs import set_level
+from secmailproxy.outbound import Outbound
+from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
+from secmailproxy.smtp.smarthost import Smarthost
+from secmailproxy.supervision import Supervisor
+from secmailproxy.views import Views
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """What both servers offer."""
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; the address that it became. Raises OSError."""
+
+    async def stop(self, grace: float) -> None:
+        """Take no new work, finish what is in flight within `grace` seconds, close."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReport:
+    """One account, for the start-up report."""
+
+    address: str
+    login: str
+    imap: str
+    smtp: str
+    fingerprint: str | None
+    key_state: str
+    """For people: "usable until 2027-01-02", "no key: mail leaves unprotected"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is being served."""
+
+    imap: str
+    submission: str
+    accounts: tuple[AccountReport, ...]
+
+
+def utc_now() -> datetime:
+    """The clock of the program."""
+    return datetime.now(UTC)
+
+
+class Service:
+    """The proxy of one configuration. `start`, then any number of `reload`, then `stop`."""
+
+    def __init__(self, config: Config, keystore: Keystore, secrets: Secrets) -> None:
+        """Nothing listens yet. Raises KeystoreLocked when own keys could not be unlocked."""
+        if keystore.locked:
+            raise KeystoreLocked(
+                "The keystore is locked: its key is not in the secrets store. Unlock the keyring, or see "
+                "[secrets] in the configuration. Nothing is served meanwhile, for mail must not be shown as "
+                "ciphertext now and as plaintext later."
+            )
+        self._config = config
+        self._keystore = keystore
+        self._smarthosts = _smarthosts(config, {}, config)
+        self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
+        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now)
+        self._views = Views.open(config.folders.views, keystore)
+        self._listeners: dict[str, Listener] = {}
+        self._bound: dict[str, str] = {}
+
+    @property
+    def grace(self) -> float:
+        """How long submissions in flight may take once we are told to stop, in seconds."""
+        return float(self._config.service.grace_seconds)
+
+    async def start(self) -> Report:
+        """Listen on both addresses, or on none. Raises ConfigError when an address cannot be had."""
+        try:
+            for name in ("imap", "submission"):
+                await self._listen(name, self._config)
+        except ConfigError:
+            await self.stop(0)
+            raise
+        return await self.report()
+
+    async def report(self) -> Report:
+        """What is being served now."""
+        accounts = await asyncio.to_thread(
+            lambda: tuple(account_report(one, self._keystore) for one in self._config.accounts)
+        )
+        return Report(self._bound["imap"], self._bound["submission"], accounts)
+
+    async def reload(self, load: Callable[[], Config]) -> Report:
+        """Serve the configuration that `load` reads. Sessions go on; unchanged listeners keep their sockets.
+
+        Raises ConfigError, having changed nothing, when it is wrong or a new address cannot be had.
+        """
+        new = await asyncio.to_thread(load)
+        outbound = new.outbound_settings()
+        old = self._config
+        moved = [name for name in self._listeners if getattr(new.listen, name) != getattr(old.listen, name)]
+        replaced = {name: (self._listeners[name], self._bound[name]) for name in moved}
+        try:
+            for name in moved:
+                await self._listen(name, new)
+        except ConfigError:
+            for name, (listener, bound) in replaced.items():
+                if self._listeners[name] is not listener:
+                    await self._listeners[name].stop(0)
+                self._listeners[name], self._bound[name] = listener, bound
+            raise
+        self._smarthosts = _smarthosts(new, self._smarthosts, old)
+        self._accounts.replace(new.account_values(), self._smarthosts)
+        self._outbound.replace_settings(outbound)
+        self._config = new
+        set_level(new.service.log_level)
+        if (new.secrets, new.keystore, new.submission) != (old.secrets, old.keystore, old.submission):
+            log.warning("a change in [secrets], [keystore] or [submission] takes effect at the next start")
+        await self._stop_all([listener for listener, _ in replaced.values()], new.service.grace_seconds)
+        return await self.report()
+
+    async def stop(self, grace: float) -> None:
+        """Take no new work and finish what is in flight, for at most `grace` seconds."""
+        listeners, self._listeners = list(self._listeners.values()), {}
+        try:
+            await self._stop_all(listeners, grace)
+        finally:
+            self._views.close()
+            for smarthost in self._smarthosts.values():
+                await smarthost.close()
+
+    async def _stop_all(self, listeners: list[Listener], grace: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            for listener in listeners:
+                group.create_task(listener.stop(grace))
+
+    async def _listen(self, name: str, config: Config) -> None:
+        """Start the listener of this name and make it the current one."""
+        address: ListenAddress = getattr(config.listen, name)
+        listener = self._imap(address) if name == "imap" else self._submission(address, config)
+        try:
+            host, port = await listener.start()
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen on {address}: {error.strerror or error}. Stop the other program that uses "
+                f"this port, or change listen.{name} in {config.folders.config_file}."
+            ) from None
+        self._listeners[name] = listener
+        self._bound[name] = str(ListenAddress(host=host, port=port))
+
+    def _imap(self, address: ListenAddress) -> Listener:
+        settings = ImapSettings(address.host, address.port)
+        return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore)
+
+    def _submission(self, address: ListenAddress, config: Config) -> Listener:
+        settings = SubmissionSettings(address.host, address.port, config.submission.max_octets)
+        return SubmissionServer(settings, self._accounts, self._outbound)
+
+
+def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dict[str, Smarthost]:
+    """A smarthost for each account; those whose settings are unchanged keep their connections."""
+    smarthosts = {}
+    for account in config.accounts:
+        settings = config.smarthost_settings(account)
+        before = old.account(account.address)
+        is_same = before is not None and old.smarthost_settings(before) == settings
+        kept = known.get(before.address) if before is not None and is_same else None
+        smarthosts[account.address] = kept or Smarthost(settings)
+    return smarthosts
+
+
+def account_report(account: AccountSection, keystore: Keystore) -> AccountReport:
+    """How one account stands. Reads the keystore (blocks)."""
+    identity = keystore.identity(account.address)
+    state = "no key: mail leaves unprotected and encrypted mail stays unreadable"
+    if identity is not None:
+        expires = identity.certificate.expires
+        state = f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
+    return AccountReport(
+        account.address,
+        account.login,
+        f"{account.imap.host}:{account.imap.port}",
+        f"{account.smtp.host}:{account.smtp.port}",
+        identity.certificate.fingerprint if identity else None,
+        state,
+    )
+
+
+async def serve(
+    service: Service, load: Callable[[], Config], supervisor: Supervisor, tell: Callable[[Report], None]
+) -> None:
+    """Run until SIGTERM or SIGINT. `tell` gets the report once everything listens.
+
+    Raises ConfigError when a listener cannot start.
+    """
+    wishes: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(one, wishes.put_nowait, one)
+    report = await service.start()
+    tell(report)
+    supervisor.ready(_ready_line(report))
+    while (await wishes.get()) is signal.SIGHUP:
+        await _reload(service, load, supervisor)
+    supervisor.stopping()
+    log.info("stopping", extra={"grace_seconds": service.grace})
+    await _stop(service, wishes)
+    log.info("stopped")
+
+
+async def _reload(service: Service, load: Callable[[], Config], supervisor: Supervisor) -> None:
+    supervisor.reloading()
+    try:
+        report = await service.reload(load)
+    except ConfigError as error:
+        log.error("the configuration is wrong; the old one stays in force", extra={"why": error.text})
+    else:
+        log.info(
+            "the configuration was read again",
+            extra={"imap": report.imap, "submission": report.submission, "accounts": len(report.accounts)},
+        )
+    supervisor.ready("")
+
+
+async def _stop(service: Service, wishes: asyncio.Queue[signal.Signals]) -> None:
+    """Stop with grace; a second signal ends the grace."""
+    async with asyncio.TaskGroup() as group:
+        stopping = group.create_task(service.stop(service.grace))
+        impatience = group.create_task(wishes.get())
+        await asyncio.wait({stopping, impatience}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            log.warning("a second signal: stopping at once")
+            stopping.cancel()
+        impatience.cancel()
+
+
+def _ready_line(report: Report) -> str:
+    return f"READY imap={report.imap} submission={report.submission}"
