@@ -128,6 +128,19 @@ class Identity:
     certificate: Certificate
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What was last seen of a correspondent."""
+
+    address: str
+    """Lower case."""
+    seen: datetime
+    encrypted: datetime | None = None
+    """When encrypted mail last came from this address."""
+    signer: Fingerprint | None = None
+    """Who made the last signature that was valid for this address."""
+
+
 class SignatureState(Enum):
     """What became of one signature."""
 
@@ -146,7 +159,7 @@ class SignatureResult:
 
     state: SignatureState
     fingerprint: Fingerprint | None = None
-    """Of the signer's certificate (primary key); for UNKNOWN_KEY the issuer named by the signature, if any."""
+    """Primary key of the signer; for UNKNOWN_KEY the issuer that the signature names, if any."""
     addresses: tuple[str, ...] = ()
     """Addr-specs of user IDs that are valid at the signature's time, lower case."""
     user_id: str = ""
@@ -163,6 +176,30 @@ class DetachedSignature:
     """ASCII armor, CRLF line endings, ending in CRLF."""
     micalg: str
     """Such as "pgp-sha512"."""
+
+
+class ImportAction(Enum):
+    """What became of one key that was offered for import."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What became of one key that was offered for import."""
+
+    action: ImportAction
+    fingerprint: Fingerprint | None = None
+    """None when the octets could not be read so far."""
+    addresses: tuple[str, ...] = ()
+    user_ids: tuple[str, ...] = ()
+    secret: bool = False
+    """Whether the store (or GnuPG, as holder) now has the secret half."""
+    reason: str = ""
+    """Why refused, or what the certificate cannot serve for; "" when there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)

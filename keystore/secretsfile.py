@@ -1,0 +1,183 @@
+"""The encrypted secrets file: one JSON document under a passphrase.
+
+    {"version": 1, "kdf": {"name": "argon2id", "salt": .., "iterations": .., "lanes": .., "memory_kib": ..},
+     "secrets": "<base64 of a wrap of a JSON object, name -> value>"}
+
+The KDF's parameters are authenticated with the secrets. A write goes to a new file of mode 0600 that is
+synced and then takes the old one's place, under a lock that other processes respect.
+
+Standards: RFC 9106 (Argon2id), RFC 8259 (JSON). Security: names and values are both hidden.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
+from keystore.wrap import PassphraseKdf, unwrap, wrap
+
+_VERSION = 1
+
+
+class FileSecrets:
+    """Named secrets in one encrypted file; safe for threads and for several processes."""
+
+    def __init__(self, path: Path, passphrase: Callable[[], str] | None) -> None:
+        self._path = path
+        self._passphrase = passphrase
+        self._mutex = threading.RLock()
+        self._kdf: PassphraseKdf | None = None
+        self._key = b""
+        self._values: dict[str, str] = {}
+        self._seen: tuple[int, int, int] | None = None
+
+    def get(self, name: str) -> str | None:
+        """Return the value, or None when there is none; asks for the passphrase when the file exists."""
+        with self._mutex:
+            self._refresh()
+            return self._values.get(name)
+
+    def set(self, name: str, value: str) -> None:
+        """Store the value; it is on the disk when this returns."""
+        with self._mutex, self._exclusive():
+            self._refresh()
+            if self._values.get(name) != value:
+                self._write({**self._values, name: value})
+
+    def delete(self, name: str) -> None:
+        """Remove the value; nothing happens when there is none."""
+        with self._mutex, self._exclusive():
+            self._refresh()
+            if name in self._values:
+                self._write({key: value for key, value in self._values.items() if key != name})
+
+    def _refresh(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._values, self._seen = {}, None
+            return
+        except OSError as error:
+            raise StoreLocked(f"the secrets file {self._path} cannot be read: {error.strerror}") from error
+        # Every write makes a new inode, so this changes with each.
+        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if seen != self._seen:
+            self._read()
+            self._seen = seen
+
+    def _read(self) -> None:
+        try:
+            document = json.loads(self._path.read_bytes())
+            kdf, wrapped = _take_apart(document)
+        except OSError as error:
+            raise StoreLocked(f"the secrets file {self._path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(f"{self._path} is no secrets file; restore it from a backup") from error
+        key = self._key if kdf == self._kdf else kdf.key(self._ask())
+        try:
+            values = json.loads(unwrap(key, wrapped, _header(kdf)))
+        except StoreDamaged:
+            raise StoreLocked(
+                f"the passphrase does not open the secrets file {self._path}, or the file is damaged"
+            ) from None
+        self._kdf, self._key, self._values = kdf, key, values
+
+    def _ask(self) -> str:
+        if self._passphrase is None:
+            raise StoreLocked(
+                f"the secrets file {self._path} needs its passphrase: use --passphrase-file, --passphrase-fd "
+                "or [secrets] passphrase_file"
+            )
+        passphrase = self._passphrase()
+        if not passphrase:
+            raise KeystoreError(f"the passphrase of the secrets file {self._path} must not be empty")
+        return passphrase
+
+    def _write(self, values: dict[str, str]) -> None:
+        if self._kdf is None:
+            kdf = PassphraseKdf.fresh()
+            self._key, self._kdf = kdf.key(self._ask()), kdf
+        document = {
+            **json.loads(_header(self._kdf)),
+            "secrets": _text(wrap(self._key, json.dumps(values).encode(), _header(self._kdf))),
+        }
+        replace_file(self._path, json.dumps(document, indent=1).encode() + b"\n")
+        self._seen = None
+        self._refresh()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        # The lock has a file of its own, since each write puts another file in the place of the secrets.
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise KeystoreError(
+                f"the secrets file {self._path} cannot be written: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def replace_file(path: Path, octets: bytes) -> None:
+    """Write `octets` to `path`, mode 0600: after a crash the old or the new content is there, whole."""
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise KeystoreError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _header(kdf: PassphraseKdf) -> bytes:
+    header = {
+        "version": _VERSION,
+        "kdf": {
+            "name": "argon2id",
+            "salt": _text(kdf.salt),
+            "iterations": kdf.iterations,
+            "lanes": kdf.lanes,
+            "memory_kib": kdf.memory_kib,
+        },
+    }
+    return json.dumps(header, sort_keys=True).encode()
+
+
+def _take_apart(document: dict[str, Any]) -> tuple[PassphraseKdf, bytes]:
+    if document["version"] != _VERSION or document["kdf"]["name"] != "argon2id":
+        raise ValueError("unknown version")
+    kdf = document["kdf"]
+    return (
+        PassphraseKdf(
+            salt=base64.b64decode(kdf["salt"], validate=True),
+            iterations=int(kdf["iterations"]),
+            lanes=int(kdf["lanes"]),
+            memory_kib=int(kdf["memory_kib"]),
+        ),
+        base64.b64decode(document["secrets"], validate=True),
+    )
+
+
+def _text(octets: bytes) -> str:
+    return base64.b64encode(octets).decode("ascii")

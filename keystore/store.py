@@ -1,0 +1,367 @@
+"""Certificates, addresses, secret keys and peers on disk: one SQLite database.
+
+    certificates   one row for each certificate, with what the owner thinks of it
+    addresses      the addr-specs of its user IDs, lower case
+    keys           its primary key and subkeys, to find a certificate by an issuer or recipient
+    secret_keys    which holder has its secret half; for our own, the wrapped octets
+    peers          what was last seen of a correspondent
+    facts          single values: the check value of the keystore key
+
+Nothing here understands OpenPGP. WAL and `synchronous=FULL`: what a call has stored survives a power cut, and
+another process may read and write meanwhile. A row that another process committed is noticed by `changed`.
+
+Security: the file has mode 0600 in a folder of 0700; secret keys come wrapped and leave wrapped.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
+from keystore.model import Fingerprint, Holder, Peer, Trust
+
+_APPLICATION_ID = 0x534D5031
+_BUSY_SECONDS = 10.0
+_MIGRATIONS = (
+    """
+    CREATE TABLE certificates (
+        fingerprint TEXT PRIMARY KEY,
+        octets BLOB NOT NULL,
+        trust TEXT NOT NULL,
+        source TEXT NOT NULL,
+        added TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE addresses (
+        address TEXT NOT NULL,
+        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        PRIMARY KEY (address, certificate)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX addresses_by_certificate ON addresses (certificate);
+    CREATE TABLE keys (
+        key_id TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        PRIMARY KEY (key_id, fingerprint, certificate)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keys_by_certificate ON keys (certificate);
+    CREATE TABLE secret_keys (
+        certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        holder TEXT NOT NULL,
+        wrapped BLOB,
+        CHECK ((holder = 'own') = (wrapped IS NOT NULL))
+    ) STRICT;
+    CREATE TABLE peers (
+        address TEXT PRIMARY KEY,
+        seen TEXT NOT NULL,
+        encrypted TEXT,
+        signer TEXT
+    ) STRICT;
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+    """,
+)
+"""Statements that lead from version n to n + 1; the version is `PRAGMA user_version`."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCertificate:
+    """A row of `certificates` with its holder."""
+
+    fingerprint: Fingerprint
+    octets: bytes
+    trust: Trust
+    source: str
+    holder: Holder
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A row of `secret_keys`. `wrapped` is None for a key that GnuPG holds."""
+
+    fingerprint: Fingerprint
+    holder: Holder
+    wrapped: bytes | None
+
+
+_CERTIFICATE = """
+    SELECT c.fingerprint, c.octets, c.trust, c.source, coalesce(s.holder, 'none')
+    FROM certificates c LEFT JOIN secret_keys s ON s.certificate = c.fingerprint
+"""
+
+
+def key_id(fingerprint: str) -> str:
+    """The key ID, 16 digits, of a v4 or v6 fingerprint (RFC 9580 section 5.5.4)."""
+    return fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16]
+
+
+class Store:
+    """The database. Safe for threads; every method may raise StoreLocked (busy) or StoreDamaged."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create `path`; KeystoreError says what is wrong with it and what to do."""
+        self._path = path
+        self._lock = threading.RLock()
+        _prepare_file(path)
+        with self._explained():
+            self._database = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._explained():
+                self._set_up()
+        except BaseException:
+            self._database.close()
+            raise
+        self._version = self._data_version()
+
+    def close(self) -> None:
+        """Close the database; nothing else may be called after."""
+        with self._lock:
+            self._database.close()
+
+    def changed(self) -> bool:
+        """Whether another process (or connection) has committed since this was last asked."""
+        version = self._data_version()
+        with self._lock:
+            changed, self._version = version != self._version, version
+        return changed
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and no other process writes meanwhile. May be nested; the outermost commits."""
+        with self._lock, self._explained():
+            if self._database.in_transaction:
+                yield
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        # SQLite itself may have rolled back, when the disk was full.
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    # -- certificates
+
+    def certificate(self, fingerprint: str) -> StoredCertificate | None:
+        """Return the row of a primary key's fingerprint."""
+        rows = self._rows(f"{_CERTIFICATE} WHERE c.fingerprint = ?", fingerprint)
+        return _certificate(rows[0]) if rows else None
+
+    def certificates(self) -> list[StoredCertificate]:
+        """Return every row, oldest first."""
+        return [_certificate(row) for row in self._rows(f"{_CERTIFICATE} ORDER BY c.added, c.fingerprint")]
+
+    def by_address(self, address: str) -> list[Fingerprint]:
+        """Return the certificates with a user ID of this address, given in lower case."""
+        rows = self._rows("SELECT certificate FROM addresses WHERE address = ? ORDER BY certificate", address)
+        return [Fingerprint(row[0]) for row in rows]
+
+    def by_key(self, issuer: str) -> list[Fingerprint]:
+        """Return the certificates with this key or subkey: a fingerprint, or a key ID of 16 digits."""
+        column = "key_id" if len(issuer) == 16 else "fingerprint"
+        # The key ID leads the index, so it is always given.
+        rows = self._rows(
+            f"SELECT DISTINCT certificate FROM keys WHERE key_id = ? AND {column} = ?",  # noqa: S608  of two constants
+            issuer if len(issuer) == 16 else key_id(issuer),
+            issuer,
+        )
+        return [Fingerprint(row[0]) for row in rows]
+
+    def put(
+        self,
+        certificate: StoredCertificate,
+        *,
+        addresses: Iterable[str],
+        keys: Iterable[str],
+        now: datetime,
+    ) -> None:
+        """Add or replace a certificate with its addresses and key fingerprints; not its holder."""
+        fingerprint = certificate.fingerprint
+        with self.transaction():
+            self._write(
+                "INSERT INTO certificates (fingerprint, octets, trust, source, added) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (fingerprint) DO UPDATE SET octets = excluded.octets, trust = excluded.trust,"
+                " source = excluded.source",
+                fingerprint,
+                certificate.octets,
+                certificate.trust.value,
+                certificate.source,
+                _time(now),
+            )
+            self._write("DELETE FROM addresses WHERE certificate = ?", fingerprint)
+            self._write("DELETE FROM keys WHERE certificate = ?", fingerprint)
+            for address in dict.fromkeys(addresses):
+                self._write("INSERT INTO addresses VALUES (?, ?)", address, fingerprint)
+            for key in dict.fromkeys(keys):
+                self._write("INSERT INTO keys VALUES (?, ?, ?)", key_id(key), key, fingerprint)
+
+    def set_trust(self, fingerprint: str, trust: Trust) -> None:
+        """Change the trust of a certificate; nothing happens when it is not there."""
+        self._write("UPDATE certificates SET trust = ? WHERE fingerprint = ?", trust.value, fingerprint)
+
+    def delete(self, fingerprint: str) -> None:
+        """Remove a certificate with its secret key and addresses."""
+        self._write("DELETE FROM certificates WHERE fingerprint = ?", fingerprint)
+
+    # -- secret keys
+
+    def secrets(self) -> list[StoredSecret]:
+        """Return every secret key of every holder."""
+        rows = self._rows("SELECT certificate, holder, wrapped FROM secret_keys ORDER BY certificate")
+        return [StoredSecret(Fingerprint(row[0]), Holder(row[1]), row[2]) for row in rows]
+
+    def put_secret(self, secret: StoredSecret) -> None:
+        """Add or replace the secret half of a certificate that is stored already."""
+        self._write(
+            "INSERT INTO secret_keys VALUES (?, ?, ?) ON CONFLICT (certificate)"
+            " DO UPDATE SET holder = excluded.holder, wrapped = excluded.wrapped",
+            secret.fingerprint,
+            secret.holder.value,
+            secret.wrapped,
+        )
+
+    # -- peers and facts
+
+    def peer(self, address: str) -> Peer | None:
+        """Return what was last seen of an address, given in lower case."""
+        rows = self._rows("SELECT address, seen, encrypted, signer FROM peers WHERE address = ?", address)
+        if not rows:
+            return None
+        found, seen, encrypted, signer = rows[0]
+        return Peer(found, _moment(seen), _moment(encrypted) if encrypted else None, signer)
+
+    def put_peer(self, peer: Peer) -> None:
+        """Add or replace what was last seen of an address."""
+        self._write(
+            "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
+            peer.address,
+            _time(peer.seen),
+            _time(peer.encrypted) if peer.encrypted else None,
+            peer.signer,
+        )
+
+    def fact(self, name: str) -> bytes | None:
+        """Return a single value."""
+        rows = self._rows("SELECT value FROM facts WHERE name = ?", name)
+        return bytes(rows[0][0]) if rows else None
+
+    def put_fact(self, name: str, value: bytes) -> None:
+        """Add or replace a single value."""
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
+
+    # -- the database itself
+
+    def _set_up(self) -> None:
+        application = self._pragma("application_id")
+        version = self._pragma("user_version")
+        empty = not self._database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        if application != _APPLICATION_ID and not (empty and application == 0 and version == 0):
+            raise StoreDamaged(f"{self._path} is not a keystore; move it away or restore it from a backup")
+        if version > len(_MIGRATIONS):
+            raise KeystoreError(
+                f"{self._path} was written by a newer version of secmailproxy (schema {version}, this one "
+                f"knows {len(_MIGRATIONS)}): upgrade secmailproxy"
+            )
+        for statement in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "secure_delete = ON",
+        ):
+            self._database.execute(f"PRAGMA {statement}")
+        problems = [row[0] for row in self._database.execute("PRAGMA quick_check(1)")]
+        if problems != ["ok"]:
+            raise StoreDamaged(f"{self._path} is damaged: restore it from a backup")
+        self._migrate()
+
+    def _migrate(self) -> None:
+        if self._pragma("user_version") == len(_MIGRATIONS):
+            return
+        with self.transaction():
+            # Another process may have done it while this one waited.
+            version = self._pragma("user_version")
+            for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+                for statement in filter(str.strip, script.split(";")):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {number}")
+            self._database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _data_version(self) -> int:
+        return self._guarded(lambda: self._pragma("data_version"))
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        return self._guarded(lambda: self._database.execute(query, values).fetchall())
+
+    def _write(self, statement: str, *values: Any) -> None:
+        self._guarded(lambda: self._database.execute(statement, values))
+
+    def _guarded(self, action: Callable[[], Result]) -> Result:
+        with self._lock, self._explained():
+            return action()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise _operational(self._path, error) from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(
+                f"{self._path} is damaged or not a keystore ({error}): restore it from a backup"
+            ) from error
+
+
+def _operational(path: Path, error: sqlite3.OperationalError) -> KeystoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return StoreLocked(f"another process keeps {path} busy; try again")
+    if code == sqlite3.SQLITE_FULL:
+        return KeystoreError(f"no space left to write {path}")
+    return KeystoreError(f"the keystore {path} cannot be used: {error}")
+
+
+def _prepare_file(path: Path) -> None:
+    folder = path.parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise KeystoreError(
+                f"the folder {folder} is open to others (mode {mode:o}): run chmod 700 {folder}"
+            )
+        # SQLite gives its -wal and -shm files the mode of the database.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise KeystoreError(f"the keystore {path} cannot be opened: {error.strerror}") from error
+
+
+def _certificate(row: tuple[str, bytes, str, str, str]) -> StoredCertificate:
+    fingerprint, octets, trust, source, holder = row
+    return StoredCertificate(Fingerprint(fingerprint), octets, Trust(trust), source, Holder(holder))
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
