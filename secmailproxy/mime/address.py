@@ -14,6 +14,8 @@ from secmailproxy.mime.lexical import Broken, Lexer
 
 MISSING_MAILBOX = b"MISSING_MAILBOX"
 MISSING_DOMAIN = b"MISSING_DOMAIN"
+SYNTAX_ERROR = b"SYNTAX_ERROR"
+INVALID_ROUTE = b"INVALID_ROUTE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,9 @@ class _List:
         self.found.append(Address(mailbox=name))
         try:
             lexer.skip()
-            while not lexer.at_end() and lexer.peek() != b";":
-                if not self._mailbox() or not lexer.accept(b","):
-                    break
+            more = not lexer.at_end() and lexer.peek() != b";"
+            while more:
+                more = self._mailbox() and lexer.accept(b",")
                 lexer.skip()
             if lexer.accept(b";"):
                 lexer.skip()
@@ -134,15 +136,15 @@ class _List:
             lexer.skip()
             if lexer.peek() == b"@":
                 route = self._route()
-                lexer.skip()
-            mailbox = self._local_part()
-            if lexer.peek() == b"@":
-                domain = self._domain()
+            if lexer.peek() != b">":
+                mailbox = self._local_part()
+                if lexer.peek() == b"@":
+                    domain = lexer.domain()
             if not lexer.accept(b">"):
                 raise Broken
         except Broken:
-            return Address(name or None, route, mailbox or lexer.partial, b"SYNTAX_ERROR", valid=False)
-        valid = self._skip_quietly()
+            return Address(name or None, route, mailbox, SYNTAX_ERROR, valid=False)
+        valid = self._skip_quietly() and route is None
         return Address(name or None, route, mailbox, domain, valid)
 
     def _skip_quietly(self) -> bool:
@@ -153,36 +155,66 @@ class _List:
         return True
 
     def _route(self) -> bytes:
-        """The obsolete source route "@a,@b:"."""
+        """The obsolete source route "@a,@b:"; what looks like one but is none has a name of its own."""
+        lexer = self.lexer
         hops: list[bytes] = []
-        while self.lexer.peek() == b"@":
-            hops.append(b"@" + self.lexer.domain())
-            while self.lexer.accept(b","):
-                self.lexer.skip()
-        if not self.lexer.accept(b":"):
+        try:
+            while lexer.peek() == b"@":
+                hops.append(b"@" + lexer.domain())
+                while lexer.accept(b","):
+                    lexer.skip()
+        except Broken:
+            hops.clear()
+        whole = bool(hops) and lexer.accept(b":")
+        if lexer.at_end():
             raise Broken
-        return b",".join(hops)
+        lexer.skip()
+        return b",".join(hops) if whole else INVALID_ROUTE
 
     def _local_part(self) -> bytes:
-        self.lexer.partial = b""
-        if self.lexer.peek() == b'"':
-            return self.lexer.quoted_string()
-        return self.lexer.dot_atom()
-
-    def _domain(self) -> bytes:
-        self.lexer.partial = b""
-        return self.lexer.domain()
+        """A quoted string, or atoms with any number of dots among them."""
+        lexer = self.lexer
+        if lexer.peek() == b'"':
+            return lexer.quoted_string()
+        pieces: list[bytes] = []
+        while True:
+            while lexer.accept(b"."):
+                pieces.append(b".")
+            if pieces and (lexer.at_end() or lexer.peek() == b"@"):
+                break
+            pieces.append(lexer.atom())
+            if lexer.peek() != b".":
+                break
+        return b"".join(pieces)
 
     def _addr_spec(self) -> Address:
         lexer = self.lexer
         lexer.comment = b""
+        quoted = lexer.peek() == b'"'
         mailbox = domain = None
         valid = True
         try:
             mailbox = self._local_part()
-            if lexer.peek() == b"@":
-                domain = self._domain()
         except Broken:
             valid = False
-            mailbox = mailbox or lexer.partial or None
-        return Address(lexer.comment or None, None, mailbox, domain, valid)
+        if lexer.peek() == b"@":
+            try:
+                domain = lexer.domain()
+            except Broken:
+                valid = False
+            return Address(lexer.comment or None, None, mailbox, domain, valid)
+        if lexer.comment or mailbox is None:
+            return Address(lexer.comment or None, None, mailbox, None, valid=False)
+        return self._only_words(mailbox, quoted=quoted)
+
+    def _only_words(self, first: bytes, *, quoted: bool) -> Address:
+        """No "@" at all: one word is a mailbox, several or a quoted one are a display name."""
+        more = b""
+        if not self.lexer.at_end():
+            try:
+                more = self.lexer.phrase()
+            except Broken:
+                more = b""
+        if more or quoted:
+            return Address(first + b" " + more if more else first, valid=False)
+        return Address(mailbox=first, valid=False)

@@ -95,6 +95,11 @@ def parse(octets: bytes, limits: Limits | None = None, *, default_type: ContentT
     return _Parser(octets, limits or Limits()).entity(0, default_type, is_message=True)[0]
 
 
+def _own_delimiter(kind: ContentType) -> bytes | None:
+    boundary = kind.param("boundary") if kind.maintype == "multipart" else None
+    return None if boundary is None else b"--" + boundary.encode("latin-1", "replace")[:_BOUNDARY_MOST]
+
+
 class _Parser:
     def __init__(self, octets: bytes, limits: Limits) -> None:
         self.octets = octets
@@ -115,6 +120,14 @@ class _Parser:
         header_end, has_body = self._header_end(start, stop)
         fields = header.scan(self.octets, start, header_end, self.limits.fields)
         kind = self._content_type(fields, default)
+        if (
+            has_body
+            and stop is not None
+            and stop.position == header_end
+            and not self._opens(header_end, kind, stop)
+        ):
+            # The line end before the boundary is the boundary's, even if it looks like the blank line.
+            header_end, has_body = self._end_before(stop, start), False
         end = header_end
         parts: tuple[Entity, ...] = ()
         if has_body:
@@ -127,14 +140,23 @@ class _Parser:
 
     def _body(self, start: int, kind: ContentType) -> tuple[int, tuple[Entity, ...], _Delimiter | None]:
         """The end of the body at `start`, its parts, and the delimiter that ended it."""
-        boundary = kind.param("boundary") if kind.maintype == "multipart" else None
-        if boundary is not None:
-            return self._multipart(start, boundary, _RFC822 if kind.subtype == "digest" else DEFAULT_TYPE)
+        delimiter = _own_delimiter(kind)
+        if delimiter is not None:
+            return self._multipart(start, delimiter, _RFC822 if kind.subtype == "digest" else DEFAULT_TYPE)
         if kind.full == _RFC822.full:
             embedded, stop = self.entity(start, DEFAULT_TYPE, is_message=True)
             return embedded.end, (embedded,), stop
         stop = self._delimiter(start)
         return self._end_before(stop, start), (), stop
+
+    def _opens(self, start: int, kind: ContentType, stop: _Delimiter) -> bool:
+        """Whether the multipart `kind` begins with its own boundary at `start`, though `stop` matches too."""
+        delimiter = _own_delimiter(kind)
+        return (
+            delimiter is not None
+            and len(delimiter) >= len(self.open[stop.level])
+            and self.octets.startswith(delimiter, start)
+        )
 
     def _count(self) -> None:
         self.parts += 1
@@ -161,9 +183,8 @@ class _Parser:
         return default
 
     def _multipart(
-        self, start: int, boundary: str, default: ContentType
+        self, start: int, delimiter: bytes, default: ContentType
     ) -> tuple[int, tuple[Entity, ...], _Delimiter | None]:
-        delimiter = b"--" + boundary.encode("latin-1", "replace")[:_BOUNDARY_MOST]
         mine = len(self.open)
         self.open.append(delimiter)
         parts: list[Entity] = []

@@ -108,14 +108,14 @@ class Lexer:
         result = b""
         while match is not None:
             result += match[0]
-            self.partial = result
             self.position = match.end()
             self.skip()
             if not self.accept(b"."):
                 return result
             result += b"."
-            self.partial = result
             self.skip()
+            if self.at_end():
+                raise Broken
             match = _ATOM.match(self.value, self.position)
         return result
 

@@ -36,43 +36,31 @@ class ContentType:
         return next((value for key, value in self.params if key == name), None)
 
 
-def media_type(value: bytes) -> tuple[bytes, bytes | None, RawParameters]:
-    """The raw type, subtype and parameters of a Content-Type value; the subtype is None without a slash."""
+def media_type(value: bytes) -> tuple[bytes, bytes, RawParameters]:
+    """The raw type, subtype and parameters of a Content-Type value.
+
+    As Dovecot reads it: without a slash there is only a type, and what goes wrong after the slash leaves
+    neither.
+    """
     lexer = Lexer(value)
-    maintype, subtype, whole = b"", None, False
     try:
         lexer.skip()
-        if lexer.at_end():
-            return b"", None, ()
-        maintype = _partial_token(lexer)
-        if lexer.accept(b"/"):
-            subtype = b""
-            lexer.skip()
-            subtype = _partial_token(lexer)
-            whole = True
-    except _Cut as cut:
-        if subtype is None:
-            maintype = cut.token
-        else:
-            subtype = cut.token
+        maintype = lexer.token()
     except Broken:
-        pass
-    return maintype, subtype, _parameters(lexer) if whole else ()
-
-
-class _Cut(Exception):
-    """A token was read, but a comment after it never ends."""
-
-    def __init__(self, token: bytes) -> None:
-        super().__init__()
-        self.token = token
-
-
-def _partial_token(lexer: Lexer) -> bytes:
+        maintype = lexer.partial
+        lexer.position = len(value)
+    if not lexer.accept(b"/"):
+        return (
+            (b"application", b"octet-stream", ()) if maintype.lower() == b"multipart" else (maintype, b"", ())
+        )
     try:
-        return lexer.token()
+        lexer.skip()
+        subtype = lexer.token()
     except Broken:
-        raise _Cut(lexer.partial) from None
+        return b"", b"", ()
+    if not maintype or not subtype or lexer.peek() not in {b"", b";"}:
+        return b"", b"", ()
+    return maintype, subtype, _parameters(lexer)
 
 
 def token_and_parameters(value: bytes) -> tuple[bytes | None, RawParameters]:
@@ -87,14 +75,13 @@ def token_and_parameters(value: bytes) -> tuple[bytes | None, RawParameters]:
 
 
 def content_type(value: bytes) -> ContentType:
-    """A Content-Type value for decisions; without a usable type it is application/octet-stream."""
+    """A Content-Type value for decisions; a broken one is application/octet-stream."""
     maintype, subtype, raw = media_type(value)
-    if not maintype:
+    if not maintype or not subtype:
         return ContentType("application", "octet-stream")
-    default = b"plain" if maintype.lower() == b"text" else b"unknown"
     return ContentType(
         maintype.decode("latin-1").lower(),
-        (subtype or default).decode("latin-1").lower(),
+        subtype.decode("latin-1").lower(),
         tuple(_decoded(name, octets) for name, octets in raw),
     )
 

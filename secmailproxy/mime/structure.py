@@ -23,6 +23,15 @@ _LINE_END = re.compile(rb"[\r\n]")
 _NOT_PLAIN = re.compile(rb'[\x00\t\r\n"\\\x80-\xff]|  |^ | $')
 _BLANKS = re.compile(rb"[ \t]+")
 
+_PLAIN: tuple[bytes, bytes, RawParameters] = (b"text", b"plain", ())
+_BEYOND_PLAIN = (
+    "content-id",
+    "content-description",
+    "content-md5",
+    "content-disposition",
+    "content-language",
+    "content-location",
+)
 _NO_PART = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
 
@@ -65,7 +74,7 @@ def _multipart(entity: Entity, *, extended: bool) -> bytes:
     if not parts:
         parts = _NO_PART + (b" NIL NIL NIL NIL)" if extended else b")")
     _, subtype, params = media_type(_content(entity, "content-type") or b"")
-    result = parts + b" " + _string(subtype or b"x-unknown")
+    result = parts + b" " + _string(subtype)
     if extended:
         result += b" " + _parameters(params) + _common_extension(entity)
     return result
@@ -73,18 +82,18 @@ def _multipart(entity: Entity, *, extended: bool) -> bytes:
 
 def _leaf(entity: Entity, *, extended: bool) -> bytes:
     declared = _content(entity, "content-type")
-    maintype, subtype, params = (b"text", b"plain", ()) if declared is None else media_type(declared)
+    maintype, subtype, params = _PLAIN if declared is None else media_type(declared)
+    plain = entity.start == 0 and _is_plain_7bit(entity, (maintype, subtype, params))
+    encoding = _encoding(entity)
+    if plain:
+        (maintype, subtype, params), encoding = _PLAIN, b'"7bit"'
     text = not entity.is_rfc822 and maintype.lower() == b"text"
-    if entity.is_rfc822:
-        kind = b'"message" "rfc822"'
-    else:
-        kind = _string(maintype) + b" " + _string(subtype or (b"plain" if text else b"unknown"))
     items = [
-        kind,
+        b'"message" "rfc822"' if entity.is_rfc822 else _string(maintype) + b" " + _string(subtype),
         _parameters(params, charset=text),
         _nstring(_content(entity, "content-id"), fold=True),
         _nstring(_content(entity, "content-description"), fold=True),
-        _encoding(entity),
+        encoding,
         b"%d" % (entity.end - entity.body_start),
     ]
     lines = b"%d" % entity.octets.count(b"\n", entity.body_start, entity.end)
@@ -97,6 +106,17 @@ def _leaf(entity: Entity, *, extended: bool) -> bytes:
     if extended:
         result += b" " + _nstring(_content(entity, "content-md5"), fold=True) + _common_extension(entity)
     return result
+
+
+def _is_plain_7bit(entity: Entity, kind: tuple[bytes, bytes, RawParameters]) -> bool:
+    """Whether Dovecot keeps no structure for this message, but one flag: it forgets the letters' case."""
+    maintype, subtype, params = kind
+    return (
+        (maintype.lower(), subtype.lower()) == (b"text", b"plain")
+        and [(name.lower(), value.lower()) for name, value in params] in ([], [(b"charset", b"us-ascii")])
+        and _encoding(entity).lower() == b'"7bit"'
+        and not any(_contents(entity, name) for name in _BEYOND_PLAIN)
+    )
 
 
 def _encoding(entity: Entity) -> bytes:
@@ -128,18 +148,23 @@ def _common_extension(entity: Entity) -> bytes:
 
 
 def _languages(entity: Entity) -> list[bytes]:
-    languages: list[bytes] = []
-    lexer = Lexer(_content(entity, "content-language") or b"")
+    found = (_language_tags(value) for value in _contents(entity, "content-language"))
+    return next((tags for tags in found if tags), [])
+
+
+def _language_tags(value: bytes) -> list[bytes]:
+    tags: list[bytes] = []
+    lexer = Lexer(value)
     try:
         lexer.skip()
         while not lexer.at_end():
-            languages.append(lexer.atom())
+            tags.append(lexer.atom())
             if not lexer.accept(b","):
                 break
             lexer.skip()
     except Broken:
         pass
-    return languages
+    return tags
 
 
 def _parameters(params: RawParameters, *, charset: bool = False) -> bytes:
@@ -163,9 +188,9 @@ def _content(entity: Entity, name: str) -> bytes | None:
 
 
 def _full_value(entity: Entity, field: Field) -> bytes:
-    """The value as Dovecot reads it: first blanks dropped, folds kept as LF."""
+    """The value as Dovecot reads it: first blanks dropped (but one, if all are), folds kept as LF."""
     value = field.value(entity.octets).replace(b"\r\n", b"\n")
-    return value.lstrip(b" \t")
+    return value.lstrip(b" \t") or value[1:]
 
 
 def _last(entity: Entity, name: str) -> bytes | None:
@@ -174,8 +199,12 @@ def _last(entity: Entity, name: str) -> bytes | None:
 
 
 def _addresses(entity: Entity, name: str) -> tuple[Address, ...]:
-    value = _last(entity, name)
-    return () if value is None else address_list(value)
+    """Of all fields of the name; Dovecot joins them."""
+    return tuple(
+        address
+        for field in header.find_all(entity, name)
+        for address in address_list(_full_value(entity, field))
+    )
 
 
 def _address_string(addresses: tuple[Address, ...]) -> bytes:
