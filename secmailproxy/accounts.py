@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from secmailproxy.errors import KeystoreLocked, NotAllowed
+from secmailproxy.errors import KeystoreLocked, LoginRefused
 
 if TYPE_CHECKING:
     from keystore.secrets import Secrets
@@ -90,7 +90,7 @@ class AccountDoor(Protocol):
     """What the submission listener needs of the accounts."""
 
     async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
-        """Raises NotAllowed for a wrong user name or password, KeystoreLocked or UpstreamUnavailable."""
+        """Raises LoginRefused for a wrong user name or password, KeystoreLocked or UpstreamUnavailable."""
 
 
 def password_secret(address: str) -> str:
@@ -125,7 +125,7 @@ class Accounts:
     def imap_login(self, username: str, password: str) -> ImapLogin:
         """The login for the account's IMAP server. May block while a stored secret is read.
 
-        Raises NotAllowed for an unknown user name or a wrong local password, KeystoreLocked when the stored
+        Raises LoginRefused for an unknown user name or a wrong local password, KeystoreLocked when the stored
         password cannot be read. A mailbox password is not judged here: the server does that.
         """
         account = self._account(username, password)
@@ -136,8 +136,8 @@ class Accounts:
     async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
         """The smarthost and the login for it, proven to be right.
 
-        Raises NotAllowed, KeystoreLocked or UpstreamUnavailable. A mailbox password is tried at the smarthost
-        first, so that nobody without it learns anything here, such as whose keys we have.
+        Raises LoginRefused, KeystoreLocked or UpstreamUnavailable. A mailbox password is tried at the
+        smarthost first, so that nobody without it learns anything here, such as whose keys we have.
         """
         account = self._account(username, password)
         smarthost = self._smarthosts[account.address]
@@ -156,8 +156,10 @@ class Accounts:
             return found[0]
         _same(password, "")
         if found:
-            raise NotAllowed("Several accounts have this user name; log in with the address of the account.")
-        raise NotAllowed("No account has this user name; log in with the address of the account.")
+            raise LoginRefused(
+                "Several accounts have this user name; log in with the address of the account."
+            )
+        raise LoginRefused("No account has this user name; log in with the address of the account.")
 
     def _upstream_password(self, account: Account, password: str) -> str:
         """The password for the servers, once the one given has been judged."""
@@ -165,7 +167,7 @@ class Accounts:
             return password
         local = self._secrets.get(local_password_secret(account.address))
         if not local or not _same(password, local):
-            raise NotAllowed("Wrong password; this account expects its local password.")
+            raise LoginRefused("Wrong password; this account expects its local password.")
         stored = self._secrets.get(password_secret(account.address))
         if not stored:
             raise KeystoreLocked(

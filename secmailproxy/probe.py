@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secmailproxy.accounts import ImapUpstream
-from secmailproxy.errors import NotAllowed, UpstreamUnavailable
+from secmailproxy.errors import LoginRefused, UpstreamUnavailable
 
 TIMEOUT = 20.0
 
@@ -30,9 +30,9 @@ class ImapProbe:
 
 
 async def try_imap(server: ImapUpstream, username: str, password: str, timeout: float = TIMEOUT) -> ImapProbe:
-    """Log in and out. Raises UpstreamUnavailable (not reached, TLS not verified) or NotAllowed (refused)."""
+    """Log in and out. Raises UpstreamUnavailable (not reached, TLS not verified) or LoginRefused."""
     if any(ord(one) < 32 for one in username + password):
-        raise NotAllowed("A user name or password with a control character cannot be used with IMAP.")
+        raise LoginRefused("A user name or password with a control character cannot be used with IMAP.")
     try:
         # imaplib's own time-outs are for each read; this one is for all.
         async with asyncio.timeout(timeout):
@@ -108,12 +108,12 @@ def _context(server: ImapUpstream) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=server.ca_file)
 
 
-def _refused(server: ImapUpstream, words: Any) -> NotAllowed:
+def _refused(server: ImapUpstream, words: Any) -> LoginRefused:
     """The refusal in the server's words: one line, printable ASCII, not long."""
     first = next(iter(words), b"")
     text = first.decode("ascii", "replace") if isinstance(first, bytes) else str(first)
     text = "".join(one for one in text if one.isascii() and one.isprintable())[:200]
-    return NotAllowed(
+    return LoginRefused(
         f"The IMAP server {server.host} refuses the login: {text or 'no reason given'}. Check user name and "
         "password; some providers want a password made for mail programs."
     )

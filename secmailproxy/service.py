@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from keystore.keystore import Keystore
+from keystore.model import Holder, Identity, Purpose
 from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
 from secmailproxy.config import AccountSection, Config
@@ -193,18 +194,26 @@ def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dic
 def account_report(account: AccountSection, keystore: Keystore) -> AccountReport:
     """How one account stands. Reads the keystore (blocks)."""
     identity = keystore.identity(account.address)
-    state = "no key: mail leaves unprotected and encrypted mail stays unreadable"
-    if identity is not None:
-        expires = identity.certificate.expires
-        state = f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
     return AccountReport(
         account.address,
         account.login,
         f"{account.imap.host}:{account.imap.port}",
         f"{account.smtp.host}:{account.smtp.port}",
         identity.certificate.fingerprint if identity else None,
-        state,
+        _key_state(account.address, identity, keystore),
     )
+
+
+def _key_state(address: str, identity: Identity | None, keystore: Keystore) -> str:
+    if identity is not None:
+        expires = identity.certificate.expires
+        return f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
+    now = utc_now()
+    for one in keystore.certificates(address):
+        usability = keystore.usability(one.fingerprint, Purpose.SIGN, now, address)
+        if one.holder is not Holder.NONE and usability.reason is not None:
+            return f"key {one.fingerprint} is not usable: {usability.reason.value}"
+    return "no key: mail leaves unprotected and encrypted mail stays unreadable"
 
 
 async def serve(

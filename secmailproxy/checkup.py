@@ -1,0 +1,216 @@
+"""Everything that the proxy needs to work, checked one by one: the substance of `secmailproxy doctor`.
+
+Each check ends as ok, warn or fail; one that does not end well says what to do. Nothing is changed, except that
+an empty keystore is made where there was none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from keystore.errors import KeystoreError
+from keystore.keystore import Keystore
+from keystore.model import Certificate, Holder, Purpose, SignatureState
+from keystore.secrets import Secrets, open_secrets
+from secmailproxy.accounts import Account, Login, local_password_secret, password_secret
+from secmailproxy.config import Config
+from secmailproxy.errors import LoginRefused, SecMailProxyError, UpstreamUnavailable
+from secmailproxy.probe import try_imap
+from secmailproxy.smtp.smarthost import Smarthost
+
+State = Literal["ok", "warn", "fail"]
+WARN_BEFORE = timedelta(days=30)
+_WANTED_IMAP = {
+    "UIDPLUS": "a mail client cannot learn which UID a stored message got",
+    "IDLE": "new mail shows only when the mail client asks for it",
+}
+_PROBE = b"Subject: secmailproxy doctor\r\n\r\nround trip\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `account` is "" for what concerns all; `remedy` is "" where all is well."""
+
+    name: str
+    account: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> Iterator[Check]:
+    """All checks of a configuration that has been read, as they end. Blocks; goes to the network."""
+    yield from _accounts_present(config)
+    try:
+        secrets = open_secrets(config.secrets_settings(passphrase))
+        secrets.get("keystore-key")
+    except (KeystoreError, SecMailProxyError) as error:
+        yield Check("secrets", "", "fail", str(error), f"see [secrets] in {config.folders.config_file}")
+        return
+    yield Check("secrets", "", "ok", f"the {config.secrets.backend} backend can be read")
+    config.folders.prepare()
+    try:
+        keystore = Keystore.open(config.keystore_settings(), secrets)
+    except (KeystoreError, SecMailProxyError) as error:
+        yield Check("keystore", "", "fail", str(error), "restore the keystore's folder from a backup")
+        return
+    with closing(keystore):
+        yield from _keystore(keystore)
+        for account, section in zip(config.account_values(), config.accounts, strict=True):
+            yield from _key(keystore, account.address, now)
+            password, finding = _password(secrets, account)
+            yield finding
+            yield _imap(account, password)
+            yield _smtp(Smarthost(config.smarthost_settings(section)), account, password)
+
+
+def worst(checks: list[Check]) -> State:
+    """The state of the whole."""
+    states = {check.state for check in checks}
+    return "fail" if "fail" in states else "warn" if "warn" in states else "ok"
+
+
+def _accounts_present(config: Config) -> Iterator[Check]:
+    count = len(config.accounts)
+    if count:
+        yield Check("config", "", "ok", f"{config.folders.config_file}: {count} account(s)")
+    else:
+        yield Check("config", "", "warn", "there is no account", "run: secmailproxy setup you@your.domain")
+
+
+def _keystore(keystore: Keystore) -> Iterator[Check]:
+    try:
+        locked = keystore.locked
+    except KeystoreError as error:
+        yield Check("keystore", "", "fail", str(error), "restore the keystore's folder from a backup")
+        return
+    if locked:
+        yield Check("keystore", "", "fail", "the keystore is locked", "unlock the keyring; see [secrets]")
+    else:
+        yield Check("keystore", "", "ok", f"open, {len(keystore.certificates())} certificate(s)")
+
+
+def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
+    """Whether the account has a key, for how long, and whether it works."""
+    identity = keystore.identity(address)
+    if identity is None:
+        yield _no_key(keystore, address, now)
+        return
+    certificate = identity.certificate
+    left = certificate.expires - now if certificate.expires else None
+    text = f"{certificate.fingerprint} ({certificate.algorithm})"
+    if certificate.expires is None or left is None:
+        yield Check("key", address, "ok", f"{text}, never expires")
+    elif left > WARN_BEFORE:
+        yield Check("key", address, "ok", f"{text}, expires {certificate.expires:%Y-%m-%d}")
+    else:
+        yield Check(
+            "key",
+            address,
+            "warn",
+            f"{text} expires {certificate.expires:%Y-%m-%d}, in {left.days} days",
+            f"make a new one in time (secmailproxy setup {address} --generate-key) and give it to your peers",
+        )
+    yield _round_trip(keystore, certificate, address, now)
+
+
+def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
+    for one in keystore.certificates(address):
+        reason = keystore.usability(one.fingerprint, Purpose.SIGN, now, address).reason
+        if one.holder is not Holder.NONE and reason is not None:
+            return Check(
+                "key",
+                address,
+                "fail",
+                f"{one.fingerprint} is not usable: {reason.value}",
+                f"run: secmailproxy setup {address} --generate-key",
+            )
+    return Check(
+        "key",
+        address,
+        "fail",
+        "there is no key: mail leaves unprotected, encrypted mail stays unreadable",
+        f"run: secmailproxy setup {address} --generate-key",
+    )
+
+
+def _round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:
+    """Sign, encrypt, decrypt and verify a few octets with the account's own key."""
+    own = certificate.fingerprint
+    remedy = f"see `secmailproxy key show {own}`; for a key held by GnuPG, whether its agent answers"
+    try:
+        opened = keystore.decrypt(keystore.encrypt(_PROBE, [own], own, now), now)
+    except KeystoreError as error:
+        return Check("round trip", address, "fail", str(error), remedy)
+    good = [one for one in opened.signatures if one.state is SignatureState.GOOD and one.fingerprint == own]
+    if opened.octets != _PROBE or not good:
+        return Check("round trip", address, "fail", "what was sealed is not what was opened", remedy)
+    return Check("round trip", address, "ok", "sealed and opened with the own key")
+
+
+def _password(secrets: Secrets, account: Account) -> tuple[str | None, Check]:
+    address = account.address
+    remedy = f"run: secmailproxy setup {address}"
+    try:
+        password = secrets.get(password_secret(address))
+        local = secrets.get(local_password_secret(address)) if account.login is Login.LOCAL else "-"
+    except (KeystoreError, SecMailProxyError) as error:
+        return None, Check("password", address, "fail", str(error), remedy)
+    if password is None:
+        state: State = "fail" if account.login is Login.LOCAL else "warn"
+        return None, Check("password", address, state, "no password is stored; logins are not tried", remedy)
+    if local is None:
+        return password, Check("password", address, "fail", "the local password is missing", remedy)
+    return password, Check("password", address, "ok", "stored")
+
+
+def _imap(account: Account, password: str | None) -> Check:
+    """Reach, TLS, login and capabilities of the IMAP server; each failure's text says which it was."""
+    name = "IMAP server"
+    if password is None:
+        return Check(name, account.address, "warn", "not tried without a password")
+    try:
+        seen = asyncio.run(try_imap(account.imap, account.imap_username or account.address, password))
+    except (UpstreamUnavailable, LoginRefused) as error:
+        return Check(
+            name, account.address, "fail", error.text, "see above; change it with secmailproxy setup"
+        )
+    lacks = [why for capability, why in _WANTED_IMAP.items() if capability not in seen.capabilities]
+    text = f"{account.imap.host}:{account.imap.port}, {seen.tls_version}, login ok"
+    if "IMAP4REV1" not in seen.capabilities:
+        return Check(name, account.address, "fail", f"{text}, but no IMAP4rev1", "ask the provider")
+    if lacks:
+        return Check(name, account.address, "warn", text, f"the server lacks something: {'; '.join(lacks)}")
+    return Check(name, account.address, "ok", text)
+
+
+def _smtp(smarthost: Smarthost, account: Account, password: str | None) -> Check:
+    name = "smarthost"
+    settings = smarthost.settings
+
+    async def visit() -> None:
+        try:
+            if password is None:
+                await smarthost.probe()
+            else:
+                await smarthost.verify_login(account.smtp_username or account.address, password)
+        finally:
+            await smarthost.close()
+
+    try:
+        asyncio.run(visit())
+    except SecMailProxyError as error:
+        remedy = "check host, port, tls and password; change them with secmailproxy setup"
+        return Check(name, account.address, "fail", error.text, remedy)
+    text = f"{settings.host}:{settings.port}, TLS verified"
+    if password is None:
+        return Check(name, account.address, "warn", f"{text}; login not tried without a password")
+    if "8BITMIME" not in (smarthost.extensions or {}):
+        lack = "the server takes no 8-bit mail: such a message that is not protected will be refused"
+        return Check(name, account.address, "warn", f"{text}, login ok", lack)
+    return Check(name, account.address, "ok", f"{text}, login ok")

@@ -1,0 +1,87 @@
+"""`secmailproxy config`: where the configuration is, whether it is right, and what is in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from secmailproxy.cli.context import load_config, print_json
+from secmailproxy.errors import ConfigError
+
+
+@click.group("config")
+def command() -> None:
+    """Look at the configuration. Every option is explained in docs/configuration.md."""
+
+
+@command.command("path")
+@click.option("--json", "as_json", is_flag=True, help="Print all folders as JSON.")
+def path(as_json: bool) -> None:
+    """Print where the configuration file is, or will be."""
+    from secmailproxy.folders import Folders
+
+    folders = Folders.of_user()
+    if as_json:
+        print_json(
+            {
+                "version": 1,
+                "config": str(folders.config_file),
+                "exists": folders.config_file.exists(),
+                "state": str(folders.state),
+                "cache": str(folders.cache),
+            }
+        )
+    else:
+        click.echo(folders.config_file)
+
+
+@command.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@click.pass_context
+def check(context: click.Context, /, as_json: bool) -> None:
+    """Check the whole configuration. Exit status 78 when something is wrong."""
+    from secmailproxy.config_errors import ConfigProblems
+
+    try:
+        config = load_config()
+    except ConfigError as error:
+        if not as_json:
+            raise
+        problems = (
+            [{"key": one.key, "line": one.line or None, "text": one.text} for one in error.problems]
+            if isinstance(error, ConfigProblems)
+            else [{"key": None, "line": None, "text": error.text}]
+        )
+        print_json({"version": 1, "ok": False, "problems": problems})
+        context.exit(error.exit_status)
+    accounts = len(config.accounts)
+    if as_json:
+        print_json({"version": 1, "ok": True, "problems": []})
+    else:
+        click.echo(
+            f"{config.folders.config_file} is right: "
+            f"{accounts} account{'s' if accounts != 1 else ''}, {len(config.rules)} rules."
+        )
+
+
+@command.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def show(as_json: bool) -> None:
+    """Print the configuration in force, every default filled in. There are no secrets in it."""
+    document = load_config().as_json()
+    if as_json:
+        print_json(document)
+        return
+    import tomlkit
+
+    click.echo(tomlkit.dumps(_without_none(document)), nl=False)
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: an absent file or address is left out."""
+    if isinstance(value, dict):
+        return {key: _without_none(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_none(one) for one in value]
+    return value
