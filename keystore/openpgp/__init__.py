@@ -1,0 +1,50 @@
+"""OpenPGP in this process: the door to the engine (rpgp-py), and all that is ours to add to it.
+
+Certificates as facts for `keystore.policy`, own keys unlocked in memory, messages made and opened. Octets in,
+octets and values out; the present time is always an argument. Errors are `KeyRefused` and `NotReadable` with
+texts of ours.
+
+Standards: RFC 9580, RFC 4880 (as gpg 2.2 writes it), RFC 3156.
+"""
+
+from keystore.openpgp.certificate import certificate, facts, key_fingerprints, merge
+from keystore.openpgp.generate import generate
+from keystore.openpgp.key import ParsedKey, SecretKey, parse_keys, unlock
+from keystore.openpgp.message import (
+    OpenLimits,
+    encrypt,
+    key_ids,
+    open_message,
+    open_with_session_key,
+    session_key_from_text,
+    sign_detached,
+    trial,
+)
+from keystore.openpgp.packet import armor
+from keystore.openpgp.verify import Lookup, verify_detached
+
+__all__ = [
+    # certificates
+    "certificate",
+    "facts",
+    "key_fingerprints",
+    "merge",
+    "trial",
+    # own keys
+    "ParsedKey",
+    "SecretKey",
+    "generate",
+    "parse_keys",
+    "unlock",
+    # messages
+    "Lookup",
+    "OpenLimits",
+    "armor",
+    "encrypt",
+    "key_ids",
+    "open_message",
+    "open_with_session_key",
+    "session_key_from_text",
+    "sign_detached",
+    "verify_detached",
+]

@@ -1,0 +1,191 @@
+"""Own keys in memory, and key files as people have them: armored or binary, several keys to a file.
+
+Standards: RFC 9580 sections 10.1, 10.2 (transferable keys) and 5.5.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from openpgp import composed as engine
+
+from keystore.errors import KeyRefused
+from keystore.model import Fingerprint
+from keystore.openpgp.certificate import MAX_CERTIFICATE_OCTETS, components, facts, join
+from keystore.openpgp.engine import EngineRefused, ask
+from keystore.openpgp.packet import Malformed, Packet, Tag, dearmor, is_armored, packets, write
+from keystore.openpgp.private import PrivateKey, private_key
+from keystore.openpgp.secret import STUB, parse_secret, unlocked_body
+
+_SECRET_TAG = {Tag.PUBLIC_KEY: Tag.SECRET_KEY, Tag.PUBLIC_SUBKEY: Tag.SECRET_SUBKEY}
+_KEY_BLOCKS = ("PUBLIC KEY BLOCK", "PRIVATE KEY BLOCK")
+MAX_KEYS_IN_FILE = 1000
+
+SigningKey = engine.SignedSecretKey | engine.SignedSecretSubKey
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedKey:
+    """One key of a file, nothing unlocked yet."""
+
+    certificate_octets: bytes
+    secret_octets: bytes | None
+    """The transferable secret key as it was found, binary; None for a certificate."""
+    protected: bool
+    """Whether `unlock` needs a passphrase."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the primary key."""
+        return facts(self.certificate_octets).fingerprint
+
+    def __repr__(self) -> str:
+        return f"ParsedKey({self.fingerprint})"
+
+
+class SecretKey:
+    """An own key, unlocked, in memory only. Its text form names the fingerprint and nothing else.
+
+    `certificate_octets` is the public half; `secrets` are unprotected secret key packet bodies by fingerprint,
+    without those that are kept elsewhere (stubs of a primary key).
+    """
+
+    def __init__(self, certificate_octets: bytes, secrets: Mapping[Fingerprint, bytes]) -> None:
+        self.certificate_octets = certificate_octets
+        self.fingerprint = facts(certificate_octets).fingerprint
+        self._secrets = dict(secrets)
+
+    def __repr__(self) -> str:
+        return f"SecretKey({self.fingerprint})"
+
+    @property
+    def secret_fingerprints(self) -> frozenset[Fingerprint]:
+        """The keys whose secret half is here."""
+        return frozenset(self._secrets)
+
+    def with_certificate(self, certificate_octets: bytes) -> SecretKey:
+        """The same secrets under a newer version of the certificate. Raises KeyRefused for another certificate."""
+        if facts(certificate_octets).fingerprint != self.fingerprint:
+            raise KeyRefused("this is another certificate")
+        return SecretKey(certificate_octets, self._secrets)
+
+    def to_octets(self) -> bytes:
+        """The unprotected transferable secret key, binary. Only the keystore may see it, to wrap it."""
+        parts = components(self.certificate_octets)
+        for part in parts:
+            tag = Tag(part.packet.tag)
+            if tag in _SECRET_TAG:
+                body = self._secrets.get(_fingerprint(part.packet.body), part.packet.body + STUB)
+                if body is not part.packet.body:
+                    part.packet = Packet(_SECRET_TAG[tag], body)
+        return join(parts)
+
+    @classmethod
+    def from_octets(cls, octets: bytes) -> SecretKey:
+        """The inverse of `to_octets`. Raises KeyRefused."""
+        return unlock(octets, None)
+
+    @cached_property
+    def private_keys(self) -> tuple[PrivateKey, ...]:
+        """All keys of `secret_fingerprints` that can open session keys or prove their halves match."""
+        made = (private_key(parse_secret(body).public, body) for body in self._secrets.values())
+        return tuple(key for key in made if key is not None)
+
+    @cached_property
+    def signing_keys(self) -> dict[Fingerprint, SigningKey]:
+        """The engine's objects by fingerprint."""
+        whole = ask(lambda: engine.SignedSecretKey.from_bytes(self.to_octets()))
+        found: dict[Fingerprint, SigningKey] = {Fingerprint(whole.fingerprint.upper()): whole}
+        for subkey in whole.secret_subkeys:
+            found[Fingerprint(subkey.key.fingerprint.upper())] = subkey
+        return {fingerprint: key for fingerprint, key in found.items() if fingerprint in self._secrets}
+
+
+def _fingerprint(public_body: bytes) -> Fingerprint:
+    return parse_secret(public_body + b"\0").public.fingerprint
+
+
+def parse_keys(octets: bytes) -> list[ParsedKey]:
+    """All keys and certificates of a file, armored (several blocks, with text around them) or binary.
+
+    Raises KeyRefused when there is none, or when something in the file is damaged.
+    """
+    if not octets.strip():
+        raise KeyRefused("there is no key: the input is empty")
+    try:
+        pieces = _key_blocks(octets)
+        found = [_parsed(piece) for block in pieces for piece in _split(block)]
+    except Malformed:
+        raise KeyRefused("this is not an OpenPGP key file, or it is damaged") from None
+    if len(found) > MAX_KEYS_IN_FILE:
+        raise KeyRefused(f"there are more than {MAX_KEYS_IN_FILE} keys in this file")
+    return found
+
+
+def _key_blocks(octets: bytes) -> list[bytes]:
+    if not is_armored(octets):
+        return [octets]
+    blocks = dearmor(octets)
+    keys = [block for kind, block in blocks if kind in _KEY_BLOCKS]
+    if not keys and blocks:
+        raise KeyRefused(f"there is no key here, but a PGP {blocks[0][0].lower()}")
+    if not keys:
+        raise KeyRefused("the armor of this key is cut off")
+    return keys
+
+
+def _split(octets: bytes) -> list[bytes]:
+    """Cut a row of keys at each primary key. Raises Malformed unless it starts with one."""
+    pieces: list[list[bytes]] = []
+    for packet in packets(octets):
+        if packet.tag in (Tag.PUBLIC_KEY, Tag.SECRET_KEY):
+            pieces.append([])
+        elif not pieces:
+            if packet.tag == Tag.MARKER:
+                continue
+            raise Malformed("does not start with a key")
+        pieces[-1].append(packet.octets)
+    joined = [b"".join(piece) for piece in pieces]
+    if not joined or any(len(piece) > MAX_CERTIFICATE_OCTETS for piece in joined):
+        raise Malformed("size")
+    return joined
+
+
+def _parsed(piece: bytes) -> ParsedKey:
+    public = join(components(piece))
+    facts(public)
+    secrets = [p for p in packets(piece) if p.tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY)]
+    opened = [parse_secret(packet.body) for packet in secrets]
+    present = [packet for packet in opened if not packet.stub]
+    if secrets and not present:
+        raise KeyRefused(
+            f"the secret parts of key {facts(public).fingerprint} are not in this file (a smartcard?)"
+        )
+    return ParsedKey(public, piece if secrets else None, any(packet.usage for packet in present))
+
+
+def unlock(secret_octets: bytes, passphrase: str | None) -> SecretKey:
+    """Unlock a binary transferable secret key, all its subkeys with the one passphrase.
+
+    `passphrase` is None for keys without protection. Raises KeyRefused: wrong passphrase, unknown protection,
+    or halves that do not belong together. Costs about 0.1 s for each protected packet.
+    """
+    try:
+        public = join(components(secret_octets))
+        secrets = {}
+        for packet in packets(secret_octets):
+            if packet.tag not in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY):
+                continue
+            secret = parse_secret(packet.body)
+            body = unlocked_body(secret, packet.tag, passphrase)
+            if body is not None:
+                secrets[secret.public.fingerprint] = body
+        key = SecretKey(public, secrets)
+        if not secrets:
+            raise KeyRefused(f"there is no secret key in key {key.fingerprint}")
+        _ = key.private_keys, key.signing_keys
+    except (Malformed, EngineRefused):
+        raise KeyRefused("this secret key is damaged, or of a kind that we cannot use") from None
+    return key

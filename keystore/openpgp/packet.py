@@ -1,0 +1,218 @@
+"""PURE. Packets and their framing: octets -> (tag, body) and back, and ASCII armor.
+
+The engine reads packets too, but shows neither the octets inside an encrypted message nor all subpackets.
+
+Standards: RFC 9580 sections 4.2 (packet headers), 6 (armor), 3.2 (multiprecision integers).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Malformed(Exception):
+    """The octets are no OpenPGP packets; the text is for developers and carries no input."""
+
+
+class Tag(IntEnum):
+    """Packet types that we know (RFC 9580 section 5)."""
+
+    PKESK = 1
+    SIGNATURE = 2
+    SKESK = 3
+    ONE_PASS_SIGNATURE = 4
+    SECRET_KEY = 5
+    PUBLIC_KEY = 6
+    SECRET_SUBKEY = 7
+    COMPRESSED = 8
+    SED = 9
+    MARKER = 10
+    LITERAL = 11
+    TRUST = 12
+    USER_ID = 13
+    PUBLIC_SUBKEY = 14
+    USER_ATTRIBUTE = 17
+    SEIPD = 18
+    GNUPG_AEAD = 20
+    PADDING = 21
+
+
+STREAMED = frozenset({Tag.COMPRESSED, Tag.SED, Tag.LITERAL, Tag.SEIPD, Tag.GNUPG_AEAD})
+"""The only packets that may have a partial or an indeterminate length (RFC 9580 section 4.2.1.4)."""
+
+
+class Packet(NamedTuple):
+    """One packet. `tag` is a number because unknown ones exist."""
+
+    tag: int
+    body: bytes
+
+    @property
+    def octets(self) -> bytes:
+        """The packet with a header in the current format."""
+        return write(self.tag, self.body)
+
+
+def write(tag: int, body: bytes) -> bytes:
+    """Frame a packet (RFC 9580 section 4.2.1)."""
+    return bytes([0xC0 | tag]) + length_octets(len(body)) + body
+
+
+def length_octets(length: int) -> bytes:
+    """A new-format length, as packets and subpackets use it (RFC 9580 section 4.2.1)."""
+    if length < 192:
+        return bytes([length])
+    if length < 8384:
+        return bytes([((length - 192) >> 8) + 192, (length - 192) & 0xFF])
+    return b"\xff" + length.to_bytes(4, "big")
+
+
+def packets(octets: bytes) -> Iterator[Packet]:
+    """Split binary octets into packets.
+
+    Raises Malformed on anything that does not add up, after the packets before it were handed out.
+    """
+    at = 0
+    while at < len(octets):
+        first = octets[at]
+        if not first & 0x80:
+            raise Malformed("no packet header")
+        tag, read = (first & 0x3F, _new_format) if first & 0x40 else ((first >> 2) & 0x0F, _old_format)
+        body, at = read(octets, at, tag)
+        yield Packet(tag, body)
+
+
+def _old_format(octets: bytes, at: int, tag: int) -> tuple[bytes, int]:
+    kind = octets[at] & 3
+    if kind == 3:
+        if tag not in STREAMED:
+            raise Malformed("indeterminate length")
+        return octets[at + 1 :], len(octets)
+    width = 1 << kind
+    start = at + 1 + width
+    return _cut(octets, start, int.from_bytes(_exactly(octets, at + 1, width), "big"))
+
+
+def _new_format(octets: bytes, at: int, tag: int) -> tuple[bytes, int]:
+    at += 1
+    chunks: list[bytes] = []
+    while True:
+        first = _exactly(octets, at, 1)[0]
+        if not 224 <= first < 255:
+            length, at = read_length(octets, at)
+            body, at = _cut(octets, at, length)
+            return (b"".join([*chunks, body]) if chunks else body), at
+        # RFC 9580 section 4.2.1.4: the first chunk of a packet of partial lengths has at least 512 octets.
+        if tag not in STREAMED or (not chunks and first < 224 + 9):
+            raise Malformed("partial length")
+        chunk, at = _cut(octets, at + 1, 1 << (first & 0x1F))
+        chunks.append(chunk)
+
+
+def read_length(octets: bytes, at: int) -> tuple[int, int]:
+    """Read a new-format length at `at`; return it and the place after it. Raises Malformed."""
+    first = _exactly(octets, at, 1)[0]
+    if first < 192:
+        return first, at + 1
+    if first == 255:
+        return int.from_bytes(_exactly(octets, at + 1, 4), "big"), at + 5
+    return ((first - 192) << 8) + _exactly(octets, at + 1, 1)[0] + 192, at + 2
+
+
+def _cut(octets: bytes, start: int, length: int) -> tuple[bytes, int]:
+    return _exactly(octets, start, length), start + length
+
+
+def _exactly(octets: bytes, start: int, length: int) -> bytes:
+    piece = octets[start : start + length]
+    if len(piece) != length:
+        raise Malformed("cut off")
+    return piece
+
+
+class Reader:
+    """Takes fields from the front of a packet body; raises Malformed at its end."""
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets = octets
+        self.at = 0
+
+    def take(self, length: int) -> bytes:
+        """The next `length` octets."""
+        piece, self.at = _cut(self.octets, self.at, length)
+        return piece
+
+    def number(self, width: int = 1) -> int:
+        """An unsigned big-endian number of `width` octets."""
+        return int.from_bytes(self.take(width), "big")
+
+    def integer(self) -> bytes:
+        """A multiprecision integer without its length (RFC 9580 section 3.2)."""
+        return self.take((self.number(2) + 7) // 8)
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.take(len(self.octets) - self.at)
+
+
+_BLOCK = re.compile(
+    rb"^-----BEGIN PGP (?P<kind>[A-Z0-9 ,/]+)-----[ \t]*\r?\n"
+    rb"(?P<text>.*?)"
+    rb"^-----END PGP (?P=kind)-----[ \t]*\r?$",
+    re.MULTILINE | re.DOTALL,
+)
+_ARMOR_HEADER = re.compile(rb"^[A-Za-z0-9-]+:.*$")
+
+
+def is_armored(octets: bytes) -> bool:
+    """Whether the octets are text with armor rather than packets, whose first octet has its high bit set."""
+    return b"-----BEGIN PGP " in octets and not (octets and octets[0] & 0x80)
+
+
+def dearmor(octets: bytes) -> list[tuple[str, bytes]]:
+    """All blocks of armored text, as (kind, binary); kind is such as "PUBLIC KEY BLOCK".
+
+    Text around the blocks is passed over. Raises Malformed when a block is damaged. A checksum line is
+    not compared: RFC 9580 section 6.1 forbids to refuse for its sake, and real integrity lies elsewhere.
+    """
+    return [(match["kind"].decode(), _unarmor(match["text"])) for match in _BLOCK.finditer(octets)]
+
+
+def _unarmor(text: bytes) -> bytes:
+    lines = [line.rstrip() for line in text.splitlines()]
+    start = 0
+    while start < len(lines) and _ARMOR_HEADER.match(lines[start]):
+        start += 1
+    # The blank line after the headers is missing in armor that was pasted by hand.
+    body = [line for line in lines[start:] if line]
+    if body and body[-1].startswith(b"=") and len(body[-1]) == 5:
+        body.pop()
+    try:
+        return base64.b64decode(b"".join(body), validate=True)
+    except binascii.Error:
+        raise Malformed("armor") from None
+
+
+def armor(octets: bytes, kind: str) -> bytes:
+    """ASCII armor with CRLF line endings, 64 characters a line (RFC 9580 section 6.2)."""
+    text = base64.b64encode(octets)
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    mark = kind.encode()
+    return b"\r\n".join(
+        [b"-----BEGIN PGP " + mark + b"-----", b"", *lines, b"-----END PGP " + mark + b"-----", b""]
+    )
+
+
+def binary(octets: bytes, kind: str) -> bytes:
+    """The packets of `octets`, armored (the first block of this kind) or not. Raises Malformed."""
+    if not is_armored(octets):
+        return octets
+    for found, packed in dearmor(octets):
+        if found == kind:
+            return packed
+    raise Malformed("no such block")

@@ -1,0 +1,227 @@
+"""The encryption layer: from a message to the packets inside, with the integrity proven before they are seen.
+
+Encrypting is the engine's work. Decrypting is done here, because the engine inflates whatever a message holds
+before it returns (a kilobyte can become gigabytes), and shows the packets inside to nobody. The primitives are
+OpenSSL's, which also let other threads run.
+
+Standards: RFC 9580 sections 5.1 (PKESK), 5.13 (SEIPD); LibrePGP's packet 20 as GnuPG 2.3 and later write it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESOCB3
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from keystore.errors import NotReadable
+from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, binary, packets
+from keystore.openpgp.private import PrivateKey, open_session_key
+from keystore.openpgp.secret import CIPHERS
+from keystore.openpgp.signature import key_id
+
+HIDDEN = "0" * 16
+MAX_SESSION_KEY_PACKETS = 1000
+
+DAMAGED = "the message is damaged or was changed on its way"
+NO_KEY = "none of the keys here can open this message"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A PKESK packet: a session key encrypted to one key."""
+
+    version: int
+    key_id: str
+    """Zeros when hidden."""
+    algorithm_id: int
+    fields: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """An encrypted message taken apart."""
+
+    recipients: tuple[Recipient, ...]
+    tag: int
+    body: bytes
+
+
+def take_apart(ciphertext: bytes) -> Encrypted:
+    """Read an encrypted message, armored or binary. Raises NotReadable, also when integrity cannot be proven."""
+    recipients: list[Recipient] = []
+    data: Packet | None = None
+    try:
+        for packet in packets(binary(ciphertext, "MESSAGE")):
+            if data is not None and packet.tag not in (Tag.MARKER, Tag.PADDING):
+                raise Malformed("packets after the encrypted data")
+            if packet.tag == Tag.PKESK and len(recipients) < MAX_SESSION_KEY_PACKETS:
+                recipients += _recipient(packet.body)
+            elif packet.tag in (Tag.SEIPD, Tag.SED, Tag.GNUPG_AEAD):
+                data = packet
+            elif packet.tag not in (Tag.SKESK, Tag.MARKER, Tag.PADDING):
+                raise Malformed("not an encrypted message")
+    except Malformed:
+        raise NotReadable(DAMAGED) from None
+    if data is None:
+        raise NotReadable("this is not an encrypted message", reason="damaged")
+    if data.tag == Tag.SED:
+        # RFC 9580 section 5.7: without integrity protection anybody may have changed it (EFAIL).
+        raise NotReadable("the message has no integrity protection", reason="no-integrity")
+    return Encrypted(tuple(recipients), data.tag, data.body)
+
+
+def _recipient(body: bytes) -> list[Recipient]:
+    reader = Reader(body)
+    version = reader.number()
+    if version == 3:
+        name = reader.take(8).hex().upper()
+    elif version == 6:
+        named = reader.take(reader.number())
+        name = key_id(named[1:].hex().upper()) if named else HIDDEN
+    else:
+        return []
+    return [Recipient(version, name, reader.number(), reader.rest())]
+
+
+def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
+    """The packets inside, by the first of `keys` that opens it; keys named as recipients come first.
+
+    Raises NotReadable. Expired and revoked keys open mail like others: it was encrypted to them.
+    """
+    candidates = [
+        (recipient, key) for recipient in message.recipients for key in keys if _meant(recipient, key)
+    ]
+    if not candidates:
+        raise NotReadable(NO_KEY, reason="no-secret-key")
+    candidates.sort(key=lambda pair: pair[0].key_id == HIDDEN)
+    refusal = NotReadable(NO_KEY, reason="no-secret-key")
+    for recipient, key in candidates:
+        session_key = open_session_key(key, recipient.version, recipient.algorithm_id, recipient.fields)
+        if session_key is None:
+            if recipient.key_id != HIDDEN:
+                refusal = NotReadable(DAMAGED)
+            continue
+        try:
+            return decrypt_with(message, session_key)
+        except NotReadable as error:
+            # One reason for all damage: which step failed must not be seen (RFC 9580 section 13.4).
+            refusal = error
+    raise refusal
+
+
+def _meant(recipient: Recipient, key: PrivateKey) -> bool:
+    return recipient.key_id in (HIDDEN, key_id(key.public.fingerprint))
+
+
+def decrypt_with(message: Encrypted, session_key: bytes) -> bytes:
+    """The packets inside. `session_key` starts with the cipher's octet, except for SEIPD version 2.
+
+    Raises NotReadable.
+    """
+    try:
+        reader = Reader(message.body)
+        version = reader.number()
+        if message.tag == Tag.GNUPG_AEAD and version == 1:
+            return _gnupg_aead(reader, session_key)
+        if message.tag == Tag.SEIPD and version == 1:
+            return _seipd_1(reader.rest(), session_key)
+        if message.tag == Tag.SEIPD and version == 2:
+            return _seipd_2(reader, session_key)
+    except (Malformed, InvalidTag, ValueError):
+        raise NotReadable(DAMAGED) from None
+    raise NotReadable("the message is encrypted in a way that we cannot read", reason="unsupported")
+
+
+def _seipd_1(octets: bytes, session_key: bytes) -> bytes:
+    """RFC 9580 section 5.13.1: CFB, then a SHA-1 over everything as its last packet (MDC)."""
+    cipher = CIPHERS.get(session_key[0])
+    if cipher is None or len(session_key) != 1 + cipher.key_size:
+        raise Malformed("cipher")
+    made = cipher.make(session_key[1:])  # type: ignore[call-arg]  # see secret.py
+    block = made.block_size // 8
+    opener = Cipher(made, CFB(bytes(block))).decryptor()
+    plain = opener.update(octets) + opener.finalize()
+    if len(plain) < block + 2 + 22 or plain[-22:-20] != b"\xd3\x14":
+        raise Malformed("MDC")
+    digest = hashlib.sha1(memoryview(plain)[:-20], usedforsecurity=False).digest()
+    # The repeated octets after the first block are not compared: their answer would be an oracle (section 5.13.1).
+    if not hmac.compare_digest(digest, plain[-20:]):
+        raise Malformed("MDC")
+    return plain[block + 2 : -22]
+
+
+def _seipd_2(reader: Reader, session_key: bytes) -> bytes:
+    """RFC 9580 section 5.13.2."""
+    header = reader.take(3)
+    cipher_id, aead_id, chunk = header
+    salt = reader.take(32)
+    nonce_size = _NONCE_SIZES.get(aead_id, 0)
+    cipher = CIPHERS.get(cipher_id)
+    if not nonce_size or cipher is None or cipher_id not in (7, 8, 9) or len(session_key) != cipher.key_size:
+        raise Malformed("cipher")
+    associated = b"\xd2\x02" + header
+    derived = HKDF(SHA256(), cipher.key_size + nonce_size - 8, salt=salt, info=associated).derive(session_key)
+    key, prefix = derived[: cipher.key_size], derived[cipher.key_size :]
+
+    def nonce(index: int) -> bytes:
+        return prefix + index.to_bytes(8, "big")
+
+    return _chunks(_opener(aead_id, key), reader.rest(), chunk, nonce, lambda index: associated, associated)
+
+
+def _gnupg_aead(reader: Reader, session_key: bytes) -> bytes:
+    """LibrePGP section 5.16: like SEIPD version 2, with an explicit nonce and numbered associated data."""
+    header = reader.take(3)
+    cipher_id, aead_id, chunk = header
+    nonce_size = _NONCE_SIZES.get(aead_id, 0)
+    if not nonce_size or cipher_id not in (7, 8, 9) or session_key[:1] != header[:1]:
+        raise NotReadable("the message is encrypted in a way that we cannot read", reason="unsupported")
+    start = reader.take(nonce_size)
+    associated = b"\xd4\x01" + header
+
+    def nonce(index: int) -> bytes:
+        tail = int.from_bytes(start[-8:], "big") ^ index
+        return start[:-8] + tail.to_bytes(8, "big")
+
+    def numbered(index: int) -> bytes:
+        return associated + index.to_bytes(8, "big")
+
+    return _chunks(_opener(aead_id, session_key[1:]), reader.rest(), chunk, nonce, numbered, None)
+
+
+_NONCE_SIZES = {2: 15, 3: 12}
+_TAG_SIZE = 16
+
+
+def _opener(aead_id: int, key: bytes) -> AESOCB3 | AESGCM:
+    return AESOCB3(key) if aead_id == 2 else AESGCM(key)
+
+
+def _chunks(
+    opener: AESOCB3 | AESGCM,
+    octets: bytes,
+    chunk_exponent: int,
+    nonce: Callable[[int], bytes],
+    associated: Callable[[int], bytes],
+    final: bytes | None,
+) -> bytes:
+    """All chunks of an AEAD packet and its last tag, which counts the octets. Raises InvalidTag, Malformed."""
+    if chunk_exponent > 16 or len(octets) < 2 * _TAG_SIZE:
+        raise Malformed("chunks")
+    size = (1 << (chunk_exponent + 6)) + _TAG_SIZE
+    body, last = octets[:-_TAG_SIZE], octets[-_TAG_SIZE:]
+    plain = [
+        opener.decrypt(nonce(index), body[at : at + size], associated(index))
+        for index, at in enumerate(range(0, len(body), size))
+    ]
+    total = sum(map(len, plain)).to_bytes(8, "big")
+    opener.decrypt(nonce(len(plain)), last, (associated(len(plain)) if final is None else final) + total)
+    return b"".join(plain)
