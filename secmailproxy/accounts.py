@@ -117,6 +117,10 @@ class Accounts:
     def __iter__(self) -> Iterator[Account]:
         return iter(self._accounts)
 
+    def smarthosts(self) -> tuple[Smarthost, ...]:
+        """Those of all accounts: what they all offer can be offered to a client before its login."""
+        return tuple(self._smarthosts.values())
+
     def replace(self, accounts: Sequence[Account], smarthosts: Mapping[str, Smarthost]) -> None:
         """Serve these from now on. Sessions that have logged in keep what they have."""
         self._accounts = tuple(accounts)

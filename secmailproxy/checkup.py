@@ -1,7 +1,7 @@
 """Everything that the proxy needs to work, checked one by one: the substance of `secmailproxy doctor`.
 
-Each check ends as ok, warn or fail; one that does not end well says what to do. Nothing is changed, except that
-an empty keystore is made where there was none.
+Each check ends as ok, warn or fail; one that does not end well says what to do. Nothing is changed, except
+that an empty keystore is made where there was none.
 """
 
 from __future__ import annotations
@@ -177,9 +177,7 @@ def _imap(account: Account, password: str | None) -> Check:
     try:
         seen = asyncio.run(try_imap(account.imap, account.imap_username or account.address, password))
     except (UpstreamUnavailable, LoginRefused) as error:
-        return Check(
-            name, account.address, "fail", error.text, "see above; change it with secmailproxy setup"
-        )
+        return Check(name, account.address, "fail", error.text, f"run: secmailproxy setup {account.address}")
     lacks = [why for capability, why in _WANTED_IMAP.items() if capability not in seen.capabilities]
     text = f"{account.imap.host}:{account.imap.port}, {seen.tls_version}, login ok"
     if "IMAP4REV1" not in seen.capabilities:
@@ -192,13 +190,12 @@ def _imap(account: Account, password: str | None) -> Check:
 def _smtp(smarthost: Smarthost, account: Account, password: str | None) -> Check:
     name = "smarthost"
     settings = smarthost.settings
+    if password is None:
+        return Check(name, account.address, "warn", "not tried without a password")
 
     async def visit() -> None:
         try:
-            if password is None:
-                await smarthost.probe()
-            else:
-                await smarthost.verify_login(account.smtp_username or account.address, password)
+            await smarthost.verify_login(account.smtp_username or account.address, password)
         finally:
             await smarthost.close()
 
@@ -208,8 +205,6 @@ def _smtp(smarthost: Smarthost, account: Account, password: str | None) -> Check
         remedy = "check host, port, tls and password; change them with secmailproxy setup"
         return Check(name, account.address, "fail", error.text, remedy)
     text = f"{settings.host}:{settings.port}, TLS verified"
-    if password is None:
-        return Check(name, account.address, "warn", f"{text}; login not tried without a password")
     if "8BITMIME" not in (smarthost.extensions or {}):
         lack = "the server takes no 8-bit mail: such a message that is not protected will be refused"
         return Check(name, account.address, "warn", f"{text}, login ok", lack)

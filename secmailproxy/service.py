@@ -176,7 +176,9 @@ class Service:
 
     def _submission(self, address: ListenAddress, config: Config) -> Listener:
         settings = SubmissionSettings(address.host, address.port, config.submission.max_octets)
-        return SubmissionServer(settings, self._accounts, self._outbound)
+        return SubmissionServer(
+            settings, self._accounts, self._outbound, smarthosts=self._accounts.smarthosts
+        )
 
 
 def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dict[str, Smarthost]:
