@@ -8,8 +8,10 @@
     +-- NoUsableCertificate    550 5.7.5                     exit 69
     +-- SigningKeyUnusable     554 5.7.5                     exit 69
     +-- NotAllowed             554 5.7.1   NO [NOPERM]       exit 77
+    |   +-- LoginRefused       535 5.7.8   NO [AUTHENTICATIONFAILED]  exit 77
     +-- KeystoreLocked         451 4.7.5   NO [UNAVAILABLE]  exit 75
     +-- UpstreamUnavailable    451 4.4.1   NO [UNAVAILABLE]  exit 75
+        +-- UpstreamLost       451 4.4.2   NO [UNAVAILABLE]  exit 75
 
 The text of each is for people: one line, ASCII where it can be, with the address, file or option and the
 remedy, never a secret, never message text. Unexpected exceptions are answered with the base class's codes and
@@ -89,6 +91,20 @@ class NotAllowed(SecMailProxyError):
     exit_status = 77
 
 
+class LoginRefused(NotAllowed):
+    """The mail server refused the login; the text is its own."""
+
+    smtp_code = 535
+    enhanced_status = "5.7.8"
+    imap_code = "AUTHENTICATIONFAILED"
+
+    def __init__(self, text: str, *, smtp_code: int = 535, enhanced_status: str = "5.7.8") -> None:
+        """The codes are those of the server's reply, where it was SMTP."""
+        super().__init__(text)
+        self.smtp_code = smtp_code
+        self.enhanced_status = enhanced_status
+
+
 class KeystoreLocked(SecMailProxyError):
     """The secret key needed is locked or its holder is absent: temporary."""
 
@@ -103,3 +119,9 @@ class UpstreamUnavailable(SecMailProxyError):
     smtp_code = 451
     enhanced_status = "4.4.1"
     imap_code = "UNAVAILABLE"
+
+
+class UpstreamLost(UpstreamUnavailable):
+    """The connection to the mail server broke, stalled or made no sense; what it did last is not known."""
+
+    enhanced_status = "4.4.2"

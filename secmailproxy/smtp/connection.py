@@ -1,0 +1,272 @@
+"""One connection to a smarthost: TLS, EHLO, login, commands, message octets. The only importer of aiosmtplib.
+
+Standards: RFC 5321, RFC 8314 section 3.3 (implicit TLS), RFC 3207 (STARTTLS), RFC 4954 (AUTH).
+
+Security: no credential and no mail is sent before TLS with a verified certificate stands; a server that stops
+offering STARTTLS is an error, never a reason to go on. The library drops what came before the handshake and
+asks EHLO again after it. After a failed, cut or cancelled exchange the connection is closed, so that a late
+reply cannot be taken for that of another command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
+
+from secmailproxy.errors import ConfigError, LoginRefused, UpstreamLost, UpstreamUnavailable
+from secmailproxy.model import Reply
+from secmailproxy.smtp.replies import clean, split_status, with_status
+
+_CHUNK = 128 * 1024
+_QUIT_TIMEOUT = 2.0
+_AUTH_METHODS = ("plain", "login", "cram-md5")
+"""In the order of preference; one is tried, so that a wrong password counts once."""
+
+_LOCAL_NAME = "[127.0.0.1]"
+"""Says EHLO; no name of this machine leaves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmarthostSettings:
+    """Where to submit. Times in seconds."""
+
+    host: str
+    port: int
+    tls: Literal["implicit", "starttls"] = "implicit"
+    ca_file: Path | None = None
+    """The certificate authorities to trust in place of the system's."""
+    timeout: float = 60
+    """To connect, for one reply, and for one chunk of a message to leave."""
+    final_timeout: float = 600
+    """For the reply to the final dot (RFC 5321 section 4.5.3.2.6)."""
+    idle_limit: float = 60
+    """A kept connection is closed after this."""
+    keep: int = 10
+    """Idle connections kept, at most."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.host}:{self.port}"
+
+
+def tls_context(settings: SmarthostSettings) -> ssl.SSLContext:
+    """Verifies certificate and host name. Reads files. Raises ConfigError when `ca_file` cannot be used."""
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"ca_file {settings.ca_file} of the smarthost {settings.name} cannot be used: "
+            f"{error.strerror or 'no PEM certificates'}"
+        ) from None
+
+
+class Connection:
+    """An open connection with verified TLS, logged in once `login` has returned."""
+
+    def __init__(self, settings: SmarthostSettings, smtp: aiosmtplib.SMTP, protocol: SMTPProtocol) -> None:
+        """Use `Connection.open`."""
+        self._settings = settings
+        self._smtp = smtp
+        self._protocol = protocol
+        assert protocol.transport is not None
+        # The library's protocol implements what StreamWriter.drain() asks for.
+        transport = protocol.transport
+        self._writer = asyncio.StreamWriter(transport, protocol, None, asyncio.get_running_loop())  # type: ignore[arg-type]  # declared as BaseTransport, is a WriteTransport
+        self.extensions: Mapping[str, str] = {
+            keyword.upper(): parameters for keyword, parameters in smtp.esmtp_extensions.items()
+        }
+        """EHLO keywords in upper case, with their parameters."""
+        self.dirty = False
+        """Whether a transaction was left open, so that RSET is due."""
+        self.idle_since = 0.0
+
+    @classmethod
+    async def open(cls, settings: SmarthostSettings, context: ssl.SSLContext) -> Connection:
+        """Connect, verify TLS, say EHLO. Raises UpstreamUnavailable."""
+        smtp = aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            use_tls=settings.tls == "implicit",
+            start_tls=settings.tls == "starttls",
+            tls_context=context,
+            timeout=settings.timeout,
+            local_hostname=_LOCAL_NAME,
+        )
+        try:
+            await smtp.connect()
+            await smtp.ehlo()
+            protocol = smtp.protocol
+            if protocol is None or smtp.get_transport_info("sslcontext") is None:
+                raise UpstreamUnavailable(f"{settings.name} gave no TLS connection")
+            return cls(settings, smtp, protocol)
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            _abort(smtp)
+            raise UpstreamUnavailable(_why(settings, error)) from None
+        except BaseException:
+            _abort(smtp)
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as this side knows."""
+        return self._smtp.is_connected
+
+    async def login(self, username: str, password: str) -> None:
+        """Log in. Raises LoginRefused with the server's own reply, UpstreamUnavailable."""
+        offered = self._smtp.server_auth_methods
+        method = next((name for name in _AUTH_METHODS if name in offered), None)
+        if method is None:
+            self.close()
+            raise UpstreamUnavailable(f"{self._settings.name} offers no login by password")
+        log_in = {
+            "plain": self._smtp.auth_plain,
+            "login": self._smtp.auth_login,
+            "cram-md5": self._smtp.auth_crammd5,
+        }[method]
+        try:
+            with self._closing_on_failure():
+                await log_in(username, password)
+        except aiosmtplib.SMTPAuthenticationError as error:
+            self.close()
+            if not 400 <= error.code <= 599:
+                raise self._lost("gave no proper reply to the login") from None
+            lines = with_status(Reply(error.code, error.message)).text.split("\n")
+            text = " ".join(split_status(line)[1] for line in lines)
+            status = split_status(lines[0])[0]
+            raise LoginRefused(text, smtp_code=error.code, enhanced_status=status) from None
+
+    async def command(self, *words: bytes, timeout: float | None = None) -> Reply:
+        """Send one command line, return the reply. Raises UpstreamLost; the connection is closed then."""
+        with self._closing_on_failure():
+            response = await self._smtp.execute_command(*words, timeout=timeout or self._settings.timeout)
+        return self._reply(response)
+
+    async def message(self, stuffed: bytes) -> Reply:
+        """Send octets that end in the final dot, return the reply to them. Raises UpstreamLost.
+
+        A refusal that comes before all has been sent is returned too; the connection is closed then.
+        """
+        with self._closing_on_failure():
+            if len(stuffed) <= _CHUNK:
+                self._protocol.write(stuffed)
+                response = await self._protocol.read_response(timeout=self._settings.final_timeout)
+                return self._reply(response)
+            reading = asyncio.create_task(self._protocol.read_response())
+            try:
+                complete = await self._write(stuffed, reading)
+                response = await asyncio.wait_for(reading, self._settings.final_timeout)
+            finally:
+                reading.cancel()
+        reply = self._reply(response)
+        if not complete:
+            self.abort()
+            if reply.positive:
+                raise self._lost("answered before the end of the message")
+        return reply
+
+    def close(self) -> None:
+        """Say QUIT and close; does not wait."""
+        if self.alive:
+            with contextlib.suppress(aiosmtplib.SMTPException):
+                self._protocol.write(b"QUIT\r\n")
+        self._smtp.close()
+
+    async def quit(self) -> None:
+        """Say QUIT, wait a moment for the answer, close."""
+        with contextlib.suppress(UpstreamLost):
+            await self.command(b"QUIT", timeout=_QUIT_TIMEOUT)
+        self.abort()
+        await asyncio.sleep(0)
+
+    def abort(self) -> None:
+        """Close at once, so that what was not completed never counts."""
+        _abort(self._smtp)
+
+    async def _write(self, stuffed: bytes, reading: asyncio.Task[aiosmtplib.SMTPResponse]) -> bool:
+        """Write all, piece by piece; False when a reply or the end came first."""
+        view = memoryview(stuffed)
+        for start in range(0, len(stuffed), _CHUNK):
+            if reading.done():
+                return False
+            try:
+                self._protocol.write(bytes(view[start : start + _CHUNK]))
+                async with asyncio.timeout(self._settings.timeout):
+                    await self._writer.drain()
+            except (OSError, aiosmtplib.SMTPException):
+                if reading.done():
+                    return False
+                raise
+        return True
+
+    def _reply(self, response: aiosmtplib.SMTPResponse) -> Reply:
+        if not 200 <= response.code <= 599:
+            self.abort()
+            raise self._lost("answered with something that is not SMTP")
+        return Reply(response.code, response.message)
+
+    @contextlib.contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except aiosmtplib.SMTPAuthenticationError:
+            raise
+        except TimeoutError:
+            self.abort()
+            raise self._lost("did not answer in time") from None
+        except (aiosmtplib.SMTPException, OSError, ValueError):
+            self.abort()
+            raise self._lost("closed the connection or broke the protocol") from None
+        except BaseException:
+            self.abort()
+            raise
+
+    def _lost(self, what: str) -> UpstreamLost:
+        return UpstreamLost(f"{self._settings.name} {what}")
+
+
+def _abort(smtp: aiosmtplib.SMTP) -> None:
+    transport = smtp.transport
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
+    smtp.close()
+
+
+def _why(settings: SmarthostSettings, error: BaseException) -> str:
+    """What went wrong while connecting, in words of ours or the server's, never of an exception's."""
+    causes = list(_causes(error))
+    for cause in causes:
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"the TLS certificate of {settings.name} is not accepted: {clean(cause.verify_message)}; "
+                    "a private authority can be named with ca_file"
+                )
+            case ssl.SSLError():
+                return f"{settings.name} does not speak TLS as expected (tls is {settings.tls!r})"
+            case aiosmtplib.SMTPResponseException() if cause.code > 0:
+                return f"{settings.name} refuses the connection: {cause.code} {clean(cause.message)}"
+            case TimeoutError():
+                return f"{settings.name} did not answer within {settings.timeout:g} s"
+            case OSError() if cause.strerror:
+                return f"{settings.name} cannot be reached: {clean(cause.strerror)}"
+            case _:
+                pass
+    if settings.tls == "starttls" and type(error) is aiosmtplib.SMTPException:
+        return f"{settings.name} does not offer STARTTLS; nothing was sent"
+    return f"{settings.name} cannot be reached or does not speak SMTP"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The innermost first."""
+    if error is not None:
+        yield from _causes(error.__cause__)
+        yield error

@@ -1,0 +1,233 @@
+"""The SMTP conversation with one client: octets in, commands carried out, replies out. Imports aiosmtpd.
+
+The library gives the transport, the session and the AUTH exchanges. Ours is what it lacks: lines and messages
+cut exactly, no timer and no hang-up that ends a relay, and replies that say nothing but what they should.
+
+Standards: RFC 5321, RFC 2920 (PIPELINING), RFC 2034 (enhanced status codes).
+
+Security: log records hold no message text, no command line and no credential; the library's own logger,
+which would, is silenced. No text of an exception reaches the client (SMTP-18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+
+from aiosmtpd.smtp import SMTP
+
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.model import Reply
+from secmailproxy.smtp.commands import Refused
+from secmailproxy.smtp.replies import render, reply_for, with_status
+from secmailproxy.smtp.wire import Gathered, LineFault, Wire
+
+log = logging.getLogger(__name__)
+
+HOSTNAME = "localhost"
+"""What we call ourselves; no name of this machine leaves it."""
+
+_READ = 128 * 1024
+_FAULT_LIMIT = 10
+"""Unknown or malformed commands after which a client is shown the door."""
+
+_library_log = logging.getLogger("mail.log")
+_library_log.setLevel(logging.CRITICAL + 1)
+_library_log.addFilter(lambda record: False)
+
+
+class Conversation(SMTP):
+    """One client, until it leaves, is idle for too long or is told to retire. Commands are a subclass's."""
+
+    # Also the flow-control limit of the library's reader, which is far too small for messages.
+    line_length_limit = _READ
+
+    def __init__(self, idle_timeout: float) -> None:
+        """`idle_timeout` in seconds without an octet from the client."""
+        super().__init__(
+            None,
+            enable_SMTPUTF8=True,
+            hostname=HOSTNAME,
+            ident="ESMTP secmailproxy",
+            auth_required=True,
+            auth_require_tls=False,
+            loop=asyncio.get_running_loop(),
+        )
+        for verb in ("STARTTLS", "EXPN", "HELP"):
+            self._smtp_methods.pop(verb, None)
+        self.idle_timeout = idle_timeout
+        self._wire = Wire()
+        self._leaving = False
+        self._retiring = False
+        self._faults = 0
+
+    def welcome(self, task: asyncio.Task[None]) -> bool:
+        """Whether there is room for this client, whose conversation `task` runs."""
+        raise NotImplementedError
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether leaving now would cost the client a mail transaction."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """End the mail transaction, if there is one."""
+        raise NotImplementedError
+
+    # In place of the library's way to begin and end a connection.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there."""
+        super().connection_made(transport)
+        assert self._handler_coroutine is not None
+        self._leaving = not self.welcome(self._handler_coroutine)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has sent is still worked on and answered (SMTP-03)."""
+        asyncio.StreamReaderProtocol.eof_received(self)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone; a relay that is under way is not (SMTP-03)."""
+        asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self.transport = None
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """No timer of the library: ours run only while we wait for the client (SMTP-04)."""
+
+    def retire(self) -> None:
+        """The server stops: leave now, or after the transaction that is under way."""
+        self._retiring = True
+        if not self.in_transaction and self.transport is not None:
+            self._leaving = True
+            self._write(Reply(421, "4.3.2 shutting down"))
+            self.transport.close()
+
+    # Lines in, replies out.
+
+    async def _handle_client(self) -> None:
+        try:
+            await self._converse()
+        finally:
+            self.forget()
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _converse(self) -> None:
+        if self._leaving:
+            await self.say(421, "4.3.2 too many connections, or shutting down")
+            return
+        await self.say(220, f"{HOSTNAME} {self.__ident__}")
+        while not self._leaving:
+            try:
+                line = await self.line()
+                if line is None:
+                    return
+                await self._perform(line)
+            except LineFault as fault:
+                await self._mistake(500, f"5.5.2 {fault}")
+            if self._retiring and not self.in_transaction and not self._leaving:
+                await self.say(421, "4.3.2 shutting down")
+                return
+
+    async def _perform(self, line: bytes) -> None:
+        """Carry out one command and answer it, whatever happens."""
+        verb, _, argument = line.partition(b" ")
+        method = self._smtp_methods.get(verb.upper().decode("ascii", "replace"))
+        if method is None:
+            await self._mistake(500, "5.5.2 command not recognized")
+            return
+        try:
+            await method(argument.strip().decode("utf-8") or None)
+        except UnicodeDecodeError:
+            await self._mistake(501, "5.5.2 not UTF-8")
+        except Refused as refused:
+            await self.answer(refused.reply)
+        except LineFault:
+            raise
+        except Exception as error:  # noqa: BLE001  the client must get a reply, and no more than that
+            await self.answer(self.reply_for(error))
+
+    async def line(self) -> bytes | None:
+        """The next line, None at the end. Raises LineFault."""
+        while (line := self._wire.line()) is None:
+            if not await self._read():
+                return None
+        return line
+
+    async def message(self, limit: int) -> Gathered | None:
+        """What follows 354, None when the client left before the dot."""
+        while (gathered := self._wire.message(limit)) is None:
+            if not await self._read():
+                return None
+        return gathered
+
+    async def _read(self) -> bool:
+        """Wait for the client, no longer than it may be idle. False when there is no more to come."""
+        try:
+            async with asyncio.timeout(self.idle_timeout):
+                octets = await self._reader.read(_READ)
+        except TimeoutError:
+            self._leaving = True
+            await self.say(421, "4.4.2 idle for too long")
+            return False
+        except OSError:
+            return False
+        self._wire.feed(octets)
+        return bool(octets)
+
+    async def push(self, status: str | bytes) -> None:
+        """Send a reply given as text, as the library does."""
+        text = status if isinstance(status, str) else status.decode("ascii", "replace")
+        await self.answer(Reply(int(text[:3]), text[4:]))
+
+    async def answer(self, reply: Reply) -> None:
+        """Send a reply with an enhanced status code. After 421 the connection ends."""
+        reply = with_status(reply)
+        await self.say(reply.code, reply.text)
+
+    async def say(self, code: int, text: str) -> None:
+        """Send a reply as it is."""
+        if code == 421:
+            self._leaving = True
+        self._write(Reply(code, text))
+        # A client that is gone or does not read gets no reply; what was begun for it goes on.
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(self.idle_timeout):
+                await self._writer.drain()
+
+    def _write(self, reply: Reply) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self._writer.write(render(reply))
+
+    async def _mistake(self, code: int, text: str) -> None:
+        self._faults += 1
+        if self._faults > _FAULT_LIMIT:
+            await self.say(421, "4.7.0 too many errors")
+        else:
+            await self.answer(Reply(code, text))
+
+    def reply_for(self, error: Exception) -> Reply:
+        """The reply for an error; what is not ours is logged by place and type, never by its text."""
+        reference = secrets.token_hex(4)
+        if not isinstance(error, SecMailProxyError):
+            log.error("internal error: ref=%s %s", reference, _place(error))
+        return reply_for(error, reference)
+
+    @property
+    def peer(self) -> str:
+        """Address and port of the client, for log records."""
+        peer = self.session.peer if self.session is not None else None
+        return f"{peer[0]}:{peer[1]}" if peer else "unknown"
+
+
+def _place(error: BaseException) -> str:
+    """Type of an error and the file and line it came from."""
+    trace, name = error.__traceback__, type(error).__name__
+    if trace is None:
+        return name
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{name} at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"

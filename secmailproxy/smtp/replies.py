@@ -1,0 +1,76 @@
+"""SMTP replies: from errors, from the smarthost, and as octets for the client.
+
+PURE. Standards: RFC 5321 sections 4.2 and 4.5.3.1.5 (512 octets), RFC 2034 and RFC 3463 (enhanced codes).
+
+Security: the text of an exception that is not ours is never in a reply, nor is a control character of the
+smarthost's, so that nobody can forge a second reply (SMTP-18).
+"""
+
+from __future__ import annotations
+
+import re
+
+from keystore.errors import StoreLocked
+from secmailproxy.errors import KeystoreLocked, SecMailProxyError
+from secmailproxy.model import Reply
+
+LINE_LIMIT = 512
+"""Octets of one reply line with code and CRLF."""
+
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
+
+_STATUS = {
+    221: "2.0.0",
+    235: "2.7.0",
+    500: "5.5.2",
+    501: "5.5.4",
+    502: "5.5.1",
+    503: "5.5.1",
+    504: "5.5.4",
+}
+"""Enhanced status codes of replies that have an own one by their code; the others get X.0.0."""
+
+_WITHOUT_STATUS = frozenset({220, 334, 354})
+
+
+def reply_for(error: BaseException, reference: str) -> Reply:
+    """The one-line reply for any error; `reference` joins an unexpected one to its log record."""
+    if isinstance(error, StoreLocked):
+        error = KeystoreLocked(str(error))
+    if isinstance(error, SecMailProxyError):
+        return Reply(error.smtp_code, f"{error.enhanced_status} {clean(error.text)}".rstrip())
+    return Reply(451, f"4.3.0 internal error (ref {reference})")
+
+
+def clean(text: str) -> str:
+    """One line of printable ASCII; anything else becomes "?", control characters become blanks."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.encode("ascii", "replace").decode("ascii").split())
+
+
+def with_status(reply: Reply) -> Reply:
+    """The reply with an enhanced status code on each line, added where it is missing (RFC 2034 section 4)."""
+    if reply.code in _WITHOUT_STATUS or not 200 <= reply.code <= 599 or reply.code // 100 == 3:
+        return reply
+    lines = reply.text.split("\n")
+    found = _ENHANCED.match(lines[0])
+    status = found.group() if found else _STATUS.get(reply.code, f"{reply.code // 100}.0.0")
+    return Reply(
+        reply.code,
+        "\n".join(line if _ENHANCED.match(line) else f"{status} {line}".rstrip() for line in lines),
+    )
+
+
+def render(reply: Reply) -> bytes:
+    """The octets of a reply, one line or several, each at most 512 octets of printable ASCII with CRLF."""
+    lines = [clean(line)[: LINE_LIMIT - 6] for line in reply.text.split("\n")]
+    marks = ["-"] * (len(lines) - 1) + [" "]
+    return b"".join(
+        f"{reply.code}{mark}{line}\r\n".encode("ascii") for mark, line in zip(marks, lines, strict=True)
+    )
+
+
+def split_status(text: str) -> tuple[str, str]:
+    """Enhanced status code ("" when there is none) and the rest of the first line."""
+    found = _ENHANCED.match(text)
+    return (found.group(), text[found.end() :].lstrip(" ")) if found else ("", text)

@@ -1,0 +1,133 @@
+"""What one client submits: from MAIL to the final reply, relayed to the smarthost while the client waits.
+
+Gather, decide and transform are `Outbound`'s; this file keeps the order in which the smarthost is asked. No
+message is accepted before the smarthost has accepted it (SMTP-01).
+
+Standards: RFC 6409, RFC 5321 sections 3.3 and 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from secmailproxy.accounts import SubmissionAccount
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.model import Envelope, Reply
+from secmailproxy.smtp.commands import Path
+from secmailproxy.smtp.delivery import Copy, Report, deliver
+from secmailproxy.smtp.smarthost import Credentials, Transaction
+
+
+class Protector(Protocol):
+    """What submission needs of `secmailproxy.outbound.Outbound`."""
+
+    async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+        """Raises NoUsableCertificate or KeystoreLocked when a rule forbids this recipient."""
+
+    async def protect(self, envelope: Envelope, message: bytes) -> Sequence[Copy]:
+        """The copies to send, the one for To and Cc first. Raises SecMailProxyError."""
+
+
+class Submission:
+    """The mail transactions of one client that has logged in, one after the other."""
+
+    def __init__(self, account: SubmissionAccount, outbound: Protector, report: Report) -> None:
+        """`report` is told of copies that fail after the first one was accepted."""
+        self._account = account
+        self._outbound = outbound
+        self._report = report
+        self._transaction: Transaction | None = None
+        self._mail: Path | None = None
+        self._rcpts: list[Path] = []
+
+    @property
+    def open(self) -> bool:
+        """Whether MAIL was accepted and neither DATA nor RSET has followed."""
+        return self._mail is not None
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether MAIL asked for SMTPUTF8."""
+        return self._mail is not None and self._mail.smtputf8
+
+    @property
+    def recipients(self) -> int:
+        """How many recipients were accepted."""
+        return len(self._rcpts)
+
+    async def mail(self, path: Path) -> Reply:
+        """Begin at the smarthost. Raises LoginRefused, UpstreamUnavailable."""
+        transaction = await self._account.smarthost.start(self._account.username, self._account.password)
+        try:
+            reply = await transaction.mail(path.address, self._options(path))
+        except BaseException:
+            transaction.end()
+            raise
+        if reply.positive:
+            self._transaction, self._mail = transaction, path
+        else:
+            transaction.end()
+        return reply
+
+    async def rcpt(self, path: Path) -> Reply:
+        """Ask our rules first, then the smarthost. Raises SecMailProxyError."""
+        transaction, mail = self._begun()
+        await self._outbound.check_recipient(mail.address, path.address)
+        reply = await transaction.rcpt(path.address, path.options)
+        if reply.positive and path.address not in (known.address for known in self._rcpts):
+            self._rcpts.append(path)
+        return reply
+
+    async def data(self, message: bytes) -> Reply:
+        """Protect and send; the smarthost's final reply. The transaction is over then, whatever happens.
+
+        Raises SecMailProxyError.
+        """
+        try:
+            transaction, _ = self._begun()
+            envelope = self.envelope()
+            copies = await self._outbound.protect(envelope, message)
+            if {address for copy in copies for address in copy.rcpt_tos} != set(envelope.rcpt_tos):
+                raise SecMailProxyError("the copies are not for the recipients of the message; not sent")
+            if len(copies) == 1:
+                return await self._send(transaction, copies[0])
+            self.reset()
+            credentials = Credentials(self._account.username, self._account.password)
+            return await deliver(self._account.smarthost, credentials, envelope, copies, self._report)
+        finally:
+            self.reset()
+
+    def envelope(self) -> Envelope:
+        """The envelope so far."""
+        _, mail = self._begun()
+        return Envelope(
+            mail.address,
+            tuple(path.address for path in self._rcpts),
+            self._options(mail),
+            tuple(path.options for path in self._rcpts),
+        )
+
+    def reset(self) -> None:
+        """Forget the transaction; the smarthost's is ended, its connection kept where possible."""
+        transaction, self._transaction = self._transaction, None
+        self._mail, self._rcpts = None, []
+        if transaction is not None:
+            transaction.end()
+
+    async def _send(self, transaction: Transaction, copy: Copy) -> Reply:
+        self._account.smarthost.check(copy.octets)
+        reply = await transaction.data()
+        return await transaction.send(copy.octets) if reply.code == 354 else reply
+
+    def _options(self, path: Path) -> tuple[str, ...]:
+        """The parameters of MAIL for the smarthost. BODY says nothing to one that does not know it."""
+        known = self._account.smarthost.extensions or {}
+        return tuple(
+            option for option in path.options if "8BITMIME" in known or not option.upper().startswith("BODY=")
+        )
+
+    def _begun(self) -> tuple[Transaction, Path]:
+        assert self._transaction is not None
+        assert self._mail is not None
+        return self._transaction, self._mail

@@ -1,0 +1,117 @@
+"""Octets from a submission client cut into command lines and messages; octets for a smarthost dot-stuffed.
+
+PURE. Standards: RFC 5321 sections 2.3.8 (line endings), 4.1.1.4 (DATA), 4.5.2 (transparency), 4.5.3.1
+(limits); RFC 4954 section 4 (length of an AUTH line).
+
+Security: a message ends at CRLF "." CRLF and nowhere else, so that nothing inside it can pass for commands
+(smuggling); what holds a bare CR, a bare LF or NUL is reported as a fault and must not be sent on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LINE_LIMIT = 12288
+"""Octets of a command line without CRLF: the longest that a standard allows, an AUTH line."""
+
+_END = b"\r\n.\r\n"
+
+
+class LineFault(Exception):
+    """A command line was thrown away: too long, not ended by CRLF, or with a control character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What came between 354 and the final dot."""
+
+    octets: bytes
+    """Without dot-stuffing, ending in CRLF unless empty; empty too when `too_large`."""
+    too_large: bool = False
+
+    @property
+    def fault(self) -> str:
+        """Why the message cannot be passed on safely, or ""."""
+        return fault(self.octets)
+
+
+class Wire:
+    """Cuts the stream of one client. Feed octets as they come; ask for a line or a message."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._skipping = False
+        self._gathering = False
+        self._too_large = False
+
+    def feed(self, octets: bytes) -> None:
+        """Take octets of any number."""
+        self._buffer += octets
+
+    def line(self) -> bytes | None:
+        """The next command line without CRLF, or None until there is one. Raises LineFault for a bad one."""
+        end = self._buffer.find(b"\n", self._scanned)
+        if end < 0:
+            if len(self._buffer) > LINE_LIMIT + 1:
+                self._skipping = True
+                self._buffer.clear()
+            self._scanned = len(self._buffer)
+            return None
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        self._scanned = 0
+        if self._skipping or len(line) > LINE_LIMIT + 2:
+            self._skipping = False
+            raise LineFault("line too long")
+        if not line.endswith(b"\r\n"):
+            raise LineFault("a line must end in CRLF")
+        line = line[:-2]
+        if any(octet < 0x20 or octet == 0x7F for octet in line):
+            raise LineFault("control character in a line")
+        return line
+
+    def message(self, limit: int) -> Gathered | None:
+        """The message up to the final dot, or None until it is complete; at most `limit` octets are kept."""
+        if not self._gathering:
+            # The CRLF that ended the DATA command belongs to the end mark of an empty message.
+            self._buffer[:0] = b"\r\n"
+            self._gathering = True
+            self._too_large = False
+            self._scanned = 0
+        end = self._buffer.find(_END, self._scanned)
+        if end < 0:
+            # Dot-stuffing, which does not count (RFC 1870 section 3), adds one octet to three at most.
+            if len(self._buffer) > limit + limit // 3 + len(_END):
+                self._too_large = True
+                del self._buffer[: -len(_END) + 1]
+            self._scanned = max(0, len(self._buffer) - len(_END) + 1)
+            return None
+        content = bytes(self._buffer[: end + 2])
+        del self._buffer[: end + len(_END)]
+        self._gathering = False
+        self._scanned = 0
+        octets = b"" if self._too_large else content.replace(b"\r\n.", b"\r\n")[2:]
+        if self._too_large or len(octets) > limit:
+            return Gathered(b"", too_large=True)
+        return Gathered(octets)
+
+
+def fault(octets: bytes) -> str:
+    """Why these octets cannot be sent as a message without becoming ambiguous, or ""."""
+    lines = octets.count(b"\r\n")
+    if octets.count(b"\r") != lines or octets.count(b"\n") != lines:
+        return "bare CR or LF in the message; lines must end in CRLF"
+    if 0 in octets:
+        return "NUL octet in the message"
+    return ""
+
+
+def dot_stuffed(octets: bytes) -> bytes:
+    """The octets as they follow 354, with the final dot. A final CRLF is added where there is none."""
+    stuffed = octets.replace(b"\r\n.", b"\r\n..")
+    if stuffed.startswith(b"."):
+        stuffed = b"." + stuffed
+    if stuffed and not stuffed.endswith(b"\r\n"):
+        stuffed += b"\r\n"
+    return stuffed + b".\r\n"
