@@ -28,6 +28,7 @@ from secmailproxy.outbound import Outbound
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
+from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,8 @@ class Service:
         self._bound[name] = str(ListenAddress(host=host, port=port))
 
     def _imap(self, address: ListenAddress) -> Listener:
-        settings = ImapSettings(address.host, address.port)
+        verdict_field = field_name(self._config.folders.verdict_token())
+        settings = ImapSettings(address.host, address.port, verdict_field)
         return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore)
 
     def _submission(self, address: ListenAddress, config: Config) -> Listener:
