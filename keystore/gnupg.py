@@ -85,7 +85,7 @@ class Gnupg:
 
     # -- source of certificates
 
-    def keys(self) -> list[GnupgKey]:
+    def ring(self) -> list[GnupgKey]:
         """Return every key of the public ring."""
         ring = self._library()
         held = {entry["fingerprint"] for entry in ring.list_keys(secret=True) if _reachable(entry)}
@@ -152,8 +152,8 @@ class Gnupg:
             raise StoreLocked(f"GnuPG did not sign and encrypt with {key}")
         return _crlf(outcome.octets)
 
-    def session_key(self, ciphertext: bytes, *, held: bool) -> tuple[int, bytes]:
-        """Return (symmetric algorithm, session key) of a message that gpg has decrypted without fault.
+    def session_key(self, ciphertext: bytes, *, held: bool) -> str:
+        """Return the session key, as gpg prints it, of a message that gpg has decrypted without fault.
 
         `held` says that the message names a key which GnuPG is known to hold: without it now, the holder is
         absent. NotReadable: no secret key, damaged, or without integrity protection.
@@ -164,8 +164,7 @@ class Gnupg:
         found = outcome.all("SESSION_KEY")
         if len(found) != 1 or len(found[0]) != 1:
             raise NotReadable("GnuPG found several layers of encryption", reason="unsupported")
-        algorithm, _, key = found[0][0].partition(":")
-        return int(algorithm), bytes.fromhex(key)
+        return found[0][0]
 
     def unwrap(self, ciphertext: bytes, *, held: bool) -> bytes:
         """Return the OpenPGP message inside the encryption layer (compressed, signed or literal packets).

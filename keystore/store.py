@@ -90,6 +90,8 @@ class StoredSecret:
     fingerprint: Fingerprint
     holder: Holder
     wrapped: bytes | None
+    certificate: bytes = b""
+    """The octets of the certificate, when this was read."""
 
 
 _CERTIFICATE = """
@@ -109,7 +111,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or create `path`; KeystoreError says what is wrong with it and what to do."""
         self._path = path
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held while the database is read or written; whoever caches rows holds it too."""
         _prepare_file(path)
         with self._explained():
             self._database = sqlite3.connect(
@@ -125,20 +128,20 @@ class Store:
 
     def close(self) -> None:
         """Close the database; nothing else may be called after."""
-        with self._lock:
+        with self.lock:
             self._database.close()
 
     def changed(self) -> bool:
         """Whether another process (or connection) has committed since this was last asked."""
         version = self._data_version()
-        with self._lock:
+        with self.lock:
             changed, self._version = version != self._version, version
         return changed
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and no other process writes meanwhile. May be nested; the outermost commits."""
-        with self._lock, self._explained():
+        with self.lock, self._explained():
             if self._database.in_transaction:
                 yield
                 return
@@ -222,8 +225,11 @@ class Store:
 
     def secrets(self) -> list[StoredSecret]:
         """Return every secret key of every holder."""
-        rows = self._rows("SELECT certificate, holder, wrapped FROM secret_keys ORDER BY certificate")
-        return [StoredSecret(Fingerprint(row[0]), Holder(row[1]), row[2]) for row in rows]
+        rows = self._rows(
+            "SELECT s.certificate, s.holder, s.wrapped, c.octets FROM secret_keys s"
+            " JOIN certificates c ON c.fingerprint = s.certificate ORDER BY s.certificate"
+        )
+        return [StoredSecret(Fingerprint(row[0]), Holder(row[1]), row[2], row[3]) for row in rows]
 
     def put_secret(self, secret: StoredSecret) -> None:
         """Add or replace the secret half of a certificate that is stored already."""
@@ -314,7 +320,7 @@ class Store:
         self._guarded(lambda: self._database.execute(statement, values))
 
     def _guarded(self, action: Callable[[], Result]) -> Result:
-        with self._lock, self._explained():
+        with self.lock, self._explained():
             return action()
 
     @contextmanager

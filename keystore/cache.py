@@ -1,0 +1,91 @@
+"""Certificates as parsed values, kept in memory until somebody changes the store.
+
+Reading goes through the store's lock, and so does `clear`: a row that was read before a change can never be
+remembered after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from keystore import openpgp
+from keystore.model import Certificate, Fingerprint
+from keystore.store import Store, StoredCertificate
+
+_MOST = 4096
+_HEXADECIMAL = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{16,64})")
+
+
+class CertificateCache:
+    """Certificates by fingerprint, address and issuer. Safe for threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._certificates: dict[str, Certificate] = {}
+        self._by_address: dict[str, list[Fingerprint]] = {}
+
+    def clear(self) -> None:
+        """Forget everything; to be called after each change."""
+        with self._store.lock:
+            self._certificates.clear()
+            self._by_address.clear()
+
+    def get(self, fingerprint: str) -> Certificate | None:
+        """Return the certificate with this primary key."""
+        with self._store.lock:
+            self._refresh()
+            known = self._certificates.get(fingerprint)
+            if known is None and (row := self._store.certificate(fingerprint)) is not None:
+                known = self._remember(row)
+            return known
+
+    def by_address(self, address: str) -> list[Certificate]:
+        """Return the certificates with a user ID of this address, without regard to case."""
+        address = address.lower()
+        with self._store.lock:
+            self._refresh()
+            if address not in self._by_address:
+                if len(self._by_address) >= _MOST:
+                    self._by_address.clear()
+                self._by_address[address] = self._store.by_address(address)
+            return self._all(self._by_address[address])
+
+    def by_issuer(self, issuer: str) -> list[Certificate]:
+        """Return the certificates with this (sub)key: a fingerprint or a key ID, upper case."""
+        with self._store.lock:
+            self._refresh()
+            return self._all(self._store.by_key(issuer))
+
+    def search(self, query: str) -> list[Certificate]:
+        """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
+        with self._store.lock:
+            self._refresh()
+            hexadecimal = _HEXADECIMAL.fullmatch(query.replace(" ", ""))
+            if hexadecimal and len(hexadecimal[1]) in {16, 40, 64}:
+                return self.by_issuer(hexadecimal[1].upper())
+            if "@" in query.strip()[1:] and " " not in query.strip():
+                return self.by_address(query.strip())
+            rows = self._store.certificates()
+            found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
+        return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
+
+    def _refresh(self) -> None:
+        if self._store.changed():
+            self.clear()
+
+    def _all(self, fingerprints: Iterable[Fingerprint]) -> list[Certificate]:
+        return [found for one in fingerprints if (found := self.get(one)) is not None]
+
+    def _remember(self, row: StoredCertificate) -> Certificate:
+        certificate = openpgp.certificate(row.octets, source=row.source, trust=row.trust, holder=row.holder)
+        if len(self._certificates) >= _MOST:
+            self._certificates.clear()
+        self._certificates[row.fingerprint] = certificate
+        return certificate
+
+
+def matches(query: str, fingerprint: str, user_ids: Iterable[str]) -> bool:
+    """Whether every word of `query` is part of the fingerprint or of a user ID, without regard to case."""
+    text = "\n".join([fingerprint, *user_ids]).casefold()
+    return all(word in text for word in query.casefold().split())

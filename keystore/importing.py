@@ -1,0 +1,201 @@
+"""Taking keys and certificates in: each key of a file has a result of its own.
+
+A certificate is merged with what is known of it. It is stored when it can serve for something, and the result
+says when it cannot be encrypted to. A secret key is taken only unlocked, so a wrong passphrase refuses that
+key and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from keystore import openpgp
+from keystore.errors import KeyRefused
+from keystore.model import (
+    Certificate,
+    Fingerprint,
+    Holder,
+    ImportAction,
+    ImportResult,
+    Purpose,
+    Reason,
+    Trust,
+    Usability,
+)
+from keystore.store import Store, StoredCertificate, StoredSecret
+from keystore.vault import Vault
+
+_UNBOUND = frozenset({Reason.BAD_BINDING, Reason.NO_CERTIFICATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where keys come from and how they are to be held. `trust` None keeps what is known, else KNOWN."""
+
+    source: str
+    trust: Trust | None
+    now: datetime
+    held_by_gnupg: bool = False
+
+
+class Importer:
+    """Writes to the store; the caller clears its caches afterwards."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        judge: Callable[[Certificate, Purpose, datetime], Usability],
+    ) -> None:
+        """`judge` is asked whether a certificate serves, trial encryption included."""
+        self._store = store
+        self._vault = vault
+        self._judge = judge
+
+    def take_all(
+        self, octets: bytes, origin: Origin, passphrase: Callable[[], str] | None
+    ) -> list[ImportResult]:
+        """Import every key in a file, armored or binary; KeyRefused when it holds none at all."""
+        asked = _AskedOnce(passphrase)
+        found = openpgp.parse_keys(octets)
+        if any(parsed.secret_octets is not None for parsed in found):
+            self._vault.fetch_key()
+        return [self._take(parsed, origin, asked) for parsed in found]
+
+    def store_own(self, key: openpgp.SecretKey, origin: Origin) -> Certificate:
+        """Store a secret key that we have just made."""
+        certificate = openpgp.certificate(key.certificate_octets, trust=Trust.VERIFIED, source=origin.source)
+        self._vault.fetch_key()
+        self._write(certificate, self._vault.wrapped(key), origin)
+        return replace(certificate, holder=Holder.OWN)
+
+    def _take(self, parsed: openpgp.ParsedKey, origin: Origin, passphrase: _AskedOnce) -> ImportResult:
+        offered: Certificate | None = None
+        try:
+            offered = openpgp.certificate(parsed.certificate_octets)
+            key = _unlocked(parsed, passphrase)
+            return self._store_merged(offered, key, origin)
+        except KeyRefused as refusal:
+            return ImportResult(
+                ImportAction.REFUSED,
+                offered.fingerprint if offered else None,
+                offered.addresses if offered else (),
+                offered.user_ids if offered else (),
+                reason=str(refusal),
+            )
+
+    def _store_merged(
+        self, offered: Certificate, key: openpgp.SecretKey | None, origin: Origin
+    ) -> ImportResult:
+        fingerprint = offered.fingerprint
+        # One transaction from reading to writing, or another process's update of it could be lost.
+        with self._store.transaction():
+            old = self._store.certificate(fingerprint)
+            octets = openpgp.merge(old.octets, offered.octets) if old else offered.octets
+            merged = openpgp.certificate(
+                octets,
+                source=old.source if old else origin.source,
+                trust=_trust(old, origin, secret=bool(key)),
+            )
+            encrypts = self._judge(merged, Purpose.ENCRYPT, origin.now)
+            if old is None:
+                _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now))
+            secret = self._secret_row(merged.fingerprint, key, old, origin)
+            if old is None or octets != old.octets or merged.trust is not old.trust or secret is not None:
+                self._write(merged, secret, origin)
+                action = ImportAction.UPDATED if old else ImportAction.ADDED
+            else:
+                action = ImportAction.UNCHANGED
+        return ImportResult(
+            action,
+            fingerprint,
+            merged.addresses,
+            merged.user_ids,
+            secret=secret is not None or (old is not None and old.holder is not Holder.NONE),
+            reason="" if encrypts.usable else f"kept, but not for encryption: {_why(encrypts)}",
+        )
+
+    def _secret_row(
+        self,
+        fingerprint: Fingerprint,
+        key: openpgp.SecretKey | None,
+        old: StoredCertificate | None,
+        origin: Origin,
+    ) -> StoredSecret | None:
+        """Return the row to write, or None when the secret half stays as it is."""
+        holder = old.holder if old else Holder.NONE
+        if key is None:
+            if origin.held_by_gnupg and holder is Holder.NONE:
+                return StoredSecret(fingerprint, Holder.GNUPG, None)
+            return None
+        if holder is not Holder.OWN:
+            return self._vault.wrapped(key)
+        known = self._vault.key(fingerprint)
+        union = openpgp.united(known, key)
+        return None if union.to_octets() == known.to_octets() else self._vault.wrapped(union)
+
+    def _write(self, certificate: Certificate, secret: StoredSecret | None, origin: Origin) -> None:
+        row = StoredCertificate(
+            certificate.fingerprint, certificate.octets, certificate.trust, certificate.source, Holder.NONE
+        )
+        with self._store.transaction():
+            self._store.put(
+                row,
+                addresses=certificate.addresses,
+                keys=openpgp.key_fingerprints(certificate.octets),
+                now=origin.now,
+            )
+            if secret is not None:
+                self._store.put_secret(secret)
+
+
+class _AskedOnce:
+    """A passphrase for a whole file: asked for at the first protected key, tried on each."""
+
+    def __init__(self, ask: Callable[[], str] | None) -> None:
+        self._ask = ask
+        self._answer: str | None = None
+
+    def __call__(self) -> str:
+        if self._ask is None:
+            raise KeyRefused("the secret key is protected by a passphrase, and none was given")
+        if self._answer is None:
+            self._answer = self._ask()
+        return self._answer
+
+
+def _unlocked(parsed: openpgp.ParsedKey, passphrase: _AskedOnce) -> openpgp.SecretKey | None:
+    if parsed.secret_octets is None:
+        return None
+    return openpgp.unlock(parsed.secret_octets, passphrase() if parsed.protected else None)
+
+
+def _trust(old: StoredCertificate | None, origin: Origin, *, secret: bool) -> Trust:
+    if origin.trust is not None:
+        return origin.trust
+    # Who owns the secret half needs nobody's word for it; what the owner has decided before stays.
+    owned = secret or origin.held_by_gnupg
+    if old is None:
+        return Trust.VERIFIED if owned else Trust.KNOWN
+    return (
+        Trust.VERIFIED
+        if owned and old.holder is Holder.NONE and old.trust is not Trust.REJECTED
+        else old.trust
+    )
+
+
+def _demand_bound(*answers: Usability) -> None:
+    if all(answer.reason in _UNBOUND for answer in answers):
+        raise KeyRefused("no user ID of this certificate is bound by a valid self-signature")
+
+
+def _why(usability: Usability) -> str:
+    reason = usability.reason.value if usability.reason else ""
+    return f"{reason} ({usability.detail})" if usability.detail else reason
+
+
+def refused(results: Iterable[ImportResult]) -> bool:
+    """Whether nothing at all was taken in."""
+    return all(result.action is ImportAction.REFUSED for result in results)

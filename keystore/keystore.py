@@ -1,0 +1,297 @@
+"""The keystore: certificates, secret keys, and what can be done with them.
+
+Synchronous and safe for threads; a second process may use the same folder at the same time, and what it
+imports or deletes is noticed here at the next call. Calls that compute hold no lock. Opening asks for
+nothing: the keystore key is fetched when a secret key is first needed, or by `unlock`.
+
+Errors: StoreLocked (a holder is locked or absent, temporary), StoreDamaged, KeyRefused, NotReadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from keystore import openpgp, policy
+from keystore.cache import CertificateCache, matches
+from keystore.errors import KeyRefused, StoreLocked
+from keystore.gnupg import Gnupg
+from keystore.importing import Importer, Origin
+from keystore.messages import Messages
+from keystore.model import (
+    Certificate,
+    DetachedSignature,
+    Fingerprint,
+    Holder,
+    Identity,
+    ImportResult,
+    Opened,
+    Peer,
+    Purpose,
+    Reason,
+    Selection,
+    SignatureResult,
+    Trust,
+    Usability,
+)
+from keystore.secrets import Secrets
+from keystore.selection import select, select_pinned, standing
+from keystore.store import Store
+from keystore.vault import Vault
+
+DATABASE = "keystore.sqlite3"
+Changed = TypeVar("Changed")
+
+
+@dataclass(frozen=True, slots=True)
+class KeystoreSettings:
+    """The keystore's folder (its own, mode 0700), and GnuPG's home (None: GnuPG's own default)."""
+
+    folder: Path
+    gnupg_home: Path | None = None
+
+
+class Keystore:
+    """Everything that the program knows about keys. Make one with `Keystore.open`."""
+
+    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg) -> None:
+        self._store = store
+        self._vault = vault
+        self._gnupg = gnupg
+        self._cache = CertificateCache(store)
+        self._importer = Importer(store, vault, self._judge)
+        self._messages = Messages(self._cache, store, vault, gnupg, self._judge)
+
+    @classmethod
+    def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
+        """Open or create the keystore in `settings.folder`; KeystoreError says why it cannot be."""
+        store = Store(settings.folder / DATABASE)
+        return cls(store, Vault(store, secrets), Gnupg(settings.gnupg_home))
+
+    def close(self) -> None:
+        """Forget the secret keys and close the database."""
+        self._vault.close()
+        self._store.close()
+
+    def unlock(self) -> None:
+        """Fetch the keystore key and unwrap all own secret keys now. Raises StoreLocked or StoreDamaged."""
+        self._vault.unlock()
+
+    @property
+    def locked(self) -> bool:
+        """Whether the keystore key is out of reach; tries to unlock, and may raise StoreDamaged."""
+        try:
+            self._vault.unlock()
+        except StoreLocked:
+            return True
+        return False
+
+    # -- certificates
+
+    def certificates(self, query: str = "") -> list[Certificate]:
+        """Return what `query` names: all (""), an address, a fingerprint or key ID, words of user IDs."""
+        return self._cache.search(query)
+
+    def certificate(self, fingerprint: str) -> Certificate | None:
+        """Return the certificate with this primary key, given in upper case."""
+        return self._cache.get(fingerprint)
+
+    def usability(
+        self, fingerprint: Fingerprint, purpose: Purpose, now: datetime, address: str | None = None
+    ) -> Usability:
+        """Say whether a certificate serves `purpose` at `now`, for `address` when given, and why not."""
+        certificate = self._cache.get(fingerprint)
+        if certificate is None:
+            return Usability((), Reason.NO_CERTIFICATE)
+        return self._judge(certificate, purpose, now, address)
+
+    def select(self, address: str, now: datetime, pinned: Sequence[Fingerprint] = ()) -> Selection:
+        """Choose the certificates to encrypt to for `address`, or say why there are none.
+
+        Addresses are compared without regard to case, on every user ID valid at `now`, never by display name.
+        """
+        if pinned:
+            found = [(one, self._cache.get(one), self.usability(one, Purpose.ENCRYPT, now)) for one in pinned]
+            return select_pinned(address, found)
+        claiming = self._cache.by_address(address)
+        return select(address, [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
+
+    def identity(self, address: str, now: datetime | None = None) -> Identity | None:
+        """Return the own certificate to sign with for an own address; None when there is none that can."""
+        now = now or datetime.now(UTC)
+        own = [one for one in self._cache.by_address(address) if one.holder is not Holder.NONE]
+        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in own]
+        usable = [candidate for candidate in able if candidate[1].usable]
+        return Identity(address.lower(), max(usable, key=standing)[0]) if usable else None
+
+    # -- changes
+
+    def import_keys(
+        self,
+        octets: bytes,
+        *,
+        source: str,
+        passphrase: Callable[[], str] | None = None,
+        trust: Trust | None = None,
+        now: datetime | None = None,
+    ) -> list[ImportResult]:
+        """Import every key of a file, armored or binary; one result for each. KeyRefused: there is none.
+
+        `passphrase` is asked once, for the secret keys. Without `trust`, new certificates are KNOWN, own ones
+        VERIFIED, and what was decided before stays.
+        """
+        origin = Origin(source, trust, now or datetime.now(UTC))
+        return self._changing(lambda: self._importer.take_all(octets, origin, passphrase))
+
+    def import_from_gnupg(
+        self,
+        query: str = "",
+        *,
+        secret: bool = False,
+        trust: Trust | None = None,
+        now: datetime | None = None,
+    ) -> list[ImportResult]:
+        """Import from GnuPG's public ring what holds all words of `query` in fingerprint or user IDs.
+
+        With `secret`, only keys whose secret half GnuPG has, which from then on signs and decrypts with them.
+        """
+        origin = Origin("GnuPG", trust, now or datetime.now(UTC), held_by_gnupg=secret)
+        found = [key for key in self._gnupg.ring() if key.secret or not secret]
+        wanted = [key.fingerprint for key in found if matches(query, key.fingerprint, key.user_ids)]
+        exported = [self._gnupg.export(fingerprint) for fingerprint in wanted]
+        taken = self._changing(lambda: [self._importer.take_all(octets, origin, None) for octets in exported])
+        return [result for results in taken for result in results]
+
+    def generate(
+        self,
+        address: str,
+        *,
+        name: str = "",
+        kind: openpgp.KeyKind = "ed25519",
+        now: datetime | None = None,
+        expires: timedelta | None = None,
+    ) -> Certificate:
+        """Make a key for an own address and store it; KeyRefused for an address that cannot be one."""
+        now = now or datetime.now(UTC)
+        key = openpgp.generate(address, name=name, kind=kind, now=now, expires=expires)
+        return self._changing(lambda: self._importer.store_own(key, Origin("generated", None, now)))
+
+    def delete(self, fingerprint: Fingerprint) -> None:
+        """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""
+        self._demand(fingerprint)
+        self._changing(lambda: self._store.delete(fingerprint))
+
+    def set_trust(self, fingerprint: Fingerprint, trust: Trust) -> None:
+        """Say how far a certificate is trusted; KeyRefused when it is not there."""
+        self._demand(fingerprint)
+        self._changing(lambda: self._store.set_trust(fingerprint, trust))
+
+    def export(
+        self, fingerprint: Fingerprint, *, secret: bool = False, passphrase: str | None = None
+    ) -> bytes:
+        """Return the certificate, or with `secret` our secret key, armored with CRLF line endings.
+
+        A secret key is protected by `passphrase`; without one it is in clear. KeyRefused when it is not there
+        or GnuPG holds it.
+        """
+        certificate = self._demand(fingerprint)
+        if not secret:
+            return openpgp.armor(certificate.octets, "PUBLIC KEY BLOCK")
+        if certificate.holder is Holder.GNUPG:
+            raise KeyRefused(
+                f"GnuPG holds the secret key of {fingerprint}: use gpg --export-secret-keys {fingerprint}"
+            )
+        octets = openpgp.protect(self._vault.key(fingerprint), passphrase)
+        return openpgp.armor(octets, "PRIVATE KEY BLOCK")
+
+    # -- messages
+
+    def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:
+        """Sign `octets` as they are; StoreLocked when the signer's holder does not answer."""
+        return self._messages.sign(octets, self._demand(signer), now)
+
+    def encrypt(
+        self, octets: bytes, recipients: Sequence[Fingerprint], signer: Fingerprint | None, now: datetime
+    ) -> bytes:
+        """Return an armored message (CRLF), signed inside when there is a signer.
+
+        Every recipient must be usable at `now`, or KeyRefused says which is not.
+        """
+        certificates = [self._demand(one) for one in recipients]
+        return self._messages.encrypt(octets, certificates, self._demand(signer) if signer else None, now)
+
+    def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
+        """Open an OpenPGP message, armored or binary, with any own key, and judge its signatures.
+
+        NotReadable says that it never will be with these keys; StoreLocked that it may be later.
+        """
+        return self._messages.decrypt(ciphertext, now)
+
+    def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
+        """Judge the detached signatures over `octets`, armored or binary."""
+        return self._messages.verify(octets, signature, now)
+
+    def seal(self, octets: bytes, context: bytes) -> bytes:
+        """Encrypt octets for keeping on this machine, bound to `context`."""
+        return self._vault.seal(octets, context)
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        """Return what `seal` was given; StoreDamaged for another context or changed octets."""
+        return self._vault.unseal(sealed, context)
+
+    # -- peers
+
+    def peer(self, address: str) -> Peer | None:
+        """Return what was last seen of a correspondent, by address in any case."""
+        return self._store.peer(address.lower())
+
+    def remember_peer(self, peer: Peer) -> None:
+        """Note what was last seen of a correspondent; what `peer` leaves open stays as it was."""
+        with self._store.transaction():
+            known = self._store.peer(peer.address.lower())
+            self._store.put_peer(
+                replace(
+                    peer,
+                    address=peer.address.lower(),
+                    encrypted=peer.encrypted or (known.encrypted if known else None),
+                    signer=peer.signer or (known.signer if known else None),
+                )
+            )
+
+    # -- inside
+
+    def _judge(
+        self, certificate: Certificate, purpose: Purpose, now: datetime, address: str | None = None
+    ) -> Usability:
+        if certificate.trust is Trust.REJECTED:
+            return Usability((), Reason.REJECTED)
+        usability = policy.usability(openpgp.facts(certificate.octets), purpose, now, address)
+        if not usability.usable or purpose is not Purpose.ENCRYPT:
+            return usability
+        keys = tuple(key for key in usability.keys if _passes_trial(certificate.octets, key))
+        return Usability(keys) if keys else Usability((), Reason.ENGINE_REFUSES)
+
+    def _demand(self, fingerprint: Fingerprint) -> Certificate:
+        certificate = self._cache.get(fingerprint)
+        if certificate is None:
+            raise KeyRefused(f"there is no certificate {fingerprint} in this keystore")
+        return certificate
+
+    def _changing(self, action: Callable[[], Changed]) -> Changed:
+        try:
+            return action()
+        finally:
+            self._cache.clear()
+
+
+@lru_cache(maxsize=2048)
+def _passes_trial(certificate: bytes, key: Fingerprint) -> bool:
+    try:
+        openpgp.trial(certificate, [key])
+    except KeyRefused:
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""Signing, encrypting and opening, each by the holder of the secret key.
+
+Our own keys work in this process. For a key that GnuPG holds, gpg makes the signature or opens the session
+key, and the message is read and judged in this process all the same; only a kind of encryption that the
+engine does not know is unwrapped by gpg whole.
+
+Standards: RFC 9580, RFC 3156 section 6.2 (signed and encrypted in one message).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from keystore import openpgp
+from keystore.cache import CertificateCache
+from keystore.errors import KeyRefused, NotReadable, StoreLocked
+from keystore.gnupg import Gnupg
+from keystore.model import (
+    Certificate,
+    DetachedSignature,
+    Fingerprint,
+    Holder,
+    Opened,
+    Purpose,
+    SignatureResult,
+    Usability,
+)
+from keystore.store import Store, key_id
+from keystore.vault import Vault
+
+Judge = Callable[[Certificate, Purpose, datetime], Usability]
+_HIDDEN = "0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressees:
+    """Which holders a ciphertext may be for, by the key IDs that it names."""
+
+    own: bool
+    gnupg: bool
+    hidden: bool
+
+
+class Messages:
+    """The cryptographic work of the keystore. Errors as in `keystore.keystore`."""
+
+    def __init__(
+        self, cache: CertificateCache, store: Store, vault: Vault, gnupg: Gnupg, judge: Judge
+    ) -> None:
+        self._cache = cache
+        self._store = store
+        self._vault = vault
+        self._gnupg = gnupg
+        self._judge = judge
+
+    def sign(self, octets: bytes, signer: Certificate, now: datetime) -> DetachedSignature:
+        """Sign `octets` with the newest signing key of `signer`."""
+        keys = self._demand_usable(signer, Purpose.SIGN, now)
+        if signer.holder is Holder.GNUPG:
+            return self._gnupg.sign_detached(keys[0], octets)
+        return openpgp.sign_detached(self._vault.key(signer.fingerprint), octets, now)
+
+    def encrypt(
+        self, octets: bytes, recipients: Sequence[Certificate], signer: Certificate | None, now: datetime
+    ) -> bytes:
+        """Encrypt to every recipient; KeyRefused when one is not usable, or there is none."""
+        if not recipients:
+            raise KeyRefused("a message cannot be encrypted to nobody")
+        targets = [(one.octets, self._demand_usable(one, Purpose.ENCRYPT, now)) for one in recipients]
+        if signer is None:
+            return openpgp.encrypt(octets, targets, None, now)
+        keys = self._demand_usable(signer, Purpose.SIGN, now)
+        if signer.holder is not Holder.GNUPG:
+            return openpgp.encrypt(octets, targets, self._vault.key(signer.fingerprint), now)
+        made = self._gnupg.sign_and_encrypt(keys[0], octets, [certificate for certificate, _ in targets])
+        # gpg chose the subkeys by its own rules; only exactly our choice may leave.
+        if sorted(openpgp.key_ids(made)) != sorted(key_id(chosen[0]) for _, chosen in targets):
+            raise KeyRefused("GnuPG would encrypt to other keys than those chosen")
+        return made
+
+    def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
+        """Open a message with whichever holder has a key for it."""
+        addressees = self._addressees(openpgp.key_ids(ciphertext))
+        refusal = NotReadable("there is no secret key for this message", reason="no-secret-key")
+        try:
+            keys = self._vault.keys()
+        except StoreLocked:
+            # A locked store of ours is no reason to keep GnuPG's mail from its reader.
+            if addressees.own or (addressees.hidden and not addressees.gnupg):
+                raise
+            keys = []
+        if keys:
+            try:
+                return openpgp.open_message(ciphertext, keys, self._cache.by_issuer, now)
+            except NotReadable as error:
+                refusal = error
+        if addressees.gnupg or (addressees.hidden and self._gnupg_holds_any()):
+            return self._open_by_gnupg(ciphertext, addressees, now)
+        raise refusal
+
+    def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
+        """Judge detached signatures."""
+        return openpgp.verify_detached(octets, signature, self._cache.by_issuer, now)
+
+    def _open_by_gnupg(self, ciphertext: bytes, addressees: _Addressees, now: datetime) -> Opened:
+        held = addressees.gnupg
+        session_key = openpgp.session_key_from_text(self._gnupg.session_key(ciphertext, held=held))
+        try:
+            return openpgp.open_with_session_key(ciphertext, session_key, self._cache.by_issuer, now)
+        except NotReadable as error:
+            if error.reason != "unsupported":
+                raise
+        inside = self._gnupg.unwrap(ciphertext, held=held)
+        return openpgp.open_unwrapped(ciphertext, inside, self._cache.by_issuer, now)
+
+    def _addressees(self, ids: Sequence[str]) -> _Addressees:
+        holders = {one.holder for number in ids if number != _HIDDEN for one in self._cache.by_issuer(number)}
+        return _Addressees(Holder.OWN in holders, Holder.GNUPG in holders, _HIDDEN in ids)
+
+    def _gnupg_holds_any(self) -> bool:
+        return any(secret.holder is Holder.GNUPG for secret in self._store.secrets())
+
+    def _demand_usable(
+        self, certificate: Certificate, purpose: Purpose, now: datetime
+    ) -> tuple[Fingerprint, ...]:
+        usability = self._judge(certificate, purpose, now)
+        if usability.reason is not None:
+            detail = f" ({usability.detail})" if usability.detail else ""
+            verb = "encrypt to" if purpose is Purpose.ENCRYPT else "sign with"
+            raise KeyRefused(f"cannot {verb} {certificate.fingerprint}: {usability.reason.value}{detail}")
+        if purpose is Purpose.SIGN and certificate.holder is Holder.NONE:
+            raise KeyRefused(f"there is no secret key for {certificate.fingerprint} in this keystore")
+        return usability.keys

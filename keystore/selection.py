@@ -1,0 +1,57 @@
+"""PURE. Which certificate to encrypt to, out of those that claim an address.
+
+A pinned certificate is the owner's word and needs no matching user ID. Otherwise one certificate is chosen: a
+verified one before a known one before an unknown one, then the newest. Display names play no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keystore.model import Certificate, Fingerprint, Reason, Selection, Trust, Usability
+
+Candidate = tuple[Certificate, Usability]
+_STANDING = {Trust.VERIFIED: 3, Trust.KNOWN: 2, Trust.UNKNOWN: 1, Trust.REJECTED: 0}
+
+
+def standing(candidate: Candidate) -> tuple[int, float, str]:
+    """The order among certificates for one address; the greatest is the best."""
+    certificate, _ = candidate
+    return _STANDING[certificate.trust], certificate.created.timestamp(), certificate.fingerprint
+
+
+def select(address: str, candidates: Sequence[Candidate]) -> Selection:
+    """Choose among the certificates that claim `address`."""
+    if not candidates:
+        return Selection(address, (), Reason.NO_CERTIFICATE, f"no certificate is known for {address}")
+    usable = sorted((one for one in candidates if one[1].usable), key=standing, reverse=True)
+    if not usable:
+        best, why = max(candidates, key=standing)
+        return Selection(address, (), why.reason, _refusal(best.fingerprint, why))
+    best, _ = usable[0]
+    rivals = [one for one, _ in usable[1:] if one.trust is best.trust]
+    explanation = f"certificate {best.fingerprint}, {best.trust.value}"
+    if rivals:
+        others = ", ".join(one.fingerprint for one in rivals)
+        explanation += f"; the newest of several that claim {address} (also {others})"
+    return Selection(address, (best,), None, explanation)
+
+
+def select_pinned(
+    address: str, pinned: Sequence[tuple[Fingerprint, Certificate | None, Usability]]
+) -> Selection:
+    """Take the certificates that a rule pins for `address`: all that are usable, and there must be one."""
+    usable = tuple(certificate for _, certificate, why in pinned if certificate and why.usable)
+    refused = [(fingerprint, why) for fingerprint, _, why in pinned if not why.usable]
+    refusals = "; ".join(_refusal(fingerprint, why) for fingerprint, why in refused)
+    if not usable:
+        return Selection(address, (), refused[0][1].reason, f"pinned for {address}: {refusals}")
+    chosen = ", ".join(certificate.fingerprint for certificate in usable)
+    return Selection(
+        address, usable, None, f"pinned: {chosen}" + (f"; not used: {refusals}" if refusals else "")
+    )
+
+
+def _refusal(fingerprint: Fingerprint, why: Usability) -> str:
+    reason = why.reason.value if why.reason else "usable"
+    return f"certificate {fingerprint}: {reason}" + (f" ({why.detail})" if why.detail else "")

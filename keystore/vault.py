@@ -1,0 +1,144 @@
+"""The keystore key, and our own secret keys under it.
+
+The keystore key (32 octets, base64 among the secrets as `keystore-key`) is fetched when it is first needed.
+It wraps every secret key together with the fingerprint of its certificate, and seals messages through a key
+derived from it. A check value in the store tells a wrong key from a damaged wrap.
+
+Security: unlocked keys live in memory only, until `close`. A store that has met its key never gets another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from keystore import openpgp, wrap
+from keystore.errors import KeyRefused, StoreDamaged, StoreLocked
+from keystore.model import Fingerprint, Holder
+from keystore.secrets import Secrets
+from keystore.store import Store, StoredSecret
+
+KEY_NAME = "keystore-key"
+_CHECK = "keystore-key-check"
+
+
+class Vault:
+    """Own secret keys. Methods raise StoreLocked when the keystore key is out of reach, StoreDamaged when a
+    wrap does not open."""
+
+    def __init__(self, store: Store, secrets: Secrets) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._key: bytes | None = None
+        self._unlocked: dict[Fingerprint, tuple[StoredSecret, openpgp.SecretKey]] = {}
+
+    def close(self) -> None:
+        """Forget all keys."""
+        with self._store.lock:
+            self._key = None
+            self._unlocked.clear()
+
+    def unlock(self) -> None:
+        """Fetch the keystore key (a new store gets a new one) and unwrap every own secret key."""
+        self.fetch_key()
+        self.keys()
+
+    def fetch_key(self) -> None:
+        """Fetch the keystore key, which may ask a person: to be done before a transaction needs it."""
+        self._keystore_key()
+
+    def keys(self) -> list[openpgp.SecretKey]:
+        """Return all own secret keys; without any, no keystore key is needed."""
+        with self._store.lock:
+            return [self._open(secret) for secret in self._store.secrets() if secret.wrapped is not None]
+
+    def key(self, fingerprint: Fingerprint) -> openpgp.SecretKey:
+        """Return one own secret key; KeyRefused when there is none."""
+        with self._store.lock:
+            for secret in self._store.secrets():
+                if secret.fingerprint == fingerprint and secret.wrapped is not None:
+                    return self._open(secret)
+        raise KeyRefused(f"there is no secret key for {fingerprint} in this keystore")
+
+    def wrapped(self, key: openpgp.SecretKey) -> StoredSecret:
+        """Return the row that keeps `key`."""
+        octets = wrap.wrap(self._keystore_key(), key.to_octets(), _context(key.fingerprint))
+        return StoredSecret(key.fingerprint, Holder.OWN, octets)
+
+    def seal(self, octets: bytes, context: bytes) -> bytes:
+        """Encrypt octets of any kind, bound to `context`."""
+        return wrap.seal(self._sealing_key(), octets, context)
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        """Return what `seal` was given; StoreDamaged for another context or changed octets."""
+        return wrap.unseal(self._sealing_key(), sealed, context)
+
+    def _open(self, secret: StoredSecret) -> openpgp.SecretKey:
+        known = self._unlocked.get(secret.fingerprint)
+        if known is not None and known[0] == secret:
+            return known[1]
+        try:
+            octets = wrap.unwrap(self._keystore_key(), secret.wrapped or b"", _context(secret.fingerprint))
+            # Renewals are merged into the stored certificate, not into the wrapped key.
+            key = openpgp.SecretKey.from_octets(octets).with_certificate(secret.certificate)
+        except (StoreDamaged, KeyRefused):
+            raise StoreDamaged(
+                f"the stored secret key {secret.fingerprint} is damaged: restore the keystore from a backup, "
+                "or delete that key and import it again"
+            ) from None
+        self._unlocked[secret.fingerprint] = (secret, key)
+        return key
+
+    def _sealing_key(self) -> bytes:
+        return wrap.derive(self._keystore_key(), "secmailproxy sealing")
+
+    def _keystore_key(self) -> bytes:
+        with self._store.lock:
+            if self._key is None:
+                self._key = self._checked(self._fetch() or self._create())
+            return self._key
+
+    def _fetch(self) -> bytes | None:
+        text = self._secrets.get(KEY_NAME)
+        if text is None:
+            return None
+        try:
+            key = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            key = b""
+        if len(key) != wrap.KEY_LENGTH:
+            raise StoreLocked(f"the secret {KEY_NAME!r} is not 32 octets in base64: restore it from a backup")
+        return key
+
+    def _create(self) -> bytes:
+        # Inside a transaction, so that of two processes one makes the key and the other finds it.
+        with self._store.transaction():
+            found = self._fetch()
+            if found is not None:
+                return found
+            if self._store.fact(_CHECK) is not None:
+                raise StoreLocked(
+                    f"the secret {KEY_NAME!r} that opens this keystore is missing: restore it, or choose the "
+                    "secrets backend that has it"
+                )
+            key = wrap.new_key()
+            self._secrets.set(KEY_NAME, base64.b64encode(key).decode("ascii"))
+            return key
+
+    def _checked(self, key: bytes) -> bytes:
+        check = wrap.derive(key, "secmailproxy keystore key check")
+        with self._store.transaction():
+            stored = self._store.fact(_CHECK)
+            if stored is None:
+                self._store.put_fact(_CHECK, check)
+            elif not hmac.compare_digest(stored, check):
+                raise StoreLocked(
+                    f"the secret {KEY_NAME!r} is not the one that this keystore was made with: restore the "
+                    "right one, or choose the secrets backend that has it"
+                )
+        return key
+
+
+def _context(fingerprint: Fingerprint) -> bytes:
+    return b"secret key " + fingerprint.encode("ascii")

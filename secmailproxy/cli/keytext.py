@@ -1,0 +1,124 @@
+"""Certificates and import results as text for people, and as the JSON that docs/keys.md describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from keystore.model import Certificate, Holder, ImportAction, ImportResult, Purpose, Usability
+
+if TYPE_CHECKING:
+    from keystore.keystore import Keystore
+
+JSON_VERSION = 1
+_HOLDERS = {Holder.NONE: "certificate", Holder.OWN: "own key", Holder.GNUPG: "own key, held by GnuPG"}
+
+
+def plain(text: str) -> str:
+    """Text from a certificate with nothing in it that could steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def spaced(fingerprint: str) -> str:
+    """A fingerprint in groups of four, for reading aloud."""
+    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
+
+
+def describe(keystore: Keystore, certificate: Certificate, now: datetime) -> dict[str, Any]:
+    """One certificate as JSON values."""
+    return {
+        "fingerprint": certificate.fingerprint,
+        "user_ids": list(certificate.user_ids),
+        "addresses": list(certificate.addresses),
+        "created": _time(certificate.created),
+        "expires": _time(certificate.expires) if certificate.expires else None,
+        "algorithm": certificate.algorithm,
+        "holder": certificate.holder.value,
+        "trust": certificate.trust.value,
+        "source": certificate.source,
+        "encrypt": _usability(keystore.usability(certificate.fingerprint, Purpose.ENCRYPT, now)),
+        "verify": _usability(keystore.usability(certificate.fingerprint, Purpose.VERIFY, now)),
+    }
+
+
+def _usability(usability: Usability) -> dict[str, Any]:
+    return {
+        "usable": usability.usable,
+        "reason": usability.reason.value if usability.reason else None,
+        "detail": usability.detail,
+        "keys": list(usability.keys),
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def short_text(described: dict[str, Any]) -> str:
+    """A stanza of a listing."""
+    holder = _HOLDERS[Holder(described["holder"])]
+    expires = f"expires {described['expires'][:10]}" if described["expires"] else "never expires"
+    lines = [
+        described["fingerprint"],
+        *(f"    {plain(user_id)}" for user_id in described["user_ids"] or ["(no valid user ID)"]),
+        f"    {holder}, trust: {described['trust']}, {described['algorithm']}, "
+        f"created {described['created'][:10]}, {expires}",
+    ]
+    if not described["encrypt"]["usable"]:
+        lines.append(f"    cannot be encrypted to: {_reason(described['encrypt'])}")
+    return "\n".join(lines)
+
+
+def long_text(described: dict[str, Any]) -> str:
+    """All that `key show` says of one certificate."""
+    rows = [
+        ("fingerprint", spaced(described["fingerprint"])),
+        *(("user ID", plain(user_id)) for user_id in described["user_ids"] or ["(no valid user ID)"]),
+        ("kind", _HOLDERS[Holder(described["holder"])]),
+        ("trust", described["trust"]),
+        ("algorithm", described["algorithm"]),
+        ("created", described["created"]),
+        ("expires", described["expires"] or "never"),
+        ("source", plain(described["source"])),
+        *_key_rows("encrypt to", described["encrypt"]),
+        *_key_rows("verify with", described["verify"]),
+    ]
+    return "\n".join(f"{name:>12}  {value}" for name, value in rows)
+
+
+def _key_rows(name: str, usability: dict[str, Any]) -> list[tuple[str, str]]:
+    if not usability["usable"]:
+        return [(name, f"no: {_reason(usability)}")]
+    return [(name, spaced(key)) for key in usability["keys"]]
+
+
+def _reason(usability: dict[str, Any]) -> str:
+    detail = f" ({plain(usability['detail'])})" if usability["detail"] else ""
+    return f"{usability['reason']}{detail}"
+
+
+def result_values(source: str, result: ImportResult) -> dict[str, Any]:
+    """One import result as JSON values."""
+    return {
+        "source": source,
+        "action": result.action.value,
+        "fingerprint": result.fingerprint,
+        "addresses": list(result.addresses),
+        "user_ids": list(result.user_ids),
+        "secret": result.secret,
+        "reason": result.reason,
+    }
+
+
+def results_text(results: Iterable[tuple[str, ImportResult]]) -> str:
+    """One or two lines for each key."""
+    lines = []
+    for source, result in results:
+        what = result.fingerprint or plain(source)
+        who = ", ".join(plain(user_id) for user_id in result.user_ids)
+        secret = " with its secret key" if result.secret and result.action is not ImportAction.REFUSED else ""
+        lines.append(f"{result.action.value:>9}  {what}{secret}" + (f"  {who}" if who else ""))
+        if result.reason:
+            lines.append(f"{'':>9}  {plain(result.reason)}")
+    return "\n".join(lines)
