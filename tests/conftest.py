@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 pytest_plugins = [
     "tests.fixtures.certificates",
     "tests.fixtures.dovecot",
     "tests.fixtures.postfix",
     "tests.fixtures.gnupg",
+    "tests.fixtures.proxy",
+    "tests.fixtures.recorder",
 ]
+
+# Debian's servers live where the PATH of ordinary users does not look.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
