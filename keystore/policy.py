@@ -33,9 +33,12 @@ from keystore.model import Fingerprint, Purpose, Reason, Usability
 STRONG_HASHES = frozenset({"SHA-224", "SHA-256", "SHA-384", "SHA-512", "SHA3-256", "SHA3-512"})
 MIN_MODULUS_BITS = 2048
 CLOCK_SKEW = timedelta(minutes=30)
-"""How far in the future a signature over a message may lie: the sender's clock is not ours (Sequoia's value)."""
+"""How far in the future a signature over a message may lie: the sender's clock is not ours."""
 
-_NEEDED = {Purpose.ENCRYPT: KeyFlags.ENCRYPT, Purpose.SIGN: KeyFlags.SIGN, Purpose.VERIFY: KeyFlags.SIGN}
+# As numbers: each message asks several times, and sets of an Enum cost ten times as much.
+_SIGN, _ENCRYPT = KeyFlags.SIGN.value, KeyFlags.ENCRYPT.value
+_ALL = (KeyFlags.CERTIFY | KeyFlags.SIGN | KeyFlags.ENCRYPT | KeyFlags.AUTHENTICATE).value
+_NEEDED = {Purpose.ENCRYPT: _ENCRYPT, Purpose.SIGN: _SIGN, Purpose.VERIFY: _SIGN}
 _ADDRESS = re.compile(r"^(?:[^<>]*<)?([^<>\s@\"(),:;]+@[^<>\s@\"(),:;]+)>?\s*$")
 
 
@@ -50,8 +53,8 @@ def usability(
 ) -> Usability:
     """Which keys of the certificate serve `purpose` at `now`, for `address` (any case) when one is given.
 
-    Purpose VERIFY asks whether a signature made at `now` would be acceptable; a signature at hand is judged by
-    `signature_usability`.
+    Purpose VERIFY asks whether a signature made at `now` would be acceptable; a signature at hand is judged
+    by `signature_usability`.
     """
     refusal = _certificate_refusal(facts, now, now) or _address_refusal(facts, now, now, address)
     if refusal:
@@ -74,8 +77,8 @@ def signature_usability(
 ) -> Usability:
     """Whether a mathematically right signature over a message may be called good.
 
-    `signing_key` made it at `created` with `hash_algorithm` ("SHA-512"); the certificate as it was then decides,
-    except for revocations and algorithms, which are judged by what is known `now`.
+    `signing_key` made it at `created` with `hash_algorithm` ("SHA-512"); the certificate as it was then
+    decides, except for revocations and algorithms, which are judged by what is known `now`.
     """
     refusal = _time_refusal(created, expires, now)
     if refusal is None and hash_algorithm not in STRONG_HASHES:
@@ -118,14 +121,9 @@ def valid_user_ids(facts: CertificateFacts, at: datetime, now: datetime | None =
 
 def claimed_user_ids(facts: CertificateFacts) -> tuple[str, ...]:
     """User IDs as the certificate claims them at its newest, for listings."""
-    newest = max(
-        (
-            one.created
-            for user_id in facts.user_ids
-            for one in (*user_id.certifications, *user_id.revocations)
-        ),
-        default=facts.primary.created,
-    )
+    dates = [one.created for user_id in facts.user_ids for one in user_id.certifications]
+    dates += [one.created for user_id in facts.user_ids for one in user_id.revocations]
+    newest = max(dates, default=facts.primary.created)
     return valid_user_ids(facts, newest)
 
 
@@ -218,7 +216,7 @@ def _user_id_bindings(facts: CertificateFacts, at: datetime, now: datetime) -> l
 def _user_id_binding(
     facts: CertificateFacts, user_id: UserIdFacts, at: datetime, now: datetime
 ) -> SelfSignature | None:
-    """The certification that counts at `at`, unless it is revoked by `now`; a newer one restores the user ID."""
+    """The certification that counts at `at`, unless revoked by `now`; a newer one restores the user ID."""
     binding = _newest(user_id.certifications, facts.primary.created, at, now)
     if binding is None or any(
         one.created >= binding.created for one in user_id.revocations if one.created <= now
@@ -248,14 +246,14 @@ def _key_refusal(
         return _Refusal(Reason.NOT_YET_VALID, f"subkey created on {_day(key.created)}")
     if binding is None:
         return _no_binding(key.bindings)
-    if needed is KeyFlags.SIGN and not (binding.back_signed and binding.back_signature_hash in STRONG_HASHES):
+    if needed == _SIGN and not (binding.back_signed and binding.back_signature_hash in STRONG_HASHES):
         return _Refusal(Reason.BAD_BINDING, "the signing subkey does not sign its binding")
     if binding.key_lifetime is not None and key.created + binding.key_lifetime <= at:
         return _Refusal(Reason.SUBKEY_EXPIRED, f"on {_day(key.created + binding.key_lifetime)}")
     return None
 
 
-def _primary_flags(facts: CertificateFacts, at: datetime, now: datetime) -> KeyFlags:
+def _primary_flags(facts: CertificateFacts, at: datetime, now: datetime) -> int:
     direct = _newest(facts.primary.bindings, facts.primary.created, at, now)
     if direct is not None and direct.flags:
         return _flags(direct.flags, facts.primary.algorithm)
@@ -264,14 +262,10 @@ def _primary_flags(facts: CertificateFacts, at: datetime, now: datetime) -> KeyF
     return _flags(newest.flags if newest else None, facts.primary.algorithm)
 
 
-def _flags(stated: KeyFlags | None, algorithm: Algorithm) -> KeyFlags:
+def _flags(stated: KeyFlags | None, algorithm: Algorithm) -> int:
     """Flags that the algorithm can serve; without a statement all of those, as in gpg and RFC 4880."""
-    able = KeyFlags(0)
-    if algorithm.signs:
-        able |= KeyFlags.SIGN | KeyFlags.CERTIFY | KeyFlags.AUTHENTICATE
-    if algorithm.encrypts:
-        able |= KeyFlags.ENCRYPT
-    return able if stated is None else able & stated
+    able = (_ALL & ~_ENCRYPT if algorithm.signs else 0) | (_ENCRYPT if algorithm.encrypts else 0)
+    return able if stated is None else able & stated.value
 
 
 def _weak(algorithm: Algorithm) -> str:
@@ -290,8 +284,8 @@ def _newest(
 ) -> SelfSignature | None:
     """The newest strong self-signature in force at `at`.
 
-    Certificates are often cut down to their newest self-signature, so mail may be older than all that is left.
-    Then the oldest one left speaks for the time before it.
+    Certificates are often cut down to their newest self-signature, so mail may be older than all that is
+    left. Then the oldest one left speaks for the time before it.
     """
     strong = [
         one
@@ -309,7 +303,7 @@ def _lapsed(signature: SelfSignature, at: datetime) -> bool:
 
 
 def _gravest(revocations: Sequence[Revocation]) -> Revocation | None:
-    """Any revocation counts, whatever its date or hash: to doubt one would be lax. A hard one explains best."""
+    """Any revocation counts, whatever its date or hash: doubt would be lax. A hard one explains best."""
     return min(revocations, key=lambda one: (one.kind is RevocationKind.SOFT, one.created), default=None)
 
 
@@ -328,7 +322,7 @@ _TELLING = (
 
 
 def _most_telling(refusals: Iterable[_Refusal]) -> _Refusal:
-    """Of the reasons why single keys do not serve, the one that helps most: what a renewal could cure first."""
+    """Of the reasons why single keys do not serve, the one that helps most: first what a renewal cures."""
     return min(refusals, key=lambda one: _TELLING.index(one.reason), default=_Refusal(Reason.NO_CAPABLE_KEY))
 
 

@@ -8,19 +8,21 @@ Standards: RFC 9580, RFC 4880 (as gpg 2.2 writes it), RFC 3156.
 """
 
 from keystore.openpgp.certificate import certificate, facts, key_fingerprints, merge
-from keystore.openpgp.generate import generate
+from keystore.openpgp.generate import KeyKind, generate
 from keystore.openpgp.key import ParsedKey, SecretKey, parse_keys, unlock
 from keystore.openpgp.message import (
     OpenLimits,
     encrypt,
     key_ids,
     open_message,
+    open_unwrapped,
     open_with_session_key,
     session_key_from_text,
     sign_detached,
     trial,
 )
 from keystore.openpgp.packet import armor
+from keystore.openpgp.transfer import protect, united
 from keystore.openpgp.verify import Lookup, verify_detached
 
 __all__ = [
@@ -31,10 +33,13 @@ __all__ = [
     "merge",
     "trial",
     # own keys
+    "KeyKind",
     "ParsedKey",
     "SecretKey",
     "generate",
     "parse_keys",
+    "protect",
+    "united",
     "unlock",
     # messages
     "Lookup",
@@ -43,6 +48,7 @@ __all__ = [
     "encrypt",
     "key_ids",
     "open_message",
+    "open_unwrapped",
     "open_with_session_key",
     "session_key_from_text",
     "sign_detached",

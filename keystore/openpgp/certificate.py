@@ -27,7 +27,7 @@ _COMPONENTS = frozenset({Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY, Tag.USER_ID, Tag.USE
 
 @dataclass(slots=True)
 class Component:
-    """A key, user ID or attribute with the signatures that follow it, as bodies, in order, without repeats."""
+    """A key, user ID or attribute with the signatures after it, as bodies, in order, without repeats."""
 
     packet: Packet
     signatures: list[bytes] = field(default_factory=list)
@@ -36,8 +36,8 @@ class Component:
 def components(octets: bytes) -> list[Component]:
     """Split one certificate (or secret key; its secret halves are dropped) into components.
 
-    Raises Malformed unless it starts with a key and holds a single primary key. Components of kinds that we do
-    not know are passed over, with their signatures.
+    Raises Malformed unless it starts with a key and holds a single primary key. Components of kinds that we
+    do not know are passed over, with their signatures.
     """
     found: list[Component] = []
     current: Component | None = None
@@ -70,8 +70,8 @@ def join(parts: Iterable[Component]) -> bytes:
 def facts(certificate_octets: bytes) -> CertificateFacts:
     """What the certificate (binary) says of itself, every self-signature verified.
 
-    Subkeys and primary keys of algorithms that we cannot read are left out. Raises KeyRefused when there is no
-    certificate to speak of.
+    Subkeys and primary keys of algorithms that we cannot read are left out. Raises KeyRefused when there is
+    no certificate to speak of.
     """
     try:
         parts = components(certificate_octets)

@@ -3,7 +3,8 @@
 The engine can generate keys too, but not with a time of expiry. What is made here is verified by the engine
 before it is handed out.
 
-Standards: RFC 9580 sections 5.2.3, 5.5.2, 10.1; RFC 4880 for what older readers expect (features, preferences).
+Standards: RFC 9580 sections 5.2.3, 5.5.2, 10.1; RFC 4880 for what older readers expect (features,
+preferences).
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ def _ed25519(created: int, primary: bool) -> _Half:
 def _cv25519(created: int) -> _Half:
     private = x25519.X25519PrivateKey.generate()
     scalar = bytearray(private.private_bytes_raw())
-    # Older gpg wants the scalar already in the form that the curve's arithmetic gives it (RFC 7748 section 5).
+    # Older gpg wants the scalar already in the form that the curve's arithmetic gives it (RFC 7748 section
+    # 5).
     scalar[0] &= 248
     scalar[31] = (scalar[31] & 127) | 64
     public = _OID_CURVE25519 + _integer(b"\x40" + private.public_key().public_bytes_raw()) + _KDF

@@ -15,7 +15,7 @@ from keystore.errors import KeyRefused
 from keystore.model import Fingerprint
 from keystore.openpgp.certificate import MAX_CERTIFICATE_OCTETS, components, facts, join
 from keystore.openpgp.engine import EngineRefused, ask
-from keystore.openpgp.packet import Malformed, Packet, Tag, dearmor, is_armored, packets, write
+from keystore.openpgp.packet import Malformed, Packet, Tag, dearmor, is_armored, packets
 from keystore.openpgp.private import PrivateKey, private_key
 from keystore.openpgp.secret import STUB, parse_secret, unlocked_body
 
@@ -48,8 +48,8 @@ class ParsedKey:
 class SecretKey:
     """An own key, unlocked, in memory only. Its text form names the fingerprint and nothing else.
 
-    `certificate_octets` is the public half; `secrets` are unprotected secret key packet bodies by fingerprint,
-    without those that are kept elsewhere (stubs of a primary key).
+    `certificate_octets` is the public half; `secrets` are unprotected secret key packet bodies by
+    fingerprint, without those that are kept elsewhere (stubs of a primary key).
     """
 
     def __init__(self, certificate_octets: bytes, secrets: Mapping[Fingerprint, bytes]) -> None:
@@ -66,7 +66,7 @@ class SecretKey:
         return frozenset(self._secrets)
 
     def with_certificate(self, certificate_octets: bytes) -> SecretKey:
-        """The same secrets under a newer version of the certificate. Raises KeyRefused for another certificate."""
+        """The same secrets under a newer version of the certificate. Raises KeyRefused for another one."""
         if facts(certificate_octets).fingerprint != self.fingerprint:
             raise KeyRefused("this is another certificate")
         return SecretKey(certificate_octets, self._secrets)
@@ -132,7 +132,7 @@ def _key_blocks(octets: bytes) -> list[bytes]:
     if not keys and blocks:
         raise KeyRefused(f"there is no key here, but a PGP {blocks[0][0].lower()}")
     if not keys:
-        raise KeyRefused("the armor of this key is cut off")
+        raise Malformed("no armor at the start of a line")
     return keys
 
 

@@ -2,7 +2,8 @@
 
 Making messages is the engine's work, and so is the mathematics of every signature. `session` decrypts.
 
-Security: no plaintext leaves before its integrity is proven. Every failure is `NotReadable` with a text of ours.
+Security: no plaintext leaves before its integrity is proven. Every failure is `NotReadable` with a text of
+ours.
 
 Standards: RFC 9580 sections 10.3 (composition of messages), 5.9 (literal data), 5.6 (compression); RFC 3156.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import bz2
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -21,7 +22,7 @@ from openpgp import composed as engine
 
 from keystore import policy
 from keystore.errors import KeyRefused, NotReadable
-from keystore.model import Certificate, DetachedSignature, Fingerprint, Opened, Purpose
+from keystore.model import DetachedSignature, Fingerprint, Opened, Purpose, Usability
 from keystore.openpgp import session
 from keystore.openpgp.certificate import facts
 from keystore.openpgp.engine import EngineRefused, ask
@@ -47,13 +48,19 @@ class OpenLimits:
 
 def signing_key(key: SecretKey, now: datetime) -> SigningKey:
     """The engine's object for the newest usable signing key whose secret is here. Raises KeyRefused."""
-    usable = policy.usability(facts(key.certificate_octets), Purpose.SIGN, now)
+    usable = _usable_to_sign(key.certificate_octets, now.replace(microsecond=0))
     for fingerprint in usable.keys:
         if fingerprint in key.signing_keys:
             return key.signing_keys[fingerprint]
     why = usable.reason.value if usable.reason else "its secret signing key is not here"
     detail = f" ({usable.detail})" if usable.detail else ""
     raise KeyRefused(f"key {key.fingerprint} cannot sign: {why}{detail}")
+
+
+@lru_cache(maxsize=64)
+def _usable_to_sign(certificate_octets: bytes, second: datetime) -> Usability:
+    # Times in OpenPGP are whole seconds, and a busy second asks often.
+    return policy.usability(facts(certificate_octets), Purpose.SIGN, second)
 
 
 class _Random:
@@ -100,8 +107,8 @@ def encrypt(
     """Encrypt, and sign inside when there is a `signer`; armored, CRLF line endings, no compression.
 
     `recipients` are (certificate octets, fingerprints of usable keys as `Usability.keys` gives them): each is
-    encrypted to the first, the newest. AES-256 with MDC, which every reader knows; AEAD (SEIPD version 2) only
-    when all certificates are version 6. Raises KeyRefused naming the certificate or the signer.
+    encrypted to the first, the newest. AES-256 with MDC, which every reader knows; AEAD (SEIPD version 2)
+    only when all certificates are version 6. Raises KeyRefused naming the certificate or the signer.
     """
     if not recipients:
         raise KeyRefused("there is nobody to encrypt to")
@@ -159,7 +166,7 @@ def open_message(
     now: datetime,
     limits: OpenLimits | None = None,
 ) -> Opened:
-    """Decrypt a message, armored or binary, with any key or subkey of `keys`, and judge the signatures inside.
+    """Decrypt a message, armored or binary, with any (sub)key of `keys`, and judge the signatures inside.
 
     `lookup` gives the certificates for an issuer. Raises NotReadable; its `reason` says which kind.
     """
@@ -179,6 +186,16 @@ def open_with_session_key(
     bare = message.tag == Tag.SEIPD and message.body[:1] == b"\x02"
     plain = session.decrypt_with(message, session_key[1:] if bare else session_key)
     return _opened(message, plain, len(ciphertext), lookup, now, limits)
+
+
+def open_unwrapped(
+    ciphertext: bytes, plain: bytes, lookup: Lookup, now: datetime, limits: OpenLimits | None = None
+) -> Opened:
+    """The same with the packets inside, which somebody else decrypted with proof of their integrity.
+
+    Raises NotReadable.
+    """
+    return _opened(session.take_apart(ciphertext), plain, len(ciphertext), lookup, now, limits)
 
 
 def session_key_from_text(text: str) -> bytes:
@@ -254,26 +271,31 @@ class _Inside:
 
 
 def inflate(body: bytes, most: int) -> bytes:
-    """The packets in a compressed data packet's body. Raises NotReadable beyond `most` octets, and Malformed."""
+    """The packets in a compressed data packet's body.
+
+    Raises NotReadable when they exceed `most` octets, and Malformed.
+    """
+    algorithm, packed = body[:1], body[1:]
+    if algorithm == b"\0":
+        return packed
     allowed = most + 65536  # framing and signatures come on top of the literal
-    decompress: Callable[[bytes, int], bytes]
-    match body[:1]:
-        case b"\x00":
-            return body[1:]
-        case b"\x01" | b"\x02":
-            deflate = zlib.decompressobj(-15 if body[0] == 1 else 15)
-            decompress, finished = deflate.decompress, lambda: deflate.eof
-        case b"\x03":
-            bzip2 = bz2.BZ2Decompressor()
-            decompress, finished = bzip2.decompress, lambda: bzip2.eof
-        case _:
-            raise NotReadable("the message is compressed in a way that we cannot read", reason="unsupported")
     try:
-        plain = decompress(body[1:], allowed)
+        plain, finished = _decompress(algorithm, packed, allowed)
     except (zlib.error, OSError):
         raise Malformed("compression") from None
     if len(plain) >= allowed:
         raise NotReadable("the message is larger than we open", reason="too-large")
-    if not finished():
+    if not finished:
         raise Malformed("compression")
     return plain
+
+
+def _decompress(algorithm: bytes, packed: bytes, most: int) -> tuple[bytes, bool]:
+    """At most `most` octets, and whether that was all (RFC 9580 section 9.4)."""
+    if algorithm in (b"\1", b"\2"):
+        deflate = zlib.decompressobj(-15 if algorithm == b"\1" else 15)
+        return deflate.decompress(packed, most), deflate.eof
+    if algorithm == b"\3":
+        bzip2 = bz2.BZ2Decompressor()
+        return bzip2.decompress(packed, most), bzip2.eof
+    raise NotReadable("the message is compressed in a way that we cannot read", reason="unsupported")

@@ -160,40 +160,55 @@ class Reader:
         return self.take(len(self.octets) - self.at)
 
 
-_BLOCK = re.compile(
-    rb"^-----BEGIN PGP (?P<kind>[A-Z0-9 ,/]+)-----[ \t]*\r?\n"
-    rb"(?P<text>.*?)"
-    rb"^-----END PGP (?P=kind)-----[ \t]*\r?$",
-    re.MULTILINE | re.DOTALL,
-)
-_ARMOR_HEADER = re.compile(rb"^[A-Za-z0-9-]+:.*$")
+_BEGIN, _END = b"-----BEGIN PGP ", b"-----END PGP "
+_ARMOR_HEADERS = re.compile(rb"(?:[A-Za-z0-9-]+:[^\n]*\n)*")
 
 
 def is_armored(octets: bytes) -> bool:
     """Whether the octets are text with armor rather than packets, whose first octet has its high bit set."""
-    return b"-----BEGIN PGP " in octets and not (octets and octets[0] & 0x80)
+    return _BEGIN in octets and not octets[0] & 0x80
 
 
 def dearmor(octets: bytes) -> list[tuple[str, bytes]]:
     """All blocks of armored text, as (kind, binary); kind is such as "PUBLIC KEY BLOCK".
 
-    Text around the blocks is passed over. Raises Malformed when a block is damaged. A checksum line is
-    not compared: RFC 9580 section 6.1 forbids to refuse for its sake, and real integrity lies elsewhere.
+    Text around the blocks is passed over. Raises Malformed when a block is damaged or has no end. A checksum
+    line is not compared: RFC 9580 section 6.1 forbids to refuse for its sake, and real integrity lies
+    elsewhere.
     """
-    return [(match["kind"].decode(), _unarmor(match["text"])) for match in _BLOCK.finditer(octets)]
+    blocks, at = [], 0
+    while (start := _line_start(octets, _BEGIN, at)) >= 0:
+        mark = octets.find(b"\n", start)
+        if mark < 0:
+            raise Malformed("armor without an end")
+        begin_line = octets[start:mark].rstrip()
+        kind = begin_line.removeprefix(_BEGIN).removesuffix(b"-----")
+        end = _line_start(octets, _END + kind + b"-----", mark)
+        if end < 0 or not begin_line.endswith(b"-----"):
+            raise Malformed("armor without an end")
+        blocks.append((kind.decode("ascii", "replace"), _unarmor(octets[mark + 1 : end])))
+        at = end + 1
+    return blocks
+
+
+def _line_start(octets: bytes, wanted: bytes, at: int) -> int:
+    """Where `wanted` stands at the start of a line, from `at` on, or -1."""
+    found = octets.find(wanted, at)
+    while found > 0 and octets[found - 1] != 0x0A:
+        found = octets.find(wanted, found + 1)
+    return found
 
 
 def _unarmor(text: bytes) -> bytes:
-    lines = [line.rstrip() for line in text.splitlines()]
-    start = 0
-    while start < len(lines) and _ARMOR_HEADER.match(lines[start]):
-        start += 1
     # The blank line after the headers is missing in armor that was pasted by hand.
-    body = [line for line in lines[start:] if line]
-    if body and body[-1].startswith(b"=") and len(body[-1]) == 5:
-        body.pop()
+    headers = _ARMOR_HEADERS.match(text)
+    body = text[headers.end() if headers else 0 :]
+    packed = body.translate(None, b" \t\r\n")
+    # A checksum is "=" and four digits in a line of their own; padding is "=" at the end of a group of four.
+    if len(packed) % 4 == 1 and packed[-5:-4] == b"=":
+        packed = packed[:-5]
     try:
-        return base64.b64decode(b"".join(body), validate=True)
+        return binascii.a2b_base64(packed, strict_mode=True)
     except binascii.Error:
         raise Malformed("armor") from None
 

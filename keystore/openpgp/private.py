@@ -1,7 +1,7 @@
 """Private numbers: from an unprotected secret key packet to a key that can open session keys.
 
-Making the key object proves that both halves belong together: a key file whose public half was exchanged would
-otherwise leak the secret when it signs.
+Making the key object proves that both halves belong together: a key file whose public half was exchanged
+would otherwise leak the secret when it signs.
 
 Standards: RFC 9580 sections 5.1 (PKESK), 5.5.5 (key material), 11.4 and 11.5 (ECDH).
 """
@@ -9,6 +9,7 @@ Standards: RFC 9580 sections 5.1 (PKESK), 5.5.5 (key material), 11.4 and 11.5 (E
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -52,8 +53,9 @@ class PrivateKey:
 
 
 def private_key(public: PublicMaterial, body: bytes) -> PrivateKey | None:
-    """The key of an unprotected secret key packet; None for an algorithm that we only let the engine use (DSA,
-    ElGamal). Raises Malformed when the halves do not belong together.
+    """The key of an unprotected secret key packet; None for algorithms that cannot open session keys here.
+
+    Raises Malformed when the halves do not belong together.
     """
     reader = Reader(body[len(public.body) + 1 :])
     try:
@@ -91,13 +93,13 @@ def _rsa(public: PublicMaterial, reader: Reader) -> rsa.RSAPrivateKey:
 
 def _plain(public: PublicMaterial, reader: Reader) -> PrivateObject:
     octets = reader.take(len(public.integers[0]))
-    made: dict[int, type] = {
-        m.X25519: x25519.X25519PrivateKey,
-        m.X448: x448.X448PrivateKey,
-        m.ED25519: ed25519.Ed25519PrivateKey,
-        m.ED448: ed448.Ed448PrivateKey,
+    make: dict[int, Callable[[bytes], PrivateObject]] = {
+        m.X25519: x25519.X25519PrivateKey.from_private_bytes,
+        m.X448: x448.X448PrivateKey.from_private_bytes,
+        m.ED25519: ed25519.Ed25519PrivateKey.from_private_bytes,
+        m.ED448: ed448.Ed448PrivateKey.from_private_bytes,
     }
-    return _matching(made[public.algorithm_id].from_private_bytes(octets), public.integers[0])  # type: ignore[attr-defined]  # all four have it
+    return _matching(make[public.algorithm_id](octets), public.integers[0])
 
 
 def _matching(private: PrivateObject, expected: bytes) -> PrivateObject:
@@ -113,8 +115,9 @@ def _int(octets: bytes) -> int:
 
 
 def open_session_key(key: PrivateKey, version: int, algorithm_id: int, fields: bytes) -> bytes | None:
-    """The session key of a PKESK, as cipher octet and key (version 3) or key alone (version 6); None when it is
-    not for this key.
+    """The session key of a PKESK: cipher octet and key (version 3) or key alone (version 6).
+
+    None when it is not for this key.
 
     Every failure is None: what kind of failure it was must not be seen from outside (RFC 9580 section 13.4).
     """

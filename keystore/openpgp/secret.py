@@ -1,17 +1,18 @@
 """Secret key packets: unlocking one with its passphrase, and writing it unprotected.
 
-The engine can use a locked key but repeats the passphrase work (120 ms and more) for every operation and cannot
-hand out the unlocked key, so unlocking is done here, once per start. What leaves this file goes into memory, or
-is wrapped by the keystore; it is never written as it is.
+The engine can use a locked key but repeats the passphrase work (120 ms and more) for every operation and
+cannot hand out the unlocked key, so unlocking is done here, once per start. What leaves this file goes into
+memory, or is wrapped by the keystore; it is never written as it is.
 
-Standards: RFC 9580 sections 3.7 (string-to-key) and 5.5.3 (secret key packets); the GNU stubs of keys that have
-no secret primary key are described in GnuPG's doc/DETAILS.
+Standards: RFC 9580 sections 3.7 (string-to-key) and 5.5.3 (secret key packets); the GNU stubs of keys that
+have no secret primary key are described in GnuPG's doc/DETAILS.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -33,9 +34,9 @@ STUB = b"\xff\x00\x65\x00GNU\x01"
 
 
 class CipherKind(NamedTuple):
-    """A symmetric cipher and its key size in octets."""
+    """A symmetric cipher: how it is made of its key, and the size of that in octets."""
 
-    make: type[BlockCipherAlgorithm]
+    make: Callable[[bytes], BlockCipherAlgorithm]
     key_size: int
 
 
@@ -52,6 +53,15 @@ CIPHERS = {
 }
 """Symmetric algorithm IDs (RFC 9580 section 9.3). Old ones are for reading what exists, never for writing."""
 
+NONCE_SIZES = {2: 15, 3: 12}
+"""Octets of a nonce, by AEAD algorithm ID: OCB and GCM (RFC 9580 section 9.6)."""
+
+
+def aead_opener(aead_id: int, key: bytes) -> AESOCB3 | AESGCM:
+    """AES in the AEAD mode of this ID, one of `NONCE_SIZES`."""
+    return AESOCB3(key) if aead_id == 2 else AESGCM(key)
+
+
 _S2K_HASHES = {
     1: "md5",
     2: "sha1",
@@ -67,7 +77,7 @@ _MAX_ARGON2_MEMORY_EXPONENT = 21
 
 
 class SecretPacket(NamedTuple):
-    """A secret key packet taken apart. `usage` is 0 when unprotected; `stub` when there is no secret in it."""
+    """A secret key packet taken apart: `usage` 0 is unprotected, and a `stub` has no secret in it."""
 
     public: PublicMaterial
     usage: int
@@ -132,7 +142,7 @@ def _unlock(packet: SecretPacket, tag: int, passphrase: str | None) -> bytes:
     aead_id = reader.number() if packet.usage == 253 else 0
     if packet.public.version == 6:
         reader.take(1)
-    key = _string_to_key(reader, passphrase.encode("utf-8"), cipher.key_size)
+    key = string_to_key(reader, passphrase.encode("utf-8"), cipher.key_size)
     if packet.usage == 253:
         secret = _open_aead(packet, tag, cipher_id, aead_id, key, reader)
     else:
@@ -143,7 +153,7 @@ def _unlock(packet: SecretPacket, tag: int, passphrase: str | None) -> bytes:
 
 
 def _open_cfb(usage: int, cipher: CipherKind, key: bytes, reader: Reader) -> bytes | None:
-    made = cipher.make(key)  # type: ignore[call-arg]  # every cipher takes its key; the abstract type does not say so
+    made = cipher.make(key)
     iv = reader.take(made.block_size // 8)
     opener = Cipher(made, CFB(iv)).decryptor()
     plain = opener.update(reader.rest()) + opener.finalize()
@@ -157,20 +167,19 @@ def _open_cfb(usage: int, cipher: CipherKind, key: bytes, reader: Reader) -> byt
 def _open_aead(
     packet: SecretPacket, tag: int, cipher_id: int, aead_id: int, key: bytes, reader: Reader
 ) -> bytes | None:
-    makers = {2: (AESOCB3, 15), 3: (AESGCM, 12)}
-    if aead_id not in makers or CIPHERS[cipher_id].make is not AES:
+    if aead_id not in NONCE_SIZES or CIPHERS[cipher_id].make is not AES:
         raise Malformed("AEAD algorithm")
-    make, nonce_size = makers[aead_id]
     info = bytes([0xC0 | tag, packet.public.version, cipher_id, aead_id])
     derived = HKDF(SHA256(), len(key), salt=None, info=info).derive(key)
-    nonce = reader.take(nonce_size)
+    nonce = reader.take(NONCE_SIZES[aead_id])
     try:
-        return make(derived).decrypt(nonce, reader.rest(), bytes([0xC0 | tag]) + packet.public.body)
+        associated = bytes([0xC0 | tag]) + packet.public.body
+        return aead_opener(aead_id, derived).decrypt(nonce, reader.rest(), associated)
     except InvalidTag:
         return None
 
 
-def _string_to_key(reader: Reader, passphrase: bytes, size: int) -> bytes:
+def string_to_key(reader: Reader, passphrase: bytes, size: int) -> bytes:
     """A key of `size` octets (RFC 9580 section 3.7.1)."""
     kind = reader.number()
     if kind == 4:

@@ -1,8 +1,8 @@
 """The encryption layer: from a message to the packets inside, with the integrity proven before they are seen.
 
 Encrypting is the engine's work. Decrypting is done here, because the engine inflates whatever a message holds
-before it returns (a kilobyte can become gigabytes), and shows the packets inside to nobody. The primitives are
-OpenSSL's, which also let other threads run.
+before it returns (a kilobyte can become gigabytes), and shows the packets inside to nobody. The primitives
+are OpenSSL's, which also let other threads run.
 
 Standards: RFC 9580 sections 5.1 (PKESK), 5.13 (SEIPD); LibrePGP's packet 20 as GnuPG 2.3 and later write it.
 """
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from keystore.errors import NotReadable
 from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, binary, packets
 from keystore.openpgp.private import PrivateKey, open_session_key
-from keystore.openpgp.secret import CIPHERS
+from keystore.openpgp.secret import CIPHERS, NONCE_SIZES, aead_opener
 from keystore.openpgp.signature import key_id
 
 HIDDEN = "0" * 16
@@ -55,7 +55,7 @@ class Encrypted:
 
 
 def take_apart(ciphertext: bytes) -> Encrypted:
-    """Read an encrypted message, armored or binary. Raises NotReadable, also when integrity cannot be proven."""
+    """Read an encrypted message, armored or binary. Raises NotReadable, also for one without integrity."""
     recipients: list[Recipient] = []
     data: Packet | None = None
     try:
@@ -145,14 +145,15 @@ def _seipd_1(octets: bytes, session_key: bytes) -> bytes:
     cipher = CIPHERS.get(session_key[0])
     if cipher is None or len(session_key) != 1 + cipher.key_size:
         raise Malformed("cipher")
-    made = cipher.make(session_key[1:])  # type: ignore[call-arg]  # see secret.py
+    made = cipher.make(session_key[1:])
     block = made.block_size // 8
     opener = Cipher(made, CFB(bytes(block))).decryptor()
     plain = opener.update(octets) + opener.finalize()
     if len(plain) < block + 2 + 22 or plain[-22:-20] != b"\xd3\x14":
         raise Malformed("MDC")
     digest = hashlib.sha1(memoryview(plain)[:-20], usedforsecurity=False).digest()
-    # The repeated octets after the first block are not compared: their answer would be an oracle (section 5.13.1).
+    # The repeated octets after the first block are not compared: their answer would be an oracle (section
+    # 5.13.1).
     if not hmac.compare_digest(digest, plain[-20:]):
         raise Malformed("MDC")
     return plain[block + 2 : -22]
@@ -163,7 +164,7 @@ def _seipd_2(reader: Reader, session_key: bytes) -> bytes:
     header = reader.take(3)
     cipher_id, aead_id, chunk = header
     salt = reader.take(32)
-    nonce_size = _NONCE_SIZES.get(aead_id, 0)
+    nonce_size = NONCE_SIZES.get(aead_id, 0)
     cipher = CIPHERS.get(cipher_id)
     if not nonce_size or cipher is None or cipher_id not in (7, 8, 9) or len(session_key) != cipher.key_size:
         raise Malformed("cipher")
@@ -174,14 +175,16 @@ def _seipd_2(reader: Reader, session_key: bytes) -> bytes:
     def nonce(index: int) -> bytes:
         return prefix + index.to_bytes(8, "big")
 
-    return _chunks(_opener(aead_id, key), reader.rest(), chunk, nonce, lambda index: associated, associated)
+    return _chunks(
+        aead_opener(aead_id, key), reader.rest(), chunk, nonce, lambda index: associated, associated
+    )
 
 
 def _gnupg_aead(reader: Reader, session_key: bytes) -> bytes:
     """LibrePGP section 5.16: like SEIPD version 2, with an explicit nonce and numbered associated data."""
     header = reader.take(3)
     cipher_id, aead_id, chunk = header
-    nonce_size = _NONCE_SIZES.get(aead_id, 0)
+    nonce_size = NONCE_SIZES.get(aead_id, 0)
     if not nonce_size or cipher_id not in (7, 8, 9) or session_key[:1] != header[:1]:
         raise NotReadable("the message is encrypted in a way that we cannot read", reason="unsupported")
     start = reader.take(nonce_size)
@@ -194,15 +197,10 @@ def _gnupg_aead(reader: Reader, session_key: bytes) -> bytes:
     def numbered(index: int) -> bytes:
         return associated + index.to_bytes(8, "big")
 
-    return _chunks(_opener(aead_id, session_key[1:]), reader.rest(), chunk, nonce, numbered, None)
+    return _chunks(aead_opener(aead_id, session_key[1:]), reader.rest(), chunk, nonce, numbered, None)
 
 
-_NONCE_SIZES = {2: 15, 3: 12}
 _TAG_SIZE = 16
-
-
-def _opener(aead_id: int, key: bytes) -> AESOCB3 | AESGCM:
-    return AESOCB3(key) if aead_id == 2 else AESGCM(key)
 
 
 def _chunks(
@@ -213,7 +211,7 @@ def _chunks(
     associated: Callable[[int], bytes],
     final: bytes | None,
 ) -> bytes:
-    """All chunks of an AEAD packet and its last tag, which counts the octets. Raises InvalidTag, Malformed."""
+    """All chunks of an AEAD packet; the last tag counts their octets. Raises InvalidTag and Malformed."""
     if chunk_exponent > 16 or len(octets) < 2 * _TAG_SIZE:
         raise Malformed("chunks")
     size = (1 << (chunk_exponent + 6)) + _TAG_SIZE

@@ -1,11 +1,11 @@
 """Signature packets: what they say, and the engine's answer whether they are mathematically right.
 
-The engine shows no reason for revocation, no primary user ID mark, and not whether key flags are absent, so the
-subpackets are read here; only the hashed ones count, since nobody vouches for the others. All mathematics is
-the engine's. Two of its questions need a detour:
+The engine shows no reason for revocation, no primary user ID mark, and not whether key flags are absent, so
+the subpackets are read here; only the hashed ones count, since nobody vouches for the others. All
+mathematics is the engine's. Two of its questions need a detour:
 
-- A certification can only be verified as part of a certificate, so one is made of the primary key, the user ID
-  and this single signature (about 60 microseconds).
+- A certification can only be verified as part of a certificate, so one is made of the primary key, the user
+ID   and this single signature (about 60 microseconds).
 - A signature over data takes a primary key packet, so a signing subkey is framed as one; the fingerprint and
   the mathematics of a key do not depend on the tag.
 
@@ -226,15 +226,15 @@ def covers_primary(packet: SignaturePacket, subkey: bytes, primary: bytes) -> bo
 
 
 def covers_user_id(packet: SignaturePacket, primary: bytes, user_id: Packet) -> bool:
-    """Whether the primary key made this certification, or revocation of one, over a user ID or attribute."""
+    """Whether the primary key made this certification, or revocation of one, over a user ID."""
 
     def question() -> None:
         octets = write(Tag.PUBLIC_KEY, primary) + user_id.octets + write(Tag.SIGNATURE, packet.body)
         certificate = engine.SignedPublicKey.from_bytes(octets)
         certificate.verify_bindings()
         # verify_bindings() is content with nothing to verify; make sure that our signature was looked at.
-        seen = [*certificate.details.users, *certificate.details.user_attributes]
-        if [len(entry.signatures) for entry in seen] != [1]:
+        seen = [len(one.signatures) for one in certificate.details.users]
+        if seen != [1]:
             raise Malformed("not verified")
 
     return holds(question)

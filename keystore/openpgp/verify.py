@@ -16,7 +16,7 @@ from keystore.openpgp.certificate import facts, key_bodies
 from keystore.openpgp.packet import Malformed, Tag, binary, packets
 
 Lookup = Callable[[str], Sequence[Certificate]]
-"""The certificates that have a key with this fingerprint (40 or 64 digits) or key ID (16 digits), upper case."""
+"""The certificates that have a key with this fingerprint (40 or 64 digits) or key ID (16), upper case."""
 
 MAX_SIGNATURES = 16
 """More are not looked at: a message could otherwise cost a verification for every few octets."""
@@ -29,8 +29,8 @@ def verify_detached(
 ) -> tuple[SignatureResult, ...]:
     """Judge a detached signature (armored or binary; it may hold several) over exactly `octets`.
 
-    Text signatures cover lines ending in CRLF, whatever ends them in `octets`. An empty result says that there
-    is no signature in it. Raises NotReadable when it is no OpenPGP signature at all.
+    Text signatures cover lines ending in CRLF, whatever ends them in `octets`. An empty result says that
+    there is no signature in it. Raises NotReadable when it is no OpenPGP signature at all.
     """
     found = []
     try:
