@@ -29,6 +29,7 @@ from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
 from secmailproxy.verdict import field_name
+from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
 
 log = logging.getLogger(__name__)

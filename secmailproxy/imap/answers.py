@@ -1,0 +1,225 @@
+"""What FETCH items of a protected message are asked of the server, and what the client is told. PURE.
+
+A FORM answers every content item from the presented form; only metadata comes from the server. SIGNED and
+OPAQUE messages are the server's own octets after one verdict field of fixed length, so their items are asked
+for with origins shifted, and sizes corrected by a constant.
+
+Standards: RFC 9051 sections 6.4.5, 7.5.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from secmailproxy.imap.grammar import (
+    FetchItem,
+    FetchResponse,
+    GrammarError,
+    attribute_key,
+    literal,
+    string_value,
+)
+from secmailproxy.mime import entity
+from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.section import Section, section
+from secmailproxy.views import View
+
+_METADATA = frozenset(
+    "UID FLAGS INTERNALDATE MODSEQ EMAILID THREADID SAVEDATE X-GM-MSGID X-GM-THRID X-GM-LABELS".split()
+)
+_CONTENT = frozenset(
+    "RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE BODY[] RFC822 RFC822.HEADER RFC822.TEXT".split()
+)
+# Sets \Seen by the server's own rules and returns next to nothing (RFC 9051 section 6.4.5).
+_TOUCH = b"BODY[HEADER.FIELDS (X-None)]"
+
+
+def unknown_item(items: Sequence[FetchItem]) -> str | None:
+    """The first item that we cannot answer exactly, if any."""
+    for item in items:
+        if item.name not in _METADATA and (
+            item.name not in _CONTENT or (item.peek and item.name != "BODY[]")
+        ):
+            return item.name
+    return None
+
+
+def has_content(items: Sequence[FetchItem]) -> bool:
+    """Whether any item depends on the octets of a message."""
+    return any(item.name in _CONTENT for item in items)
+
+
+def _sets_seen(item: FetchItem) -> bool:
+    return not item.peek and item.name in {"BODY[]", "RFC822", "RFC822.TEXT"}
+
+
+def _wants_header_of_root(item: FetchItem) -> bool:
+    return item.name == "RFC822.HEADER" or (
+        item.name == "BODY[]" and not item.path and item.text.startswith("HEADER")
+    )
+
+
+def needs_octets(items: Sequence[FetchItem]) -> bool:
+    """Whether a FORM needs its whole octets, more than the outline."""
+    return any(
+        item.name in {"RFC822", "RFC822.TEXT"} or (item.name == "BODY[]" and not _wants_header_of_root(item))
+        for item in items
+    )
+
+
+def _holds_verdict(item: FetchItem, field_name: bytes) -> bool:
+    """Whether the value begins with (or is) the verdict field."""
+    if item.name in {"RFC822", "RFC822.HEADER"}:
+        return True
+    if item.name != "BODY[]" or item.path:
+        return False
+    if item.text in {"", "HEADER"}:
+        return True
+    named = any(name.lower() == field_name.lower() for name in item.names)
+    return (item.text == "HEADER.FIELDS" and named) or (item.text == "HEADER.FIELDS.NOT" and not named)
+
+
+def needs_verdict(items: Sequence[FetchItem], field_name: bytes) -> bool:
+    """Whether a SIGNED message must be verified before these items are answered."""
+    return any(_holds_verdict(item, field_name) for item in items)
+
+
+def _spell(item: FetchItem, partial: tuple[int, int] | None) -> bytes:
+    if item.name != "BODY[]":
+        return item.name.encode()
+    head = b"BODY.PEEK[" if item.peek else b"BODY["
+    return head + item.spelling + b"]" + (b"<%d.%d>" % partial if partial is not None else b"")
+
+
+def _echo(item: FetchItem) -> bytes:
+    """How an answer names the item: the client's own spelling, the origin without the length."""
+    if item.name != "BODY[]":
+        return item.name.encode()
+    return b"BODY[" + item.spelling + b"]" + (b"<%d>" % item.partial[0] if item.partial else b"")
+
+
+def _list(items: Sequence[bytes]) -> bytes:
+    return b"(" + b" ".join(dict.fromkeys(items)) + b")"
+
+
+def _keep_metadata(response: FetchResponse, *, with_uid: bool) -> list[bytes]:
+    return [
+        key.encode("latin-1") + b" " + value
+        for key, value in response.attributes.items()
+        if key in _METADATA and (key != "UID" or with_uid)
+    ]
+
+
+def _respond(number: int, attributes: Sequence[bytes]) -> bytes:
+    return b"* %d FETCH (%b)\r\n" % (number, b" ".join(attributes)) if attributes else b""
+
+
+def leftover(response: FetchResponse, *, with_uid: bool) -> bytes:
+    """The news in an answer to our own question: flags that the client has not asked for but must hear of."""
+    if "FLAGS" not in response.attributes:
+        return b""
+    return _respond(response.number, _keep_metadata(response, with_uid=with_uid))
+
+
+def form_request(items: Sequence[FetchItem]) -> bytes:
+    """The item list to ask of the server for FORM messages: metadata, the UID, and a touch for \\Seen."""
+    asked = [item.name.encode() for item in items if item.name in _METADATA]
+    touch = [_TOUCH] if any(map(_sets_seen, items)) else []
+    return _list([b"UID", *asked, *touch])
+
+
+def form_answer(response: FetchResponse, items: Sequence[FetchItem], view: View, *, with_uid: bool) -> bytes:
+    """The response for a FORM message: the server's metadata and our content."""
+    attributes = _keep_metadata(response, with_uid=with_uid)
+    message = entity.parse(view.octets if view.octets is not None else view.header)
+    attributes += [_echo(i) + b" " + _form_value(i, view, message) for i in items if i.name in _CONTENT]
+    return _respond(response.number, attributes)
+
+
+def _form_value(item: FetchItem, view: View, message: Entity) -> bytes:
+    match item.name:
+        case "RFC822.SIZE":
+            return b"%d" % view.size
+        case "ENVELOPE":
+            return view.imap_envelope
+        case "BODY":
+            return view.body
+        case "BODYSTRUCTURE":
+            return view.bodystructure
+        case "RFC822":
+            return literal(message.whole)
+        case "RFC822.HEADER":
+            return literal(view.header)
+        case "RFC822.TEXT":
+            return literal(message.body)
+        case _:
+            return _section_value(item, message)
+
+
+def _section_value(item: FetchItem, message: Entity) -> bytes:
+    value = section(message, Section(item.path, item.text, item.names))
+    if value is None:
+        return b"NIL"
+    return literal(_cut(value, item.partial))
+
+
+def _cut(value: bytes, partial: tuple[int, int] | None) -> bytes:
+    return value if partial is None else value[partial[0] : partial[0] + partial[1]]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixRequest:
+    """What to ask of the server for SIGNED and OPAQUE messages, and how to answer the client from it."""
+
+    items: tuple[FetchItem, ...]
+    field_name: bytes
+    prefix_length: int
+
+    @property
+    def octets(self) -> bytes:
+        """The item list; the UID is always asked for."""
+        return _list([b"UID", *(_spell(item, self._shifted(item)) for item in self.items)])
+
+    def _shifted(self, item: FetchItem) -> tuple[int, int] | None:
+        if item.partial is None or not _holds_verdict(item, self.field_name):
+            return item.partial
+        origin, length = item.partial
+        upstream_origin = max(0, origin - self.prefix_length)
+        upstream_length = origin + length - self.prefix_length - upstream_origin
+        # Wholly inside the verdict field: one octet is asked for all the same, so that \Seen is set.
+        return (upstream_origin, max(1, upstream_length))
+
+    def answer(self, response: FetchResponse, verdict: bytes | None, *, with_uid: bool) -> bytes:
+        """The response for the client. Raises `GrammarError` when the server's answer lacks something.
+
+        `verdict` may be None only if no item needs it.
+        """
+        attributes = _keep_metadata(response, with_uid=with_uid)
+        for item in self.items:
+            if item.name in _CONTENT:
+                attributes.append(_echo(item) + b" " + self._value(item, response, verdict))
+        return _respond(response.number, attributes)
+
+    def _value(self, item: FetchItem, response: FetchResponse, verdict: bytes | None) -> bytes:
+        shifted = self._shifted(item)
+        key = item.name
+        if key == "BODY[]":
+            origin = shifted[0] if shifted is not None else None
+            key = attribute_key(item.path, item.text, item.names, origin)
+        raw = response.attributes.get(key)
+        if raw is None and item.path:
+            return b"NIL"
+        if raw is None:
+            raise GrammarError(f"the server left out {item.name}")
+        if item.name == "RFC822.SIZE":
+            return b"%d" % (int(raw) + self.prefix_length)
+        if not _holds_verdict(item, self.field_name):
+            return raw
+        assert verdict is not None, "needs_verdict() was not asked"
+        value = string_value(raw) or b""
+        if item.partial is None:
+            return literal(verdict + value)
+        origin, length = item.partial
+        head = verdict[origin : origin + length]
+        return literal(head + value[: length - len(head)])

@@ -1,0 +1,124 @@
+"""Which appended messages are encrypted to their owner, and the task that does it. PURE.
+
+Plaintext drafts and sent mail on the server are the classic leak of mail clients with encryption, so APPEND
+to a drafts or sent mailbox, or with the flag \\Draft, stores ciphertext (IMAP-16). Afterwards the client
+reads what it wrote, octet for octet.
+
+Standards: RFC 9051 section 6.3.12; RFC 4315 (APPENDUID); RFC 6154 (special use).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from secmailproxy.imap.grammar import AppendCommand, GrammarError, Source, Verb, mailbox_key, parse_append
+from secmailproxy.imap.steps import Ask, Completion, EncryptToSelf, FixAppended, Task
+from secmailproxy.imap.wire import Command
+
+_DRAFTS = frozenset({"drafts", "draft", "entwürfe", "brouillons", "borradores", "bozze", "concepten"})
+_SENT = frozenset(
+    {
+        "sent",
+        "sent items",
+        "sent messages",
+        "sent mail",
+        "sent-mail",
+        "gesendet",
+        "envoyés",
+        "enviados",
+        "inviata",
+    }
+)
+_LIST = re.compile(rb"\* (?:LIST|XLIST) \(([^)]*)\) (?:NIL|\"[^\"]*\\?\"\") ", re.IGNORECASE)
+_APPENDUID = re.compile(rb"OK \[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Folders:
+    """Which mailboxes hold drafts and sent mail: by special use where the server tells, else by name."""
+
+    encrypt_drafts: bool = True
+    encrypt_sent: bool = True
+    drafts: set[bytes] = field(default_factory=set)
+    sent: set[bytes] = field(default_factory=set)
+
+    def learn(self, line: bytes) -> None:
+        """Note the special use in a LIST response."""
+        match = _LIST.match(line)
+        if match is None:
+            return
+        try:
+            name = mailbox_key(Source(line, match.end()).astring())
+        except GrammarError:
+            return
+        self._mark(name, match[1])
+
+    def notice(self, octets: bytes, verb: Verb) -> None:
+        """Note a special use given at CREATE (RFC 6154 section 3)."""
+        if verb.name != "CREATE" or b"USE" not in octets.upper():
+            return
+        source = Source(octets, verb.arguments)
+        try:
+            source.expect(b" ")
+            self._mark(mailbox_key(source.astring()), octets[source.at :])
+        except GrammarError:
+            return
+
+    def _mark(self, name: bytes, attributes: bytes) -> None:
+        if rb"\drafts" in attributes.lower():
+            self.drafts.add(name)
+        if rb"\sent" in attributes.lower():
+            self.sent.add(name)
+
+    def is_drafts(self, mailbox: bytes) -> bool:
+        """Whether a mailbox holds drafts."""
+        return mailbox_key(mailbox) in self.drafts or _last_name(mailbox) in _DRAFTS
+
+    def is_sent(self, mailbox: bytes) -> bool:
+        """Whether a mailbox holds sent mail."""
+        return mailbox_key(mailbox) in self.sent or _last_name(mailbox) in _SENT
+
+    def encrypts(self, head: AppendCommand) -> bool:
+        """Whether the message of this APPEND is encrypted before it is stored."""
+        drafts = head.draft or self.is_drafts(head.mailbox)
+        return (self.encrypt_drafts and drafts) or (self.encrypt_sent and self.is_sent(head.mailbox))
+
+
+def _last_name(mailbox: bytes) -> str:
+    """The last level of a mailbox name, lower case, whatever the hierarchy delimiter."""
+    name = re.sub(rb"&([A-Za-z0-9+,]*)-", _modified_base64, mailbox).decode("utf-8", "replace")
+    return re.split(r"[./\\]", name)[-1].casefold()
+
+
+def _modified_base64(match: re.Match[bytes]) -> bytes:
+    """One shifted run of modified UTF-7 (RFC 3501 section 5.1.3) as UTF-8."""
+    if not match[1]:
+        return b"&"
+    shifted = b"+" + match[1].replace(b",", b"/") + b"-"
+    return shifted.decode("utf-7", "replace").encode("utf-8", "replace")
+
+
+def head_of(command: Command, verb: Verb) -> AppendCommand:
+    """The head of a whole APPEND command. Raises `GrammarError` for forms that we do not offer."""
+    if command.fragments[-1] not in (b"\r\n", b"\n"):
+        raise GrammarError("APPEND takes one message")
+    head = parse_append(Command(command.fragments[:-1], command.literals[:-1]), verb)
+    if head is None:
+        raise GrammarError("APPEND takes a mailbox, flags, a date and one literal")
+    return head
+
+
+def append(head: AppendCommand, message: bytes, *, sign: bool) -> Task:
+    """Encrypt, store, and fix the view of what was stored before the client hears of it."""
+    stored = yield EncryptToSelf(message, sign)
+    assert isinstance(stored, bytes)
+    mailbox = b"{%d}\r\n" % len(head.mailbox)
+    announce = head.mailbox + head.options + b" {%d}\r\n" % len(stored)
+    result = yield Ask([(b"APPEND " + mailbox, announce, stored + b"\r\n")])
+    assert isinstance(result, list)
+    completion: Completion = result[0]
+    uid = _APPENDUID.match(completion.octets)
+    if uid is not None and stored != message:
+        yield FixAppended(mailbox_key(head.mailbox), int(uid[1]), int(uid[2]), stored, message)
+    return completion.octets

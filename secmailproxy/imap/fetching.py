@@ -1,0 +1,372 @@
+"""The task that answers a FETCH which may touch protected messages. PURE.
+
+It resolves which messages are meant, learns which of them are protected (one extra question for those never
+seen before), makes sure that each protected one has its fixed view, and then asks the server for the rest of
+the answer: plain messages as the client asked, protected ones by `answers`.
+
+Questions go as FETCH inside a FETCH and as UID FETCH inside a UID FETCH, so that the server announces an
+EXPUNGE only where the client expects one (RFC 9051 section 7.5.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from secmailproxy import inbound
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.imap import answers
+from secmailproxy.imap.grammar import FetchCommand, FetchResponse, attribute_key, string_value
+from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
+from secmailproxy.imap.steps import Ask, Classify, Completion, LoadViews, Present, Step, Task
+from secmailproxy.views import Kind, Mailbox, View
+
+MESSAGE_LIMIT = 100 * 1024 * 1024
+"""Octets of a protected message that we open; larger ones are presented as they are (IMAP-22)."""
+_BATCH_OCTETS = 16 * 1024 * 1024
+_BATCH_MESSAGES = 64
+_OUTLINES_AT_ONCE = 500
+
+_OK = b"OK Fetch completed.\r\n"
+
+Steps = Generator[Step, object, None]
+
+
+@dataclass(slots=True)
+class Selected:
+    """The selected mailbox as this session knows it."""
+
+    mailbox: Mailbox
+    exists: int | None = None
+    """None when no longer sure (VANISHED)."""
+    uid_next: int | None = None
+    """None when messages have arrived since it was told."""
+    _covered: tuple[bytes, Numbers] = field(default=(b"", Numbers()))
+
+    @property
+    def covered(self) -> Numbers:
+        """The UIDs that are classified."""
+        text = self.mailbox.covered
+        if self._covered[0] is not text:
+            self._covered = (text, Numbers.of(parse_ranges(text) or ()) if text else Numbers())
+        return self._covered[1]
+
+    @property
+    def fully_covered(self) -> bool:
+        """Whether every message there is has been classified."""
+        if self.uid_next is None:
+            return False
+        return self.uid_next == 1 or not Numbers(((1, self.uid_next - 1),)).difference(self.covered)
+
+
+def plain_set(selected: Selected, command: FetchCommand) -> bytes | None:
+    """The message set to forward at once when only plain messages are meant; None when the task must run.
+
+    "*" is made concrete, so that a message arriving meanwhile cannot slip in unclassified.
+    """
+    kinds = selected.mailbox.kinds
+    if command.numbers == b"$":
+        return None
+    if not command.uid:
+        if kinds or not selected.fully_covered or not selected.exists:
+            return None
+        concrete = _concrete(command.numbers, selected.exists)
+        return concrete if concrete is not None and _highest(concrete) <= selected.exists else None
+    ceiling = selected.uid_next - 1 if selected.uid_next is not None else 0
+    text = command.numbers
+    if b"*" in text:
+        concrete = _concrete(text, ceiling)
+        if not ceiling or concrete is None:
+            return None
+        text = concrete
+    ranges = parse_ranges(text)
+    if ranges is None:
+        return text
+    wanted = Numbers.of(ranges)
+    if wanted.difference(selected.covered):
+        return None
+    return None if _meets(wanted, kinds) else text
+
+
+def _meets(wanted: Numbers, kinds: Mapping[int, Kind]) -> bool:
+    """Whether any of these messages is not plain, by the shorter way."""
+    if len(wanted.ranges) == 1 and wanted.ranges[0][1] - wanted.ranges[0][0] < len(kinds):
+        return any(uid in kinds for uid in wanted)
+    return any(uid in wanted for uid in kinds)
+
+
+def _concrete(text: bytes, highest: int) -> bytes | None:
+    """The set with "*" replaced; None when a number beyond `highest` is paired with it."""
+    ranges = parse_ranges(text)
+    if ranges is None or any(high == STAR and highest < low < STAR for low, high in ranges):
+        return None
+    return text.replace(b"*", b"%d" % highest)
+
+
+def _highest(text: bytes) -> int:
+    ranges = parse_ranges(text)
+    return max(high for _, high in ranges) if ranges else 0
+
+
+class _Failed(Exception):
+    """A way out of nested generators: the server refused a question of ours."""
+
+    def __init__(self, completion: Completion) -> None:
+        self.completion = completion
+
+
+def fetch(selected: Selected, command: FetchCommand, verdict_field: bytes, verdict_length: int) -> Task:
+    """The task. Returns the completion of the client's command."""
+    try:
+        return (yield from _Fetch(selected, command, verdict_field, verdict_length).run())
+    except _Failed as failed:
+        return failed.completion.octets
+
+
+class _Fetch:
+    def __init__(self, selected: Selected, command: FetchCommand, field_name: bytes, length: int) -> None:
+        self.selected = selected
+        self.box = selected.mailbox
+        self.command = command
+        self.items = command.items
+        self.field_name = field_name
+        self.verdict_length = length
+        self.sequence: dict[int, int] = {}
+        self.with_uid = command.uid or any(item.name == "UID" for item in command.items)
+        self.completion = _OK
+
+    def run(self) -> Generator[Step, object, bytes]:
+        wanted = yield from self._wanted()
+        kinds = self.box.kinds
+        plain = wanted.difference(Numbers.each(kinds))
+        special = [uid for uid in kinds if uid in wanted]
+        yield from self._ask(plain, self.command.items_octets, None)
+        yield from self._present(sorted(special, reverse=True))
+        prefixed = [uid for uid in special if kinds[uid] in (Kind.SIGNED, Kind.OPAQUE)]
+        yield from self._answer_prefixed(sorted(prefixed))
+        yield from self._answer_forms(sorted(uid for uid in special if kinds[uid] is Kind.FORM))
+        return self.completion
+
+    # Which messages
+
+    def _wanted(self) -> Generator[Step, object, Numbers]:
+        """The UIDs meant that exist and are classified."""
+        if not self.command.uid or self.command.numbers == b"$":
+            yield from self._resolve()
+            found = Numbers.each(self.sequence)
+            new = found.difference(self.selected.covered)
+            if new:
+                yield from self._classify(list(self._texts(new)), found)
+            return found.intersection(self.selected.covered)
+        ranges = parse_ranges(self.command.numbers)
+        if ranges is None:
+            raise _Failed(Completion(b"BAD Malformed message set.\r\n"))
+        wanted = Numbers.of(ranges)
+        top = self.selected.uid_next - 1 if self.selected.uid_next is not None else STAR
+        new = wanted.intersection(Numbers(((1, top),)) if top else Numbers()).difference(
+            self.selected.covered
+        )
+        star = any(high == STAR for _, high in ranges)
+        if star and any(low > top for low, high in ranges if high == STAR):
+            # "n:*" beyond the end means the last message; "top:*" always names it.
+            new = new.union(Numbers(((max(top, 1), STAR),)))
+        last = 0
+        if new:
+            texts = [t.replace(b"%d" % STAR, b"*") for t in new.texts()]
+            last = yield from self._classify(texts, new)
+        if star and last:
+            wanted = wanted.union(Numbers.each([last]))
+        return wanted.intersection(self.selected.covered)
+
+    def _resolve(self) -> Steps:
+        def on_fetch(response: FetchResponse) -> bytes:
+            if response.uid is None:
+                return _pass_on(response)
+            self.sequence[response.uid] = response.number
+            return answers.leftover(response, with_uid=self.with_uid)
+
+        verb = b"UID FETCH " if self.command.uid else b"FETCH "
+        result = yield Ask([(verb + self.command.numbers + b" (UID)\r\n",)], on_fetch)
+        _check(result)
+
+    def _texts(self, uids: Numbers) -> Iterable[bytes]:
+        """Message sets, by the kind of number the client uses."""
+        if self.command.uid:
+            return uids.texts()
+        return Numbers.each(self.sequence[uid] for uid in uids if uid in self.sequence).texts()
+
+    def _verb(self) -> bytes:
+        return b"UID FETCH " if self.command.uid else b"FETCH "
+
+    # What they are
+
+    def _classify(self, texts: list[bytes], asked: Numbers) -> Generator[Step, object, int]:
+        """Learn the kinds of these messages; returns the highest UID that answered."""
+        names = (b"CONTENT-TYPE", self.field_name)
+        key = attribute_key((), "HEADER.FIELDS", names, None)
+        items = b"(UID BODY.PEEK[HEADER.FIELDS (" + b" ".join(names) + b")])"
+        headers = yield from self._collect(texts, items, key)
+        field_name = self.field_name.decode()
+        kinds: dict[int, Kind] = {}
+        for uid, octets in headers.items():
+            match inbound.classify(octets, field_name):
+                case inbound.MessageClass.SIGNED:
+                    kinds[uid] = Kind.SIGNED
+                case inbound.MessageClass.ENCRYPTED | inbound.MessageClass.FORGED:
+                    kinds[uid] = Kind.SEALED
+                case inbound.MessageClass.PLAIN:
+                    pass
+        yield from self._look_inside(kinds)
+        last = max(headers, default=0)
+        top = max(last, self.selected.uid_next - 1 if self.selected.uid_next is not None else 0)
+        covered = asked.intersection(Numbers(((1, top),)) if top else Numbers())
+        covered = self.selected.covered.union(covered).union(Numbers.each(headers))
+        yield Classify(self.box, bytes(covered), kinds)
+        return last
+
+    def _look_inside(self, kinds: dict[int, Kind]) -> Steps:
+        """A signed message whose one signed part is encrypted is opened as an encrypted one."""
+        signed = Numbers.each(uid for uid, kind in kinds.items() if kind is Kind.SIGNED)
+        key = attribute_key((1,), "MIME", (), None)
+        parts = yield from self._collect(self._texts(signed), b"(UID BODY.PEEK[1.MIME])", key)
+        for uid, octets in parts.items():
+            if inbound.classify(octets, "") is inbound.MessageClass.ENCRYPTED:
+                kinds[uid] = Kind.SEALED
+
+    def _collect(
+        self, texts: Iterable[bytes], items: bytes, key: str
+    ) -> Generator[Step, object, dict[int, bytes]]:
+        """Ask for one item of each message: UID to value."""
+        found: dict[int, bytes] = {}
+
+        def on_fetch(response: FetchResponse) -> bytes:
+            uid, raw = response.uid, response.attributes.get(key)
+            if uid is None or raw is None:
+                return _pass_on(response)
+            found[uid] = raw if raw.isdigit() else string_value(raw) or b""
+            self.sequence[uid] = response.number
+            return answers.leftover(response, with_uid=self.with_uid)
+
+        commands = [(self._verb() + text + b" " + items + b"\r\n",) for text in texts]
+        if commands:
+            _check((yield Ask(commands, on_fetch)))
+        return found
+
+    # Their views
+
+    def _present(self, special: list[int]) -> Steps:
+        """Fix the views that the answer needs, newest first."""
+        kinds = self.box.kinds
+        missing = [uid for uid in special if kinds[uid] is Kind.SEALED]
+        if answers.needs_verdict(self.items, self.field_name):
+            signed = [uid for uid in special if kinds[uid] is Kind.SIGNED]
+            if signed:
+                known = yield LoadViews(self.box, signed, octets=False)
+                missing += [uid for uid in signed if uid not in cast("Mapping[int, View]", known)]
+        if not missing:
+            return
+        sizes = yield from self._collect(
+            self._texts(Numbers.each(missing)), b"(UID RFC822.SIZE)", "RFC822.SIZE"
+        )
+        octets_of = {uid: int(size) for uid, size in sizes.items()}
+        too_large = [uid for uid, size in octets_of.items() if size > MESSAGE_LIMIT]
+        if too_large:
+            yield Present(self.box, dict.fromkeys(too_large))
+        order = [uid for uid in sorted(missing, reverse=True) if octets_of.get(uid, STAR) <= MESSAGE_LIMIT]
+        for batch in _batches(order, lambda uid: octets_of[uid]):
+            key = attribute_key((), "", (), None)
+            texts = self._texts(Numbers.each(batch))
+            messages = yield from self._collect(texts, b"(UID BODY.PEEK[])", key)
+            yield Present(self.box, {uid: messages[uid] for uid in batch if uid in messages})
+
+    # The answer
+
+    def _ask(self, uids: Numbers, items: bytes, on_fetch: Callable[[FetchResponse], bytes] | None) -> Steps:
+        tail = b" " + items + self.command.modifiers + b"\r\n"
+        commands = [(self._verb() + text + tail,) for text in self._texts(uids)]
+        if commands:
+            result = _check((yield Ask(commands, on_fetch)))
+            self.completion = result[-1].octets
+
+    def _answer_prefixed(self, uids: list[int]) -> Steps:
+        if not uids:
+            return
+        loaded = yield LoadViews(self.box, uids, octets=False)
+        views = dict(cast("Mapping[int, View]", loaded))
+        request = answers.PrefixRequest(self.items, self.field_name, self.verdict_length)
+        need = answers.needs_verdict(self.items, self.field_name)
+
+        def on_fetch(response: FetchResponse) -> bytes:
+            uid = response.uid
+            if uid is None or uid not in waiting:
+                return _pass_on(response)
+            waiting.discard(uid)
+            view = views.get(uid)
+            verdict = view.verdict if view is not None else None
+            if need and verdict is None:
+                return b""
+            return request.answer(response, verdict, with_uid=self.with_uid)
+
+        waiting = set(uids)
+        yield from self._ask(Numbers.each(uids), request.octets, on_fetch)
+
+    def _answer_forms(self, uids: list[int]) -> Steps:
+        need_octets = answers.needs_octets(self.items)
+        for at in range(0, len(uids), _OUTLINES_AT_ONCE):
+            some = uids[at : at + _OUTLINES_AT_ONCE]
+            loaded = yield LoadViews(self.box, some, octets=False)
+            outlines = dict(cast("Mapping[int, View]", loaded))
+            sizes = {uid: outlines[uid].size if need_octets else 0 for uid in outlines}
+            for batch in _batches(sorted(outlines), sizes.__getitem__, _OUTLINES_AT_ONCE):
+                views = outlines
+                if need_octets:
+                    whole = yield LoadViews(self.box, batch, octets=True)
+                    views = dict(cast("Mapping[int, View]", whole))
+                yield from self._answer_batch(batch, views)
+
+    def _answer_batch(self, batch: list[int], views: Mapping[int, View]) -> Steps:
+        waiting = set(batch)
+
+        def on_fetch(response: FetchResponse) -> bytes:
+            uid = response.uid
+            if uid is None or uid not in waiting:
+                return _pass_on(response)
+            waiting.discard(uid)
+            return answers.form_answer(response, self.items, views[uid], with_uid=self.with_uid)
+
+        yield from self._ask(Numbers.each(batch), answers.form_request(self.items), on_fetch)
+
+
+def _batches(
+    uids: list[int], size_of: Callable[[int], int], most: int = _BATCH_MESSAGES
+) -> Iterable[list[int]]:
+    batch: list[int] = []
+    octets = 0
+    for uid in uids:
+        if batch and (len(batch) == most or octets + size_of(uid) > _BATCH_OCTETS):
+            yield batch
+            batch, octets = [], 0
+        batch.append(uid)
+        octets += size_of(uid)
+    if batch:
+        yield batch
+
+
+def _pass_on(response: FetchResponse) -> bytes:
+    """An update that nobody asked for goes on, without any content it may carry."""
+    return answers.leftover(response, with_uid=True)
+
+
+def _check(result: object) -> list[Completion]:
+    completions = cast("list[Completion]", result)
+    for completion in completions:
+        if not completion.ok:
+            raise _Failed(completion)
+    return completions
+
+
+def failure(error: SecMailProxyError) -> bytes:
+    """The completion that tells the client of `error` (RFC 5530)."""
+    code = f"[{error.imap_code}] " if error.imap_code else ""
+    return f"NO {code}{error.text}\r\n".encode("ascii", "replace")

@@ -1,0 +1,136 @@
+"""The work that a session hands out: storage and cryptography for presented forms, in a thread.
+
+Security: a locked key holder raises `KeystoreLocked` and fixes nothing, so that ciphertext is never presented
+for a message that could be read later (IMAP-04).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from keystore.keystore import Keystore
+from secmailproxy import inbound, verdict
+from secmailproxy.imap.numbers import Numbers, parse_ranges
+from secmailproxy.imap.steps import (
+    Classify,
+    EncryptToSelf,
+    FixAppended,
+    LoadViews,
+    OpenMailbox,
+    Present,
+    Work,
+)
+from secmailproxy.mime import entity, header, structure
+from secmailproxy.model import CryptoSummary, DecryptionState, Protection
+from secmailproxy.outbound import Outbound
+from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
+
+_LONE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Presenter:
+    """Carries out `Work` for one account."""
+
+    account: str
+    views: Views
+    keystore: Keystore
+    outbound: Outbound
+    field_name: str
+    """Of the verdict field of this installation."""
+    clock: Callable[[], datetime]
+
+    async def carry_out(self, work: Work) -> object:
+        """The result that the step promises. Raises SecMailProxyError or KeystoreError."""
+        match work:
+            case EncryptToSelf(message, sign):
+                return await self._encrypt(message, sign=sign)
+            case _:
+                return await asyncio.to_thread(self._carry_out, work)
+
+    def _carry_out(self, work: Work) -> object:
+        match work:
+            case OpenMailbox(name, uidvalidity):
+                return self.views.mailbox(self.account, name, uidvalidity)
+            case Classify(mailbox, covered, kinds):
+                self.views.classify(mailbox, covered, kinds)
+            case Present(mailbox, messages):
+                self._present(mailbox, messages)
+            case LoadViews(mailbox, uids, octets):
+                loaded = ((uid, self.views.view(mailbox, uid, octets=octets)) for uid in uids)
+                return {uid: view for uid, view in loaded if view is not None}
+            case FixAppended():
+                self._fix_appended(work)
+            case EncryptToSelf():
+                raise AssertionError("carried out in the loop")
+        return None
+
+    def _present(self, mailbox: Mailbox, messages: Mapping[int, bytes | None]) -> None:
+        hashes = {uid: message_hash(octets) for uid, octets in messages.items() if octets is not None}
+        known = self.views.forms(self.account, hashes.values())
+        views: dict[int, tuple[bytes, View | None]] = {}
+        for uid, octets in messages.items():
+            if octets is None:
+                views[uid] = (b"", self._too_large())
+            elif hashes[uid] in known and mailbox.kinds.get(uid) is not Kind.SIGNED:
+                views[uid] = (hashes[uid], None)
+            else:
+                signed = mailbox.kinds.get(uid) is Kind.SIGNED
+                views[uid] = (hashes[uid], self._view(octets, signed=signed))
+        self.views.fix(mailbox, views)
+
+    def _view(self, octets: bytes, *, signed: bool) -> View:
+        field_name = self.field_name
+        unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name)
+        field = verdict.render(unprotected.summary, field_name)
+        if signed:
+            return View(Kind.SIGNED, field)
+        presented = unprotected.presented
+        if presented is None:
+            presented = header.remove_fields(octets, (field_name,))
+            if presented == octets:
+                return View(Kind.OPAQUE, field)
+        return form_of(field, presented)
+
+    def _too_large(self) -> View:
+        summary = CryptoSummary(
+            protection=Protection.ENCRYPTED,
+            decryption=DecryptionState.FAILED,
+            decryption_reason="too large",
+        )
+        return View(Kind.OPAQUE, verdict.render(summary, self.field_name))
+
+    async def _encrypt(self, message: bytes, *, sign: bool) -> bytes:
+        """The octets to store. What the client wrote is kept as their presented form first."""
+        stored = await self.outbound.protect_to_self(self.account, message, sign=sign)
+        if stored != message:
+            await asyncio.to_thread(self._keep_appended, stored, message)
+        return stored
+
+    def _keep_appended(self, stored: bytes, original: bytes) -> None:
+        octets = header.remove_fields(_LONE_LINE_END.sub(b"\r\n", original), (self.field_name,))
+        self.views.keep_form(self.account, message_hash(stored), form_of(b"", octets))
+
+    def _fix_appended(self, work: FixAppended) -> None:
+        mailbox = self.views.mailbox(self.account, work.mailbox, work.uidvalidity)
+        covered = Numbers.of(parse_ranges(mailbox.covered) or ()) if mailbox.covered else Numbers()
+        covered = covered.union(Numbers.each([work.uid]))
+        self.views.classify(mailbox, bytes(covered), {work.uid: Kind.SEALED})
+        self.views.fix(mailbox, {work.uid: (message_hash(work.stored), None)})
+
+
+def form_of(field: bytes, presented: bytes) -> View:
+    """The presented form of `presented` (CRLF) after the verdict field (may be empty)."""
+    octets = field + presented
+    message = entity.parse(octets)
+    view = View(Kind.FORM, field, len(octets), message.header, octets=octets)
+    return replace(
+        view,
+        imap_envelope=structure.imap_envelope(message),
+        body=structure.body(message),
+        bodystructure=structure.bodystructure(message),
+    )

@@ -1,0 +1,347 @@
+"""The IMAP listener: sockets, tasks and time around `front` and `session`.
+
+Receives from mail clients on loopback; delivers to the IMAP server of the account that logs in. One
+connection of ours for each of the client's; nothing reconnects silently, for selected state and sequence
+numbers would be lost (RFC 9051 section 3).
+
+Security: loopback only; failed logins are slowed down and end the connection; the log holds the client's
+address and what happened, never commands, credentials or message text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from keystore.errors import KeystoreError
+from keystore.keystore import Keystore
+from secmailproxy.accounts import Accounts, ImapLogin
+from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
+from secmailproxy.imap import fetching, upstream
+from secmailproxy.imap.appending import Folders
+from secmailproxy.imap.capability import rewrite
+from secmailproxy.imap.front import GREETING, Front, LoginAttempt
+from secmailproxy.imap.presenter import Presenter
+from secmailproxy.imap.session import Actions, Session, Settings
+from secmailproxy.imap.steps import Work
+from secmailproxy.imap.upstream import LoginRefused, Upstream
+from secmailproxy.imap.wire import WireError
+from secmailproxy.outbound import Outbound
+from secmailproxy.verdict import VERDICT_LENGTH
+from secmailproxy.views import Views
+
+log = logging.getLogger(__name__)
+
+LOGIN_ATTEMPTS = 5
+_LOGIN_DELAY = 1.0
+_LOGIN_SECONDS = 180.0
+_IDLE_SECONDS = 35 * 60.0
+"""RFC 9051 section 5.4 asks for at least 30 minutes."""
+_INTERJECT_SECONDS = 20.0
+"""Mail clients give up after about 100 s of silence (Thunderbird's mailnews.tcptimeout)."""
+_FINISH_SECONDS = 30.0
+_CLOSE_SECONDS = 1.0
+_READ_OCTETS = 256 * 1024
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ImapSettings:
+    """Where to listen (port 0 takes any free one) and the name of the verdict field."""
+
+    host: str
+    port: int
+    verdict_field: str
+    clock: Callable[[], datetime] = _now
+
+
+class ImapServer:
+    """Serves any number of mail clients. Start and stop once."""
+
+    def __init__(
+        self, settings: ImapSettings, accounts: Accounts, views: Views, outbound: Outbound, keystore: Keystore
+    ) -> None:
+        self._settings = settings
+        self._accounts = accounts
+        self._views = views
+        self._outbound = outbound
+        self._keystore = keystore
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._sessions: set[_Connection] = set()
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; the address it became. Raises ConfigError for one that is not loopback, OSError."""
+        addresses = await asyncio.get_running_loop().getaddrinfo(
+            self._settings.host, self._settings.port, type=socket.SOCK_STREAM
+        )
+        if not all(ipaddress.ip_address(address[4][0]).is_loopback for address in addresses):
+            raise ConfigError(
+                f"{self._settings.host} is not a loopback address; IMAP is served on loopback only."
+            )
+        self._server = await asyncio.start_server(
+            self._accept, self._settings.host, self._settings.port, limit=_READ_OCTETS
+        )
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return str(host), int(port)
+
+    async def stop(self, grace: float) -> None:
+        """Take no new clients; let commands in work finish for at most `grace` seconds; say BYE."""
+        if self._server is not None:
+            self._server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for session in list(self._sessions):
+                    await session.settled()
+        for connection in list(self._connections):
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=_CLOSE_SECONDS)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "start_server runs this in a task"
+        self._connections.add(task)
+        client = writer.get_extra_info("peername")[0]
+        try:
+            await self._serve(reader, writer, str(client))
+        except asyncio.CancelledError:
+            _say(writer, b"* BYE secmailproxy is stopping.\r\n")
+        except (WireError, ConnectionError, TimeoutError) as error:
+            log.info(
+                "imap connection ended", extra={"client": client, "why": str(error) or type(error).__name__}
+            )
+            _say(writer, b"* BYE " + (str(error) or "Timeout").encode("ascii", "replace") + b"\r\n")
+        except Exception as error:
+            log.error(
+                "imap internal error", extra={"client": client, "error": type(error).__name__}, exc_info=False
+            )
+            log.debug("imap internal error", exc_info=True)
+            _say(writer, b"* BYE [SERVERBUG] Internal error in secmailproxy.\r\n")
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str) -> None:
+        writer.write(GREETING)
+        front = Front()
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            logged_in = await self._log_in(front, reader, writer, client)
+        if logged_in is None:
+            return
+        login, server = logged_in
+        log.info("imap login", extra={"client": client, "account": login.account.address})
+        try:
+            connection = _Connection(
+                reader, writer, server, self._session(login, server), self._presenter(login)
+            )
+            await connection.run(front.rest())
+        finally:
+            server.abort()
+
+    async def _log_in(
+        self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str
+    ) -> tuple[ImapLogin, Upstream] | None:
+        for failures in range(LOGIN_ATTEMPTS):
+            attempt = await _next_attempt(front, reader, writer)
+            if attempt is None:
+                return None
+            try:
+                login, server = await self._try(attempt, front.client_id)
+            except SecMailProxyError as error:
+                if isinstance(error, NotAllowed):
+                    log.warning("imap authentication failed", extra={"client": client})
+                    await asyncio.sleep(_LOGIN_DELAY * failures)
+                else:
+                    log.warning("imap login impossible", extra={"client": client, "why": error.text})
+                writer.write(attempt.tag + b" " + _refusal(error))
+                continue
+            completion = rewrite(server.completion)
+            if b"[CAPABILITY " not in completion[:24].upper():
+                code = rewrite(b"OK [CAPABILITY " + b" ".join(sorted(server.capabilities)) + b"] ")
+                completion = code + completion[3:]
+            writer.write(attempt.tag + b" " + completion)
+            return login, server
+        writer.write(b"* BYE Too many failed logins.\r\n")
+        return None
+
+    async def _try(self, attempt: LoginAttempt, client_id: bytes) -> tuple[ImapLogin, Upstream]:
+        if self._keystore.locked:
+            raise KeystoreLocked("The keystore is locked; unlock it and log in again.")
+        login = await asyncio.to_thread(self._accounts.imap_login, attempt.username, attempt.password)
+        return login, await upstream.log_in(login, client_id)
+
+    def _session(self, login: ImapLogin, server: Upstream) -> Session:
+        folders = Folders(login.account.encrypt_drafts, login.account.encrypt_sent)
+        for line in server.special_use:
+            folders.learn(line)
+        return Session(
+            Settings(
+                field_name=self._settings.verdict_field.encode(),
+                verdict_length=VERDICT_LENGTH,
+                literal_plus=b"LITERAL+" in server.capabilities,
+                folders=folders,
+                tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
+            )
+        )
+
+    def _presenter(self, login: ImapLogin) -> Presenter:
+        settings = self._settings
+        return Presenter(
+            login.account.address,
+            self._views,
+            self._keystore,
+            self._outbound,
+            settings.verdict_field,
+            settings.clock,
+        )
+
+
+async def _next_attempt(
+    front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> LoginAttempt | None:
+    """Serve the client up to its next login attempt; None when it leaves."""
+    while True:
+        attempt = front.next()
+        writer.write(bytes(front.out))
+        front.out.clear()
+        await writer.drain()
+        if attempt is not None or front.closing:
+            return attempt
+        data = await reader.read(_READ_OCTETS)
+        if not data:
+            return None
+        front.feed(data)
+
+
+def _refusal(error: SecMailProxyError) -> bytes:
+    if isinstance(error, LoginRefused):
+        return error.completion
+    if isinstance(error, NotAllowed):
+        return b"NO [AUTHENTICATIONFAILED] " + error.text.encode("ascii", "replace") + b"\r\n"
+    return fetching.failure(error)
+
+
+def _say(writer: asyncio.StreamWriter, octets: bytes) -> None:
+    with contextlib.suppress(ConnectionError, RuntimeError):
+        writer.write(octets)
+
+
+class _Connection:
+    """Carries octets between client, session and server until one of them leaves."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server: Upstream,
+        session: Session,
+        presenter: Presenter,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._server = server
+        self._session = session
+        self._presenter = presenter
+        self._work: asyncio.Queue[Work] = asyncio.Queue()
+        self._client_may_send = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until no command is in work."""
+        await self._settled.wait()
+
+    async def run(self, first: bytes) -> None:
+        """Serve until the end; `first` is what the client has sent already."""
+        await self._carry_out(self._session.from_client(first))
+        pumps = [self._from_client, self._from_upstream, self._do_work, self._interject]
+        tasks = [asyncio.create_task(pump()) for pump in pumps]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0] in done and tasks[0].exception() is None and self._session.owes:
+                # The client has left; what it asked for, such as an APPEND, is finished all the same.
+                await asyncio.wait(
+                    [tasks[1], tasks[2]], timeout=_FINISH_SECONDS, return_when="FIRST_COMPLETED"
+                )
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _from_client(self) -> None:
+        while True:
+            if not self._session.wants_client:
+                self._client_may_send.clear()
+                await self._client_may_send.wait()
+            async with asyncio.timeout(_IDLE_SECONDS):
+                data = await self._reader.read(_READ_OCTETS)
+            if not data:
+                return
+            if await self._carry_out(self._session.from_client(data)):
+                return
+
+    async def _from_upstream(self) -> None:
+        while True:
+            data = await self._server.reader.read(_READ_OCTETS)
+            if not data:
+                await self._carry_out(self._session.upstream_gone())
+                return
+            if await self._carry_out(self._session.from_upstream(data)):
+                return
+
+    async def _do_work(self) -> None:
+        while True:
+            work = await self._work.get()
+            try:
+                result = await self._presenter.carry_out(work)
+            except (SecMailProxyError, KeystoreError) as error:
+                actions = self._session.work_failed(error)
+            except Exception as error:  # noqa: BLE001 - fails one command, not the connection; text may be mail
+                log.error(
+                    "imap work failed", extra={"work": type(work).__name__, "error": type(error).__name__}
+                )
+                actions = self._session.work_failed(SecMailProxyError("Internal error in secmailproxy."))
+            else:
+                actions = self._session.work_done(result)
+            if await self._carry_out(actions):
+                return
+
+    async def _interject(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERJECT_SECONDS)
+            if self._session.may_interject:
+                self._writer.write(b"* OK Still working.\r\n")
+                await self._writer.drain()
+
+    async def _carry_out(self, actions: Actions) -> bool:
+        """Do what the session says; True when the connection shall end."""
+        if actions.work is not None:
+            self._work.put_nowait(actions.work)
+        if actions.to_upstream:
+            self._server.writer.write(actions.to_upstream)
+        if actions.to_client:
+            self._writer.write(actions.to_client)
+        if self._session.wants_client:
+            self._client_may_send.set()
+        if self._session.owes:
+            self._settled.clear()
+        else:
+            self._settled.set()
+        if actions.to_client and not self._writer.is_closing():
+            await self._writer.drain()
+        if actions.to_upstream:
+            await self._server.writer.drain()
+        return actions.close

@@ -1,0 +1,569 @@
+"""One logged-in IMAP session: octets of both sides in, octets and work out. PURE.
+
+Rules of the session:
+- answers leave in the server's order; what we do not understand in them passes octet for octet;
+- commands that touch no protected content are forwarded as they are, up to `IN_FLIGHT` at once; any other is
+  a *task* that runs alone, after all that were sent before it are answered;
+- a task asks the server questions under tags of our own, whose answers the client does not see, and hands
+  work (storage, cryptography) to the shell; what fails becomes a tagged NO for that one command.
+
+Standards: RFC 9051 sections 5.5 (pipelining), 6, 7; RFC 2177 (IDLE); RFC 7888 (literals).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from keystore.errors import KeystoreError
+from secmailproxy.errors import KeystoreLocked, SecMailProxyError
+from secmailproxy.imap import answers, appending, capability, fetching, grammar
+from secmailproxy.imap.fetching import Selected
+from secmailproxy.imap.grammar import GrammarError, Verb
+from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Step, Task, Work
+from secmailproxy.imap.wire import (
+    Chunk,
+    Command,
+    CommandReader,
+    Fragment,
+    LiteralAhead,
+    LiteralPart,
+    ResponseSplitter,
+)
+from secmailproxy.views import Mailbox
+
+IN_FLIGHT = 64
+"""Forwarded commands that may wait for their answers."""
+UNREAD_LIMIT = 256 * 1024
+"""Octets of commands that may wait while a task runs; then we stop reading from the client."""
+_LITERAL_LIMIT = 64 * 1024
+_COLLECT_LIMIT = fetching.MESSAGE_LIMIT + 8 * 1024 * 1024
+
+_TAGGED = re.compile(rb"([^\s*+]+) ((?:OK|NO|BAD)\b[^\r\n]*\r?\n)", re.IGNORECASE)
+_COUNT = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE)\b", re.IGNORECASE)
+_NUMBER_CODE = re.compile(rb"\[(UIDVALIDITY|UIDNEXT) (\d+)\]", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Actions:
+    """What the shell shall do now, in any order between the fields."""
+
+    to_client: bytes = b""
+    to_upstream: bytes = b""
+    work: Work | None = None
+    close: bool = False
+
+
+@dataclass(slots=True)
+class _Question:
+    """An `Ask` in work."""
+
+    ask: Ask
+    waiting: list[bytes]
+    completions: dict[bytes, Completion] = field(default_factory=dict)
+    failed: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Running:
+    """A task in work, for the client's command `tag`."""
+
+    tag: bytes
+    task: Task
+    question: _Question | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a session must know of its account and server."""
+
+    field_name: bytes
+    """Of the verdict field."""
+    verdict_length: int
+    literal_plus: bool = False
+    """Whether the server takes non-synchronising literals of any size."""
+    folders: appending.Folders = field(default_factory=appending.Folders)
+    tag_prefix: bytes = b"smp"
+    """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
+
+
+class Session:
+    """Drive it with `from_client`, `from_upstream` and `work_done`; carry out what each returns."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reader = CommandReader()
+        self._splitter = ResponseSplitter()
+        self._in_flight: dict[bytes, str] = {}
+        self._parked: Command | LiteralAhead | None = None
+        self._running: _Running | None = None
+        self._sends: deque[tuple[bytes, tuple[bytes, ...]]] = deque()
+        self._rest: tuple[bytes, tuple[bytes, ...]] | None = None
+        self._idle = ""
+        self._streaming = False
+        self._stream_head: LiteralAhead | None = None
+        self._collected: list[bytes] | None = None
+        self._collected_octets = 0
+        self._serial = 0
+        self._selecting = Selecting()
+        self._actions = Actions()
+        self._out: list[bytes] = []
+        self._up: list[bytes] = []
+        self.selected: Selected | None = None
+
+    # What the shell calls
+
+    def from_client(self, data: bytes) -> Actions:
+        """Octets from the mail client. Raises `WireError` when it breaks framing limits."""
+        self._reader.feed(data)
+        self._advance()
+        return self._flush()
+
+    def from_upstream(self, data: bytes) -> Actions:
+        """Octets from the server. Raises `WireError` when it breaks framing limits."""
+        for piece in self._splitter.feed(data):
+            if isinstance(piece, Chunk):
+                self._keep_or_pass(piece.octets)
+            else:
+                self._response_fragment(piece)
+        self._advance()
+        return self._flush()
+
+    def work_done(self, result: object) -> Actions:
+        """The result of the last `Actions.work`."""
+        self._resume(result)
+        self._advance()
+        return self._flush()
+
+    def work_failed(self, error: Exception) -> Actions:
+        """The last `Actions.work` raised `error`."""
+        self._throw(error)
+        self._advance()
+        return self._flush()
+
+    def upstream_gone(self) -> Actions:
+        """The server is gone: the commands owed get NO, then BYE; nothing is retried (IMAP-19)."""
+        if not self._splitter.mid_response or self._collected is not None:
+            owed = [*self._in_flight, *([self._running.tag] if self._running is not None else [])]
+            self._out += [
+                tag + b" NO [UNAVAILABLE] The mail server closed the connection.\r\n" for tag in owed
+            ]
+            self._out.append(b"* BYE The mail server closed the connection.\r\n")
+        self._in_flight.clear()
+        self._actions.close = True
+        return self._flush()
+
+    @property
+    def wants_client(self) -> bool:
+        """Whether to read more from the client now."""
+        return self._reader.pending < UNREAD_LIMIT
+
+    @property
+    def owes(self) -> bool:
+        """Whether any command other than IDLE has not been answered."""
+        waiting = any(name != "IDLE" for name in self._in_flight.values())
+        return waiting or self._running is not None or self._streaming
+
+    @property
+    def may_interject(self) -> bool:
+        """Whether an untagged OK may be sent now: a task is slow and no response is half-way out."""
+        return self._running is not None and (not self._splitter.mid_response or self._collected is not None)
+
+    # Commands
+
+    def _advance(self) -> None:
+        """Begin what can begin."""
+        while self._actions.close is False and self._running is None and self._rest is None:
+            if self._idle:
+                line = self._reader.take_line() if self._idle == "idling" else None
+                if line is None:
+                    return
+                self._idle = "done"
+                self._up.append(line)
+            elif self._parked is not None:
+                if self._in_flight:
+                    return
+                parked, self._parked = self._parked, None
+                self._begin(parked)
+            elif len(self._in_flight) >= IN_FLIGHT or self._stream_head is not None:
+                return
+            else:
+                event = self._reader.next_event()
+                if event is None:
+                    return
+                self._event(event)
+
+    def _event(self, event: Command | LiteralAhead | LiteralPart) -> None:
+        if isinstance(event, LiteralPart):
+            self._up.append(event.octets)
+        elif self._streaming and isinstance(event, Command):
+            # The line after a streamed message: its end. Anything else is a form that we do not offer.
+            self._streaming = False
+            self._up.append(b"\r\n")
+            self._actions.close = event.fragments[-1] not in (b"\r\n", b"\n")
+        elif self._streaming:
+            self._actions.close = True
+        else:
+            self._begin(event)
+
+    def _begin(self, event: Command | LiteralAhead) -> None:
+        command = event.command if isinstance(event, LiteralAhead) else event
+        try:
+            verb = grammar.parse_verb(command)
+        except GrammarError as error:
+            self._answer_literal(event, b"* BAD " + str(error).encode() + b"\r\n")
+            return
+        try:
+            if isinstance(event, LiteralAhead):
+                self._literal(event, verb)
+            else:
+                self._command(event, verb)
+        except GrammarError as error:
+            self._answer_literal(event, verb.tag + b" BAD " + str(error).encode() + b"\r\n")
+
+    def _answer_literal(self, event: Command | LiteralAhead, answer: bytes) -> None:
+        """Refuse a command; the octets of a literal that is on its way regardless are dropped with it."""
+        self._out.append(answer)
+        if isinstance(event, LiteralAhead):
+            if event.synchronising:
+                self._reader.refuse()
+            else:
+                self._actions.close = True
+
+    def _literal(self, ahead: LiteralAhead, verb: Verb) -> None:
+        if verb.name == "APPEND":
+            head = grammar.parse_append(ahead.command, verb)
+            if head is not None and ahead.synchronising:
+                if not self._settings.folders.encrypts(head):
+                    self._stream_append(ahead)
+                    return
+                if ahead.size > fetching.MESSAGE_LIMIT:
+                    raise GrammarError("[TOOBIG] the message is too large to encrypt")
+                self._collect()
+                return
+        if ahead.size > _LITERAL_LIMIT:
+            raise GrammarError("the literal is too long")
+        self._collect(go_ahead=ahead.synchronising)
+
+    def _collect(self, *, go_ahead: bool = True) -> None:
+        self._reader.collect()
+        if go_ahead:
+            self._out.append(b"+ OK\r\n")
+
+    def _stream_append(self, ahead: LiteralAhead) -> None:
+        """Pass a message that is not encrypted straight through: it may be larger than memory."""
+        if self._in_flight:
+            self._parked = ahead
+            return
+        verb = grammar.parse_verb(ahead.command)
+        self._in_flight[verb.tag] = verb.name
+        self._stream_head = ahead
+        self._up.append(ahead.command.octets)
+
+    def _command(self, command: Command, verb: Verb) -> None:
+        match verb.name:
+            case "FETCH" | "UID FETCH":
+                self._fetch(command, verb)
+            case "APPEND":
+                self._append(command, verb)
+            case "IDLE":
+                if not self._park(command):
+                    self._idle = "asked"
+                    self._forward(command, verb)
+            case "ENABLE":
+                self._enable(command, verb)
+            case name if name in capability.STATE_COMMANDS:
+                if not self._park(command):
+                    self._run(verb.tag, self._change_state(command, verb))
+            case name if name in capability.PASSED_COMMANDS:
+                self._settings.folders.notice(command.octets, verb)
+                self._forward(command, verb)
+            case _:
+                self._out.append(verb.tag + b" BAD Command unknown or not available here.\r\n")
+
+    def _park(self, command: Command) -> bool:
+        """Set a command aside until all before it are answered; False when it may begin now."""
+        if self._in_flight:
+            self._parked = command
+        return bool(self._in_flight)
+
+    def _forward(self, command: Command, verb: Verb, octets: bytes | None = None) -> None:
+        if verb.tag in self._in_flight or verb.tag.startswith(self._settings.tag_prefix):
+            self._out.append(verb.tag + b" BAD This tag is in use.\r\n")
+            self._idle = ""
+            return
+        self._in_flight[verb.tag] = verb.name
+        if octets is not None:
+            self._up.append(octets)
+        elif not command.literals:
+            self._up.append(command.fragments[0])
+        else:
+            self._send(verb.tag, _pieces(command))
+
+    def _fetch(self, command: Command, verb: Verb) -> None:
+        fetch = grammar.parse_fetch(command, verb)
+        unknown = answers.unknown_item(fetch.items)
+        if unknown is not None:
+            raise GrammarError(f"FETCH item {unknown[:40]} is not available here")
+        if self.selected is None or not answers.has_content(fetch.items):
+            self._forward(command, verb)
+            return
+        plain = fetching.plain_set(self.selected, fetch)
+        if plain is not None and not command.literals:
+            head = verb.tag + (b" UID FETCH " if fetch.uid else b" FETCH ")
+            rewritten = head + plain + b" " + fetch.items_octets + fetch.modifiers + b"\r\n"
+            self._forward(command, verb, None if plain == fetch.numbers else rewritten)
+        elif not self._park(command):
+            settings = self._settings
+            task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length)
+            self._run(verb.tag, task)
+
+    def _append(self, command: Command, verb: Verb) -> None:
+        if not command.literals:
+            raise GrammarError("APPEND wants a message literal")
+        head = appending.head_of(command, verb)
+        if not self._settings.folders.encrypts(head):
+            self._forward(command, verb)
+        elif not self._park(command):
+            sent = self._settings.folders.is_sent(head.mailbox)
+            self._run(verb.tag, appending.append(head, command.literals[-1], sign=sent and not head.draft))
+
+    def _enable(self, command: Command, verb: Verb) -> None:
+        admitted = capability.admit_enable(command.octets[verb.arguments :])
+        if admitted:
+            self._forward(command, verb, verb.tag + b" ENABLE " + admitted + b"\r\n")
+        else:
+            self._out.append(b"* ENABLED\r\n" + verb.tag + b" OK Nothing enabled.\r\n")
+
+    def _change_state(self, command: Command, verb: Verb) -> Task:
+        self.selected, self._selecting = None, Selecting()
+        opens = verb.name in {"SELECT", "EXAMINE"}
+        name = grammar.parse_mailbox(command, verb) if opens else b""
+        tail = command.octets[len(verb.tag) + 1 :]
+        pieces = (tail,) if not command.literals else _pieces(command, len(verb.tag) + 1)
+        completions: object = yield Ask([pieces])
+        assert isinstance(completions, list)
+        completion: Completion = completions[0]
+        if opens and completion.ok:
+            box = yield OpenMailbox(name, self._selecting.uidvalidity)
+            assert isinstance(box, Mailbox)
+            self.selected = Selected(box, self._selecting.exists, self._selecting.uid_next)
+        return completion.octets
+
+    # Tasks
+
+    def _run(self, tag: bytes, task: Task) -> None:
+        self._running = _Running(tag, task)
+        self._resume(None)
+
+    def _resume(self, result: object) -> None:
+        running = self._running
+        if running is None:
+            return
+        self._drive(running, lambda: running.task.send(result))
+
+    def _throw(self, error: Exception) -> None:
+        running = self._running
+        if running is None:
+            return
+        self._drive(running, lambda: running.task.throw(error))
+
+    def _drive(self, running: _Running, go: Callable[[], Step]) -> None:
+        try:
+            step = go()
+        except StopIteration as stop:
+            self._finish(running, stop.value)
+        except SecMailProxyError as error:
+            self._finish(running, fetching.failure(error))
+        except KeystoreError as error:
+            self._finish(running, fetching.failure(KeystoreLocked(str(error))))
+        except GrammarError:
+            self._finish(running, b"NO [SERVERBUG] The mail server's answer could not be understood.\r\n")
+        else:
+            self._carry_out(running, step)
+
+    def _finish(self, running: _Running, completion: bytes) -> None:
+        running.task.close()
+        self._running = None
+        self._out.append(running.tag + b" " + capability.rewrite(completion))
+
+    def _carry_out(self, running: _Running, step: Step) -> None:
+        if not isinstance(step, Ask):
+            self._actions.work = step
+            return
+        tags = []
+        for command in step.commands:
+            self._serial += 1
+            tag = b"%b%d" % (self._settings.tag_prefix, self._serial)
+            tags.append(tag)
+            self._send(tag, (tag + b" " + command[0], *command[1:]))
+        running.question = _Question(step, tags)
+
+    # Sending
+
+    def _send(self, tag: bytes, pieces: tuple[bytes, ...]) -> None:
+        if self._settings.literal_plus and len(pieces) > 1:
+            pieces = (b"".join(_without_waiting(piece) for piece in pieces[:-1]) + pieces[-1],)
+        self._sends.append((tag, pieces))
+        self._send_next()
+
+    def _send_next(self) -> None:
+        while self._rest is None and self._sends:
+            tag, pieces = self._sends.popleft()
+            self._up.append(pieces[0])
+            if len(pieces) > 1:
+                self._rest = (tag, pieces[1:])
+
+    # Responses
+
+    def _response_fragment(self, fragment: Fragment) -> None:
+        if fragment.first:
+            self._response_begins(fragment)
+        else:
+            self._keep_or_pass(fragment.octets)
+        if fragment.last and self._collected is not None:
+            octets, self._collected = b"".join(self._collected), None
+            self._collected_fetch(octets)
+
+    def _keep_or_pass(self, octets: bytes) -> None:
+        if self._collected is None:
+            self._out.append(octets)
+            return
+        self._collected_octets += len(octets)
+        if self._collected_octets <= _COLLECT_LIMIT:
+            self._collected.append(octets)
+        elif self._running is not None and self._running.question is not None:
+            self._running.question.failed = GrammarError("an answer is too large")
+
+    def _response_begins(self, fragment: Fragment) -> None:
+        line = fragment.octets
+        question = self._running.question if self._running is not None else None
+        if line.startswith(b"* "):
+            if question is not None and question.ask.on_fetch is not None and grammar.is_fetch(line):
+                self._collected, self._collected_octets = [line], len(line)
+                return
+            self._out.append(self._untagged(line))
+        elif line.startswith(b"+"):
+            self._continuation(line)
+        else:
+            self._tagged(line)
+
+    def _untagged(self, line: bytes) -> bytes:
+        if line[2:3].isdigit():
+            count = _COUNT.match(line)
+            if count is not None:
+                self._count(int(count[1]), count[2].upper() == b"EXISTS")
+            return line
+        upper = line[2:14].upper()
+        if upper.startswith(b"VANISHED") and b"(EARLIER)" not in line[:24].upper() and self.selected:
+            self.selected.exists = None
+        for code, number in _NUMBER_CODE.findall(line):
+            self._selecting.number(code.upper(), int(number))
+            if self.selected is not None and self.selected.mailbox.uidvalidity != self._selecting.uidvalidity:
+                # Every UID means something else now (RFC 2683 section 3.4.3): the client must start afresh.
+                self._actions.close = True
+        return capability.rewrite(line) if b"CAPABILITY" in line[:24].upper() else line
+
+    def _count(self, number: int, exists: bool) -> None:
+        if self.selected is None:
+            self._selecting.exists = number if exists else self._selecting.exists
+        elif exists:
+            if self.selected.exists is None or number > self.selected.exists:
+                self.selected.uid_next = None
+            self.selected.exists = number
+        elif self.selected.exists is not None:
+            self.selected.exists -= 1
+
+    def _collected_fetch(self, octets: bytes) -> None:
+        question = self._running.question if self._running is not None else None
+        if question is None or question.ask.on_fetch is None or question.failed is not None:
+            return
+        try:
+            self._out.append(question.ask.on_fetch(grammar.parse_fetch_response(octets)))
+        except GrammarError as error:
+            question.failed = error
+
+    def _continuation(self, line: bytes) -> None:
+        if self._rest is not None:
+            tag, pieces = self._rest
+            self._up.append(pieces[0])
+            self._rest = (tag, pieces[1:]) if len(pieces) > 1 else None
+            self._send_next()
+        elif self._stream_head is not None:
+            self._stream_head = None
+            self._streaming = True
+            self._reader.stream()
+            self._out.append(line)
+        else:
+            if self._idle == "asked":
+                self._idle = "idling"
+            self._out.append(line)
+
+    def _tagged(self, line: bytes) -> None:
+        match = _TAGGED.match(line)
+        tag = match[1] if match is not None else b""
+        question = self._running.question if self._running is not None else None
+        if self._rest is not None and self._rest[0] == tag:
+            # The server refused a literal: the rest of that command is not sent.
+            self._rest = None
+            self._send_next()
+        if match is not None and question is not None and tag in question.waiting:
+            question.waiting.remove(tag)
+            question.completions[tag] = Completion(match[2])
+            if not question.waiting:
+                self._question_answered(question)
+            return
+        name = self._in_flight.pop(tag, "")
+        if name == "IDLE":
+            self._idle = ""
+        if self._stream_head is not None and name == "APPEND":
+            self._stream_head = None
+            self._reader.refuse()
+        self._out.append(capability.rewrite(line))
+
+    def _question_answered(self, question: _Question) -> None:
+        assert self._running is not None, "a question belongs to a task"
+        self._running.question = None
+        if question.failed is not None:
+            self._throw(question.failed)
+        else:
+            self._resume(list(question.completions.values()))
+
+    def _flush(self) -> Actions:
+        actions, self._actions = self._actions, Actions()
+        actions.to_client, actions.to_upstream = b"".join(self._out), b"".join(self._up)
+        self._out.clear()
+        self._up.clear()
+        return actions
+
+
+@dataclass(slots=True)
+class Selecting:
+    """What untagged responses tell of a mailbox while it is being selected."""
+
+    exists: int | None = None
+    uid_next: int | None = None
+    uidvalidity: int = 0
+
+    def number(self, code: bytes, number: int) -> None:
+        """Note a response code with a number."""
+        if code == b"UIDNEXT":
+            self.uid_next = number
+        else:
+            self.uidvalidity = number
+
+
+def _pieces(command: Command, skip: int = 0) -> tuple[bytes, ...]:
+    """The command cut after each announcement of a literal, for sending with waits; `skip` octets left out.
+
+    Announcements are made synchronising.
+    """
+    fragments = [re.sub(rb"\+\}(\r?\n)\Z", rb"}\1", fragment) for fragment in command.fragments]
+    tails = [literal + fragment for literal, fragment in zip(command.literals, fragments[1:], strict=True)]
+    return (fragments[0][skip:], *tails)
+
+
+def _without_waiting(piece: bytes) -> bytes:
+    return re.sub(rb"(\d)\}(\r?\n)\Z", rb"\1+}\2", piece)

@@ -1,0 +1,98 @@
+"""What a task of the session asks for, one step at a time; values only. PURE.
+
+A task is a generator: it yields a step and is sent that step's result. `Ask` is carried out by the session
+itself, `Work` by the shell in a thread; a failure of either is thrown into the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+from secmailproxy.imap.grammar import FetchResponse
+from secmailproxy.views import Kind, Mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A tagged response without its tag: `octets` is b"OK [CODE] text\\r\\n"."""
+
+    octets: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command was carried out."""
+        return self.octets[:2].upper() == b"OK"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Commands of our own, sent together; the result is the list of their `Completion`s.
+
+    Each command is a tuple of pieces without a tag; between two pieces the server's continuation is awaited.
+    `on_fetch` gets each FETCH response that comes meanwhile and returns what the client shall hear of it;
+    None lets them stream through untouched.
+    """
+
+    commands: Sequence[tuple[bytes, ...]]
+    on_fetch: Callable[[FetchResponse], bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMailbox:
+    """Work: the record of a mailbox; the result is a `Mailbox`."""
+
+    name: bytes
+    uidvalidity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Classify:
+    """Work: keep what was learned of a mailbox."""
+
+    mailbox: Mailbox
+    covered: bytes
+    kinds: Mapping[int, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Work: fix the views of these messages (UID to octets on the server; None where it is too large)."""
+
+    mailbox: Mailbox
+    messages: Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadViews:
+    """Work: the fixed views of these UIDs; the result maps UID to `View`, without those not fixed yet."""
+
+    mailbox: Mailbox
+    uids: Sequence[int]
+    octets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptToSelf:
+    """Work: the octets to store for an appended message; the result is bytes."""
+
+    message: bytes
+    sign: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FixAppended:
+    """Work: present an appended message as the client wrote it."""
+
+    mailbox: bytes
+    uidvalidity: int
+    uid: int
+    stored: bytes
+    original: bytes
+
+
+Work = OpenMailbox | Classify | Present | LoadViews | EncryptToSelf | FixAppended
+Step = Ask | Work
+
+Task = Generator[Step, object, bytes]
+"""Returns the tagged completion for the client, without the tag. Each step says what it is sent back."""

@@ -1,0 +1,298 @@
+"""The presented form of each protected message, fixed at first sight and kept, encrypted at rest.
+
+For one (account, mailbox, UIDVALIDITY, UID) a server promises that size, structure and octets never change
+(RFC 9051 section 2.3.1.1), and mail clients keep what they saw for ever. So what we present is decided once,
+stored, and served from the store afterwards, whatever happens to keys, clocks or this program meanwhile.
+
+Plain messages take no row: a mailbox remembers the ranges of UIDs that have been classified (`covered`), and
+every UID in them without a row is plain. Forms are shared between copies of one message by the hash of its
+octets on the server.
+
+Security: forms and verdicts are sealed by the keystore (AEAD); mailbox names and UIDs are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
+
+RENDERER = 1
+"""Version of the code that makes presented forms; kept with each, for questions only: old forms stay."""
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE mailbox (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, name BLOB NOT NULL, uidvalidity INTEGER NOT NULL,
+    covered BLOB NOT NULL, UNIQUE (account, name));
+CREATE TABLE form (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, hash BLOB NOT NULL, renderer INTEGER NOT NULL,
+    outline BLOB NOT NULL, octets BLOB NOT NULL, UNIQUE (account, hash));
+CREATE TABLE message (
+    mailbox INTEGER NOT NULL REFERENCES mailbox (id) ON DELETE CASCADE, uid INTEGER NOT NULL,
+    kind INTEGER NOT NULL, verdict BLOB, form INTEGER REFERENCES form (id),
+    PRIMARY KEY (mailbox, uid)) WITHOUT ROWID;
+"""
+_OUTLINES_KEPT = 4096
+
+
+class Kind(IntEnum):
+    """How a message that is not plain is presented."""
+
+    SIGNED = 1
+    """The original octets after a verdict field; the verdict may not be known yet."""
+    OPAQUE = 2
+    """The original octets after a verdict field: protected, and we could not open it."""
+    SEALED = 3
+    """Encrypted (or carrying a copy of our field) and not presented yet."""
+    FORM = 4
+    """A whole presented form of our own."""
+
+
+class Sealer(Protocol):
+    """What this module needs of the keystore."""
+
+    def seal(self, octets: bytes, context: bytes) -> bytes:
+        """Encrypt, bound to `context`."""
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        """Decrypt; raises `keystore.errors.KeystoreError` when the octets are not what was sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a client sees of one protected message.
+
+    For SIGNED and OPAQUE only `verdict` counts. For FORM: `size` is the length of `octets`, which begin with
+    `verdict`; `header` is its header section with the blank line; the rest are FETCH values (octets).
+    """
+
+    kind: Kind
+    verdict: bytes | None = None
+    size: int = 0
+    header: bytes = b""
+    imap_envelope: bytes = b""
+    body: bytes = b""
+    bodystructure: bytes = b""
+    octets: bytes | None = None
+    """None where only the outline was asked for."""
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """What is known of one mailbox at one UIDVALIDITY; shared by all connections of this process."""
+
+    id: int
+    account: str
+    name: bytes
+    uidvalidity: int
+    covered: bytes
+    """The classified UIDs, as a sequence-set."""
+    kinds: dict[int, Kind] = field(default_factory=dict)
+    """Of every classified UID that is not plain."""
+
+
+class Views:
+    """The store. Thread-safe; calls take from microseconds to milliseconds, so bulk work runs in a thread."""
+
+    def __init__(self, database: sqlite3.Connection, sealer: Sealer) -> None:
+        self._db = database
+        self._sealer = sealer
+        self._lock = threading.RLock()
+        self._mailboxes: dict[tuple[str, bytes], Mailbox] = {}
+        self._outlines: OrderedDict[int, View] = OrderedDict()
+
+    @classmethod
+    def open(cls, path: Path, sealer: Sealer) -> Views:
+        """Open or create the database file (mode 0600)."""
+        path.touch(mode=0o600)
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA foreign_keys = ON")
+        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+            database.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
+            )
+        return cls(database, sealer)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def mailbox(self, account: str, name: bytes, uidvalidity: int) -> Mailbox:
+        """The record of a mailbox; a new UIDVALIDITY begins a new one and forgets the old."""
+        with self._lock:
+            known = self._mailboxes.get((account, name))
+            if known is not None and known.uidvalidity == uidvalidity:
+                return known
+            row = self._db.execute(
+                "SELECT id, uidvalidity, covered FROM mailbox WHERE account = ? AND name = ?", (account, name)
+            ).fetchone()
+            if row is not None and row[1] != uidvalidity:
+                self._db.execute("DELETE FROM mailbox WHERE id = ?", (row[0],))
+                row = None
+            if row is None:
+                cursor = self._db.execute(
+                    "INSERT INTO mailbox (account, name, uidvalidity, covered) VALUES (?, ?, ?, ?)",
+                    (account, name, uidvalidity, b""),
+                )
+                row = (cursor.lastrowid, uidvalidity, b"")
+            box = Mailbox(row[0], account, name, uidvalidity, bytes(row[2]))
+            box.kinds = {
+                uid: Kind(kind)
+                for uid, kind in self._db.execute(
+                    "SELECT uid, kind FROM message WHERE mailbox = ?", (box.id,)
+                )
+            }
+            self._mailboxes[account, name] = box
+            return box
+
+    def classify(self, box: Mailbox, covered: bytes, kinds: Mapping[int, Kind]) -> None:
+        """Remember that the UIDs of `covered`, the whole new set, are classified; `kinds` has the non-plain.
+
+        What was decided before stays.
+        """
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO message (mailbox, uid, kind) VALUES (?, ?, ?)",
+                    [(box.id, uid, int(kind)) for uid, kind in kinds.items()],
+                )
+                self._db.execute("UPDATE mailbox SET covered = ? WHERE id = ?", (covered, box.id))
+            for uid, kind in kinds.items():
+                box.kinds.setdefault(uid, kind)
+            box.covered = covered
+
+    def forms(self, account: str, hashes: Iterable[bytes]) -> set[bytes]:
+        """Which of these messages (`message_hash`) have a form already."""
+        with self._lock:
+            find = "SELECT 1 FROM form WHERE account = ? AND hash = ?"
+            return {h for h in hashes if self._db.execute(find, (account, h)).fetchone() is not None}
+
+    def keep_form(self, account: str, message_hash: bytes, view: View) -> None:
+        """Keep the form of a message before any mailbox holds it; an existing one stays."""
+        with self._lock:
+            self._form(account, message_hash, view)
+
+    def fix(self, box: Mailbox, views: Mapping[int, tuple[bytes, View | None]]) -> None:
+        """Fix the views of UIDs, each with its message hash, in one transaction; None takes the form by hash.
+
+        A UID that was fixed before keeps what it had: two connections may race, the first one wins.
+        """
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                for uid, (message_hash, view) in views.items():
+                    self._fix_one(box, uid, message_hash, view)
+            for uid in views:
+                kind = self._db.execute(
+                    "SELECT kind FROM message WHERE mailbox = ? AND uid = ?", (box.id, uid)
+                ).fetchone()[0]
+                box.kinds[uid] = Kind(kind)
+
+    def _fix_one(self, box: Mailbox, uid: int, message_hash: bytes, view: View | None) -> None:
+        form: int | None = None
+        verdict: bytes | None = None
+        kind = Kind.FORM if view is None else view.kind
+        if kind is Kind.FORM:
+            form = self._form(box.account, message_hash, view)
+        elif view is not None and view.verdict is not None:
+            verdict = self._sealer.seal(view.verdict, _verdict_context(box, uid))
+        self._db.execute(
+            "INSERT INTO message (mailbox, uid, kind, verdict, form) VALUES (?1, ?2, ?3, ?4, ?5)"
+            " ON CONFLICT DO UPDATE SET kind = ?3, verdict = ?4, form = ?5"
+            " WHERE verdict IS NULL AND form IS NULL",
+            (box.id, uid, int(kind), verdict, form),
+        )
+
+    def _form(self, account: str, message_hash: bytes, view: View | None) -> int:
+        find = "SELECT id FROM form WHERE account = ? AND hash = ?"
+        row = self._db.execute(find, (account, message_hash)).fetchone()
+        if row is None:
+            if view is None or view.octets is None:
+                raise LookupError("no form for this message")
+            context = _form_context(account, message_hash)
+            cursor = self._db.execute(
+                "INSERT INTO form (account, hash, renderer, outline, octets) VALUES (?, ?, ?, ?, ?)",
+                (
+                    account,
+                    message_hash,
+                    RENDERER,
+                    self._sealer.seal(_pack_outline(view), context + b"outline"),
+                    self._sealer.seal(view.octets, context + b"octets"),
+                ),
+            )
+            row = (cursor.lastrowid,)
+        return int(row[0])
+
+    def view(self, box: Mailbox, uid: int, *, octets: bool = False) -> View | None:
+        """The fixed view of a UID, with its octets if asked; None while it is not fixed.
+
+        Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
+        """
+        with self._lock:
+            row = self._db.execute(
+                "SELECT m.kind, m.verdict, m.form, f.hash FROM message m LEFT JOIN form f ON f.id = m.form"
+                " WHERE m.mailbox = ? AND m.uid = ?",
+                (box.id, uid),
+            ).fetchone()
+            if row is None or (row[1] is None and row[2] is None):
+                return None
+            kind, verdict, form, message_hash = Kind(row[0]), row[1], row[2], row[3]
+            if kind is not Kind.FORM:
+                return View(kind, self._sealer.unseal(verdict, _verdict_context(box, uid)))
+            outline = self._outline(box.account, form, message_hash)
+            if not octets:
+                return outline
+            sealed = self._db.execute("SELECT octets FROM form WHERE id = ?", (form,)).fetchone()[0]
+            context = _form_context(box.account, message_hash) + b"octets"
+        return replace(outline, octets=self._sealer.unseal(sealed, context))
+
+    def _outline(self, account: str, form: int, message_hash: bytes) -> View:
+        known = self._outlines.get(form)
+        if known is None:
+            sealed = self._db.execute("SELECT outline FROM form WHERE id = ?", (form,)).fetchone()[0]
+            context = _form_context(account, message_hash) + b"outline"
+            known = self._outlines[form] = _unpack_outline(self._sealer.unseal(sealed, context))
+            if len(self._outlines) > _OUTLINES_KEPT:
+                self._outlines.popitem(last=False)
+        return known
+
+
+def message_hash(octets: bytes) -> bytes:
+    """The SHA-256 of a message as the server holds it."""
+    return hashlib.sha256(octets).digest()
+
+
+def _form_context(account: str, message_hash: bytes) -> bytes:
+    return b"form\0" + account.encode() + b"\0" + message_hash
+
+
+def _verdict_context(box: Mailbox, uid: int) -> bytes:
+    return b"verdict\0%b\0%b\0%d\0%d" % (box.account.encode(), box.name, box.uidvalidity, uid)
+
+
+def _pack_outline(view: View) -> bytes:
+    values = (view.verdict or b"", view.header, view.imap_envelope, view.body, view.bodystructure)
+    return struct.pack(">Q5I", view.size, *map(len, values)) + b"".join(values)
+
+
+def _unpack_outline(octets: bytes) -> View:
+    size, *lengths = struct.unpack_from(">Q5I", octets)
+    at = struct.calcsize(">Q5I")
+    values = []
+    for length in lengths:
+        values.append(octets[at : at + length])
+        at += length
+    verdict, header, imap_envelope, body, bodystructure = values
+    return View(Kind.FORM, verdict, size, header, imap_envelope, body, bodystructure)
