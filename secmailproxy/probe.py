@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import logging
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ async def try_imap(server: ImapUpstream, username: str, password: str, timeout: 
             "tls: implicit TLS is usually port 993, STARTTLS port 143."
         ) from None
     except (TimeoutError, OSError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer in time"
+        reason = _reason(error)
         raise UpstreamUnavailable(
             f"Cannot reach the IMAP server {server.host}:{server.port}: {reason}. Check host, port and "
             "network."
@@ -83,8 +84,7 @@ async def _try_implicit(server: ImapUpstream, username: str, password: str, time
 
 def _try_starttls(server: ImapUpstream, username: str, password: str, timeout: float) -> ImapProbe:
     try:
-        client = imaplib.IMAP4(server.host, server.port, timeout=timeout)
-        try:
+        with imaplib.IMAP4(server.host, server.port, timeout=timeout) as client:
             if "STARTTLS" not in client.capabilities:
                 raise UpstreamUnavailable(
                     f"{server.host}:{server.port} offers no STARTTLS; use implicit TLS, usually port 993."
@@ -94,14 +94,21 @@ def _try_starttls(server: ImapUpstream, username: str, password: str, timeout: f
             _, answer = client.capability()
             version = client.sock.version()  # type: ignore[attr-defined]  # an SSLSocket after starttls
             words = answer[0].decode("ascii", "replace").upper().split()
-            client.logout()
             return ImapProbe(version, frozenset(words))
-        finally:
-            client.shutdown()
     except imaplib.IMAP4.abort:
         raise UpstreamUnavailable(f"{server.host}:{server.port} closed the connection.") from None
     except imaplib.IMAP4.error as error:
         raise _refused(server, error.args) from None
+
+
+def _reason(error: TimeoutError | OSError | EOFError) -> str:
+    """Why a connection failed, without asyncio's own wording, which repeats the address."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    number = error.errno if isinstance(error, OSError) else None
+    if number and number > 0:
+        return os.strerror(number)
+    return (error.strerror if isinstance(error, OSError) else None) or "the connection failed"
 
 
 def _context(server: ImapUpstream) -> ssl.SSLContext:

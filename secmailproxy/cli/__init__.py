@@ -65,12 +65,15 @@ class Program(click.Group):
         """Run and exit the process (SystemExit). No exception of any kind leaves as a traceback."""
         extra.pop("standalone_mode", None)
         with friendly_errors(exits=True):
-            super().main(
+            # Outside its standalone mode click returns the status of `Context.exit`.
+            status = super().main(
                 list(args) if args is not None else None,
                 prog_name or "secmailproxy",
                 standalone_mode=False,
                 **extra,
             )
+            if isinstance(status, int) and status:
+                raise SystemExit(status)
 
 
 def _nearest(name: str) -> str:

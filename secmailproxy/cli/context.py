@@ -55,7 +55,7 @@ def friendly_errors(*, exits: bool = False) -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader has gone; a second attempt to flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(INTERRUPTED + 11) from None
     except (SecMailProxyError, KeystoreError) as error:
         _complain(describe(error))

@@ -1,0 +1,246 @@
+"""`secmailproxy setup` and `doctor`, against a real Dovecot and a real Postfix."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+from secmailproxy.autoconfig.discovery import Discovery
+from secmailproxy.cli import program
+from tests.fixtures.certificates import TestCA
+from tests.fixtures.dovecot import Dovecot, Mailbox
+from tests.fixtures.postfix import Postfix
+
+PASSPHRASE = "correct battery"
+Result = click.testing.Result
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty SECMAILPROXY_HOME that does not exist yet, with a secrets passphrase beside it."""
+    monkeypatch.setenv("SECMAILPROXY_HOME", str(tmp_path / "home"))
+    (tmp_path / "passphrase").write_text(f"{PASSPHRASE}\n")
+    (tmp_path / "passphrase").chmod(0o600)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run secmailproxy in this process: `run("config", "path")`."""
+
+    def call(*words: str | Path, obj: object = None, text: str = "") -> Result:
+        runner = click.testing.CliRunner()
+        return runner.invoke(program, [str(word) for word in words], obj=obj, input=text)
+
+    return call
+
+
+@pytest.fixture
+def mailbox(dovecot: Dovecot) -> Mailbox:
+    return dovecot.mailbox("setup")
+
+
+def options(
+    mailbox: Mailbox, postfix: Postfix, ca: TestCA, folder: Path, *, tls: str = "implicit"
+) -> list[str | Path]:
+    """Every answer as an option."""
+    password = folder / "password"
+    password.write_text(mailbox.password)
+    is_implicit = tls == "implicit"
+    server = mailbox.server
+    return [
+        *("setup", mailbox.address, "--non-interactive", "--no-discovery", "--name", "Alice Example"),
+        *("--imap-host", "localhost", "--smtp-host", "localhost", "--ca-file", ca.ca_file),
+        *("--imap-port", str(server.imaps_port if is_implicit else server.imap_port), "--imap-tls", tls),
+        *("--smtp-port", str(postfix.submissions_port if is_implicit else postfix.submission_port)),
+        *("--smtp-tls", tls, "--password-file", password),
+        *("--secrets", "file", "--secrets-passphrase-file", folder / "passphrase"),
+    ]
+
+
+@pytest.mark.parametrize("tls", ["implicit", "starttls"])
+def test_setup_writes_a_working_account(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path, tls: str
+) -> None:
+    done = run(*options(mailbox, postfix, ca, tmp_path, tls=tls), "--json", "--listen-imap", "[::1]:2143")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert answer["client"]["imap"] == {
+        "host": "::1",
+        "port": 2143,
+        "username": mailbox.address,
+        "security": "none",
+        "authentication": "password",
+    }
+    assert answer["client"]["submission"]["port"] == 1025
+    assert answer["key"]["action"] == "generated"
+    assert len(answer["key"]["fingerprint"]) == 40
+
+    written = tomllib.loads((home / "config.toml").read_text())
+    assert written["accounts"][0]["imap"]["tls"] == tls
+    assert written["accounts"][0]["name"] == "Alice Example"
+    assert mailbox.password.encode() not in b"".join(path.read_bytes() for path in files(home))
+    for path in [home, *home.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+    doctor = run("doctor", "--json")
+    findings = json.loads(doctor.stdout)
+    assert doctor.exit_code == 0, findings
+    states = {check["name"]: check["state"] for check in findings["checks"]}
+    assert states == dict.fromkeys(
+        ["config", "secrets", "keystore", "key", "round trip", "password", "IMAP server", "smarthost"], "ok"
+    )
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        (lambda o: {**o, "--imap-port": "1"}, 75, "Cannot reach the IMAP server localhost:1"),
+        (lambda o: {**o, "--smtp-port": "1"}, 75, "localhost:1"),
+        (lambda o: {**o, "--imap-host": "127.0.0.2"}, 75, "127.0.0.2"),
+        (lambda o: {k: v for k, v in o.items() if k != "--ca-file"}, 75, "certificate"),
+    ],
+    ids=["imap unreachable", "smtp unreachable", "imap elsewhere", "unknown authority"],
+)
+def test_nothing_is_written_when_a_server_fails(
+    home: Path,
+    run: Run,
+    mailbox: Mailbox,
+    postfix: Postfix,
+    ca: TestCA,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    status: int,
+    words: str,
+) -> None:
+    given = options(mailbox, postfix, ca, tmp_path)
+    pairs = change(dict(zip(given[4::2], given[5::2], strict=True)))
+    done = run(*given[:4], *(word for pair in pairs.items() for word in pair))
+    assert done.exit_code == status, done.output
+    assert words in done.stderr
+    assert not home.exists()
+
+
+def test_a_wrong_password_is_refused_before_anything_is_written(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    given = options(mailbox, postfix, ca, tmp_path)
+    (tmp_path / "password").write_text("wrong one")
+    done = run(*given)
+    assert done.exit_code == 77, done.output
+    assert "refuses the login" in done.stderr
+    assert "wrong one" not in done.output
+    assert not home.exists()
+
+
+def test_setup_again_changes_the_account_and_keeps_the_rest(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    first = json.loads(run(*options(mailbox, postfix, ca, tmp_path), "--json").stdout)
+    path = home / "config.toml"
+    path.write_text(f"# my notes\n{path.read_text()}")
+    again = run("setup", mailbox.address.upper(), "--non-interactive", "--login", "local", "--json")
+    assert again.exit_code == 0, again.output
+    second = json.loads(again.stdout)
+    assert second["key"] == {"fingerprint": first["key"]["fingerprint"], "action": "kept"}
+    assert len(second["local_password"]) >= 20
+    assert path.read_text().startswith("# my notes\n")
+    accounts = tomllib.loads(path.read_text())["accounts"]
+    assert [(one["address"], one["login"]) for one in accounts] == [(mailbox.address, "local")]
+    third = run("setup", mailbox.address, "--non-interactive")
+    assert third.exit_code == 0, third.output
+    assert second["local_password"] not in third.output
+    assert "the local password, unchanged" in third.stdout
+
+
+def test_what_is_missing_is_named_with_its_option(home: Path, run: Run) -> None:
+    done = run("setup", "alice@example.test", "--non-interactive", "--no-discovery")
+    assert done.exit_code == 64
+    assert "--imap-host" in done.stderr
+    assert "--smtp-host" in done.stderr
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["setup", "nobody"], "not a mail address"),
+        (["setup", "a@example.test", "--no-key", "--generate-key"], "exclude each other"),
+        (["setup", "a@example.test", "--imap-port", "70000"], "--imap-port"),
+        (["setup", "a@example.test", "--imap-tls", "none"], "--imap-tls"),
+        (["setup"], "ADDRESS"),
+    ],
+)
+def test_bad_options(home: Path, run: Run, words: list[str], text: str) -> None:
+    done = run(*words, "--non-interactive")
+    assert done.exit_code == 64, done.output
+    assert text in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_a_key_that_is_there_can_be_adopted(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    given = options(mailbox, postfix, ca, tmp_path)
+    first = json.loads(run(*given, "--json").stdout)["key"]["fingerprint"]
+    adopted = json.loads(run(*given, "--json", "--adopt-key", first).stdout)["key"]
+    assert adopted == {"fingerprint": first, "action": "adopted"}
+    unknown = run(*given, "--adopt-key", "0" * 40)
+    assert unknown.exit_code == 64
+    assert "has no key" in unknown.stderr
+
+
+def test_doctor_finds_what_is_wrong(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    given = options(mailbox, postfix, ca, tmp_path)
+    assert run(*given, "--no-key").exit_code == 0
+    path = home / "config.toml"
+    path.write_text(path.read_text().replace(f"port = {mailbox.server.imaps_port}", "port = 1"))
+    done = run("doctor", "--json")
+    assert done.exit_code == 1, done.output
+    failed = {one["name"]: one for one in json.loads(done.stdout)["checks"] if one["state"] == "fail"}
+    assert set(failed) == {"key", "IMAP server"}
+    assert all(one["remedy"] for one in failed.values())
+    path.write_text("[listen]\nimap = 3\n")
+    broken = run("doctor")
+    assert broken.exit_code == 1
+    assert "listen.imap" in broken.stdout
+
+
+def test_discovery_feeds_setup(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path, https_place: Any
+) -> None:
+    document = f"""<clientConfig version="1.1"><emailProvider id="example.test">
+        <incomingServer type="imap"><hostname>localhost</hostname><port>{mailbox.server.imaps_port}</port>
+        <socketType>SSL</socketType><username>%EMAILADDRESS%</username></incomingServer>
+        <outgoingServer type="smtp"><hostname>localhost</hostname><port>{postfix.submission_port}</port>
+        <socketType>STARTTLS</socketType><username>%EMAILADDRESS%</username></outgoingServer>
+        </emailProvider></clientConfig>"""
+    place = https_place(document.encode())
+    discovery = Discovery(places=(place,), nameserver=("127.0.0.1", 9), ca_file=ca.ca_file, timeout=3)
+    (tmp_path / "password").write_text(mailbox.password)
+    done = run(
+        *("setup", mailbox.address, "--json", "--ca-file", ca.ca_file),
+        *("--password-file", tmp_path / "password"),
+        *("--secrets", "file", "--secrets-passphrase-file", tmp_path / "passphrase"),
+        obj=discovery,
+    )
+    assert done.exit_code == 0, done.output
+    servers = json.loads(done.stdout)["servers"]
+    assert servers["imap"]["port"] == mailbox.server.imaps_port
+    assert (servers["smtp"]["port"], servers["smtp"]["tls"]) == (postfix.submission_port, "starttls")
+    assert os.environ["SECMAILPROXY_HOME"] == str(home)
