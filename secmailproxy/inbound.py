@@ -1,10 +1,37 @@
-"""From a received message to its presented form and a summary."""
+"""From a received message to its presented form and the summary of what may be claimed.
+
+The cryptographic envelope is opened from the root: signatures are verified over the octets as they came, at
+most one encryption is opened, and the judgement is left to `judge`. Whatever fails leaves the original as it
+is: the only error raised is KeystoreLocked, since a later attempt would give another presented form.
+
+Standards: RFC 3156, RFC 9787 section 6, RFC 9788 section 4.
+Security: no plaintext without proven integrity (the keystore sees to it); limits of depth, parts and layers.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
+from typing import Protocol
 
-from secmailproxy.mime import entity, header, parameter
+from keystore.errors import KeyRefused, KeystoreError, NotReadable
+from keystore.model import Opened, Scheme, SignatureResult, SignatureState
+from secmailproxy.errors import KeystoreLocked, LimitExceeded
+from secmailproxy.judge import Layer, judge_inbound
+from secmailproxy.mime import encrypted, entity, header, layers, parameter, presented, shown, signed
+from secmailproxy.mime.entity import Entity, Limits
+from secmailproxy.mime.layers import LayerKind
+from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+
+NO_SMIME = "S/MIME is not supported yet"
+_FAILURES = {
+    "no-secret-key": "no secret key here opens it",
+    "no-integrity": "it has no integrity protection",
+    "damaged": "it is damaged or was tampered with",
+    "too-large": "it is too large",
+    "unsupported": "its format is not supported",
+}
 
 
 class MessageClass(Enum):
@@ -19,8 +46,35 @@ class MessageClass(Enum):
     """Plain, but carrying our verdict field."""
 
 
-_PKCS7 = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
-_PKCS7_NAMES = (".p7m", ".p7s", ".p7c", ".p7z")
+@dataclass(frozen=True, slots=True)
+class InboundLimits:
+    """What is looked into; beyond it a message is left as it is."""
+
+    entity: Limits = field(default_factory=Limits)
+    layers: int = 4
+    message_octets: int = 200 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Unprotected:
+    """The outcome for one message.
+
+    `presented` is the whole message with its protection removed and without the verdict field; None when the
+    received octets are to be shown. A message of class SIGNED has one only when a ciphertext was inside.
+    """
+
+    summary: CryptoSummary
+    presented: bytes | None
+
+
+class OpensMessages(Protocol):
+    """What is needed of the keystore."""
+
+    def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
+        """Raises NotReadable or StoreLocked."""
+
+    def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
+        """One result for each signature."""
 
 
 def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
@@ -28,21 +82,240 @@ def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
 
     A protected message with a copy of our field counts as ENCRYPTED: its presented form has none.
     """
-    end = header.section_end(header_octets, 0, len(header_octets))
-    fields = header.scan(header_octets, 0, len(header_octets) if end is None else end, len(header_octets))
-    section = entity.Entity(
-        header_octets, 0, len(header_octets), len(header_octets), fields, entity.DEFAULT_TYPE
-    )
+    end = header.section_end(header_octets, 0, len(header_octets)) or len(header_octets)
+    fields = header.scan(header_octets, 0, end, len(header_octets))
+    section = Entity(header_octets, 0, end, end, fields, entity.DEFAULT_TYPE)
     declared = header.find(section, "content-type")
-    kind = parameter.content_type(declared.value(header_octets)) if declared else entity.DEFAULT_TYPE
+    if declared is not None:
+        section = replace(section, content_type=parameter.content_type(declared.value(header_octets)))
     forged = header.find(section, verdict_field) is not None
-    name = (kind.param("name") or "").lower()
-    if kind.full == "multipart/signed":
-        return MessageClass.ENCRYPTED if forged else MessageClass.SIGNED
-    if (
-        kind.full == "multipart/encrypted"
-        or kind.full in _PKCS7
-        or (kind.full == "application/octet-stream" and name.endswith(_PKCS7_NAMES))
-    ):
-        return MessageClass.ENCRYPTED
-    return MessageClass.FORGED if forged else MessageClass.PLAIN
+    kind = layers.layer_kind(section)
+    if kind is None:
+        return MessageClass.FORGED if forged else MessageClass.PLAIN
+    if section.is_multipart and section.content_type.subtype == "signed" and not forged:
+        return MessageClass.SIGNED
+    return MessageClass.ENCRYPTED
+
+
+def unprotect(
+    octets: bytes,
+    keystore: OpensMessages,
+    now: datetime,
+    verdict_field: str,
+    limits: InboundLimits | None = None,
+) -> Unprotected:
+    """Open, verify and judge the message `octets` as of `now`; see `Unprotected`.
+
+    Copies of the header field `verdict_field` are removed from everything presented; a message that carries
+    one at its root is always presented. Raises KeystoreLocked, and nothing else on any input.
+    """
+    try:
+        return _Opening(octets, keystore, now, verdict_field, limits or InboundLimits()).unprotect()
+    except LimitExceeded as limit:
+        without = header.remove_fields(octets, {verdict_field})
+        return Unprotected(
+            _beyond_limits(octets, limit), None if without == octets else presented.storable(without)
+        )
+    except KeystoreError as error:
+        # Not the message's fault: a later attempt may go better, so nothing is said of the message.
+        raise KeystoreLocked(_one_line(error)) from error
+
+
+def _beyond_limits(octets: bytes, limit: LimitExceeded) -> CryptoSummary:
+    match classify(octets[: Limits().header_octets], ""):
+        case MessageClass.ENCRYPTED:
+            return CryptoSummary(
+                protection=Protection.ENCRYPTED,
+                decryption=DecryptionState.FAILED,
+                decryption_reason=limit.text,
+            )
+        case MessageClass.SIGNED:
+            return CryptoSummary(
+                protection=Protection.SIGNED, verdict=Verdict.UNACCEPTABLE, verdict_reason=limit.text
+            )
+        case MessageClass.PLAIN | MessageClass.FORGED:
+            return CryptoSummary(verdict_reason=limit.text)
+
+
+class _Opening:
+    """One message on its way from the outside in."""
+
+    def __init__(
+        self,
+        octets: bytes,
+        keystore: OpensMessages,
+        now: datetime,
+        verdict_field: str,
+        limits: InboundLimits,
+    ) -> None:
+        if len(octets) > limits.message_octets:
+            raise LimitExceeded(f"the message is larger than {limits.message_octets} octets")
+        self.keystore = keystore
+        self.now = now
+        self.verdict_field = verdict_field
+        self.limits = limits
+        self.root = entity.parse(octets, limits.entity)
+        self.layers: list[Layer] = []
+        self.scheme: Scheme | None = None
+        self.failure: str | None = None
+        self.closed = 0
+        """1 when the payload is a layer of the envelope that stayed closed."""
+        self.mangling = ""
+        self.decrypted: Entity | None = None
+        """The root of the plaintext."""
+        self.inner_signatures = 0
+        """How many multipart/signed there are around the payload inside the plaintext."""
+        self.payload = self.root
+
+    def unprotect(self) -> Unprotected:
+        while self._open_layer():
+            if len(self.layers) > self.limits.layers:
+                raise LimitExceeded(f"the message has more than {self.limits.layers} cryptographic layers")
+        return self._as_received() if self.decrypted is None else self._as_decrypted(self.decrypted)
+
+    def _open_layer(self) -> bool:
+        kind = layers.layer_kind(self.payload)
+        if (taken := signed.take_apart(self.payload)) is not None:
+            self._verify(taken)
+            return True
+        if self.decrypted is None and (ciphertext := encrypted.take_apart(self.payload)) is not None:
+            return self._decrypt(ciphertext)
+        if kind is LayerKind.SMIME_ENCRYPTED and self.decrypted is None:
+            self.scheme, self.failure, self.closed = Scheme.SMIME, NO_SMIME, 1
+        elif kind is LayerKind.SMIME_SIGNED and not self.payload.is_multipart:
+            self._add(Scheme.SMIME, Layer(encrypts=False, signatures=(_unsupported(),)))
+            self.closed = 1
+        return False
+
+    def _add(self, scheme: Scheme, layer: Layer) -> None:
+        self.scheme = scheme
+        self.layers.append(layer)
+
+    def _verify(self, taken: signed.SignedEntity) -> None:
+        if taken.kind is LayerKind.PGP_SIGNED:
+            results = self._results(taken)
+            self._add(Scheme.OPENPGP, Layer(encrypts=False, signatures=results))
+        else:
+            self._add(Scheme.SMIME, Layer(encrypts=False, signatures=(_unsupported(),)))
+        self.payload = taken.part
+        if self.decrypted is not None:
+            self.inner_signatures += 1
+
+    def _results(self, taken: signed.SignedEntity) -> tuple[SignatureResult, ...]:
+        try:
+            results = self.keystore.verify(taken.octets, taken.signature, self.now)
+        except (NotReadable, KeyRefused) as error:
+            return (SignatureResult(SignatureState.BAD, reason=_one_line(error)),)
+        return results or (SignatureResult(SignatureState.BAD, reason="there is no signature in it"),)
+
+    def _decrypt(self, ciphertext: encrypted.EncryptedEntity) -> bool:
+        self.scheme = Scheme.OPENPGP
+        self.mangling = ciphertext.mangling
+        try:
+            opened = self.keystore.decrypt(ciphertext.ciphertext, self.now)
+        except NotReadable as error:
+            self.failure = _FAILURES.get(error.reason, _FAILURES["damaged"])
+            self.closed = 1
+            return False
+        self._add(Scheme.OPENPGP, Layer(encrypts=True, signatures=opened.signatures))
+        self.decrypted = self.payload = _plaintext_entity(opened.octets, self.limits.entity)
+        return True
+
+    def _judge(self, author: str | None) -> CryptoSummary:
+        return judge_inbound(
+            self.layers,
+            author,
+            scheme=self.scheme,
+            decryption_failure=self.failure,
+            errant_layers=layers.errant_layers(self.payload) - self.closed,
+        )
+
+    def _as_received(self) -> Unprotected:
+        """Nothing was decrypted: the octets stay, and the header outside is what is shown."""
+        summary = self._judge(shown.sole_author(shown.from_fields(self.root)))
+        subject = header.text(self.root, "subject")
+        summary = replace(self._with_signed_header(summary), subject=subject)
+        if header.find(self.root, self.verdict_field) is None:
+            return Unprotected(summary, None)
+        whole = presented.settled(self.root, self.limits.entity)
+        return Unprotected(summary, presented.without_field(whole, self.verdict_field))
+
+    def _with_signed_header(self, summary: CryptoSummary) -> CryptoSummary:
+        """What of the shown header a signature covers; a signed From that is not the shown one spoils it."""
+        protected = shown.protected_header(self.payload)
+        if protected is None or summary.verdict is not Verdict.VALID:
+            return summary
+        signed_from = [raw for name, raw in protected.fields if name.lower() == "from"]
+        if signed_from and shown.sole_author(signed_from) != summary.signer:
+            return replace(
+                summary,
+                verdict=Verdict.MISMATCH,
+                verdict_reason="From outside is not the From that was signed",
+            )
+        same = shown.same_as_outside(self.root, protected)
+        changed = [name for name, _ in protected.fields if name not in same and name.lower() == "subject"]
+        reason = "the Subject shown is not the one that was signed" if changed else summary.verdict_reason
+        return replace(summary, protected_headers=same, verdict_reason=reason)
+
+    def _as_decrypted(self, decrypted: Entity) -> Unprotected:
+        root = presented.settled(decrypted, self.limits.entity)
+        outside = entity.parse(presented.storable(self.root.header), self.limits.entity)
+        payload = root
+        for _ in range(self.inner_signatures):
+            payload = payload.parts[0]
+        protected = shown.protected_header(payload)
+        wrapped = shown.wrapped_message(payload)
+        if wrapped is not None:
+            protected = shown.wrapped_header(wrapped)
+            root = wrapped if self.inner_signatures == 0 else root
+        summary, inner_from = self._author(outside, protected)
+        fields = shown.shown_fields(outside, protected, inner_from=inner_from)
+        whole = presented.assemble(
+            fields,
+            root,
+            self.verdict_field,
+            legacy_display=protected is not None and self.inner_signatures == 0,
+        )
+        subject = header.text(entity.parse(whole, self.limits.entity), "subject")
+        return Unprotected(replace(summary, subject=subject), whole)
+
+    def _author(self, outside: Entity, protected: shown.ProtectedHeader | None) -> tuple[CryptoSummary, bool]:
+        """The judgement, and whether From comes from inside."""
+        outer_from = shown.from_fields(outside)
+        outer_author = shown.sole_author(outer_from)
+        inner = [raw for name, raw in protected.fields if name.lower() == "from"] if protected else []
+        names = tuple(name for name, _ in protected.fields) if protected else ()
+        if not inner:
+            summary = self._judge(outer_author)
+            return self._repaired(replace(summary, protected_headers=names)), False
+        inner_author = shown.sole_author(inner)
+        summary = self._judge(inner_author)
+        bound = summary.verdict is Verdict.VALID
+        if bound or (inner_author is not None and inner_author == outer_author):
+            return self._repaired(replace(summary, protected_headers=names)), True
+        # An unsigned inside must not choose whom the message seems to come from.
+        summary = self._judge(outer_author)
+        reason = "From inside is another one, and not the signer's"
+        names = tuple(name for name in names if name.lower() != "from")
+        return replace(summary, protected_headers=names, verdict_reason=reason), False
+
+    def _repaired(self, summary: CryptoSummary) -> CryptoSummary:
+        if self.mangling and summary.verdict_reason is None:
+            return replace(summary, verdict_reason=self.mangling)
+        return summary
+
+
+def _unsupported() -> SignatureResult:
+    return SignatureResult(SignatureState.UNACCEPTABLE, reason=NO_SMIME)
+
+
+def _one_line(error: KeystoreError) -> str:
+    return " ".join(str(error).split())
+
+
+def _plaintext_entity(octets: bytes, limits: Limits) -> Entity:
+    """The entity that was encrypted; a plaintext without a header section is a text of its own."""
+    parsed = entity.parse(octets, limits)
+    if all(shown.is_field(one) for one in parsed.fields) and parsed.octets[parsed.start : parsed.body_start]:
+        return parsed
+    return entity.parse(b"\r\n" + octets, limits)

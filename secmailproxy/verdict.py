@@ -46,12 +46,13 @@ def render(summary: CryptoSummary, field_name: str) -> bytes:
 
 
 def _status(summary: CryptoSummary) -> str:
+    """What is proven, in a word or two; a signature that is not valid is no reason for a proud word."""
     if summary.decryption is DecryptionState.FAILED:
         return "not decrypted"
-    if summary.protection is Protection.NONE:
-        return "not protected"
-    protection: str = summary.protection.value
-    return protection
+    encrypted = summary.protection in {Protection.ENCRYPTED, Protection.SIGNED_AND_ENCRYPTED}
+    if summary.verdict is Verdict.VALID:
+        return "signed+encrypted" if encrypted else "signed"
+    return "encrypted" if encrypted else "not verified"
 
 
 def _items(summary: CryptoSummary) -> list[str]:

@@ -1,0 +1,91 @@
+"""Cryptographic layers by their outward form, and the errant ones among the parts.
+
+A layer counts only in the unbroken run from the root (the cryptographic envelope); the same structure
+anywhere else is errant: shown, never counted.
+
+Standards: RFC 1847, RFC 3156, RFC 8551 section 3.10, RFC 9787 (layer, envelope, payload, errant layer).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from secmailproxy.mime import header
+from secmailproxy.mime.entity import Entity
+
+_IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
+_PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+_PKCS7_SIGNATURE = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
+_PKCS7_ENDINGS = (".p7m", ".p7z")
+_SIGNED_ENDINGS = (".p7s", ".p7c")
+_BLANKS_TO_LINE_END = re.compile(rb"[ \t]*\r?(?:\n|\Z)")
+
+
+class LayerKind(Enum):
+    """What a structure claims to be."""
+
+    PGP_SIGNED = "multipart/signed with OpenPGP"
+    PGP_ENCRYPTED = "multipart/encrypted"
+    SMIME_SIGNED = "S/MIME signed"
+    SMIME_ENCRYPTED = "S/MIME enveloped"
+    UNKNOWN = "multipart/signed of another kind"
+
+
+def layer_kind(entity: Entity) -> LayerKind | None:
+    """What cryptographic structure the Content-Type of `entity` claims, None for none."""
+    kind = entity.content_type
+    if kind.full == "multipart/signed":
+        protocol = (kind.param("protocol") or "").lower()
+        if protocol == "application/pgp-signature":
+            return LayerKind.PGP_SIGNED
+        return LayerKind.SMIME_SIGNED if protocol in _PKCS7_SIGNATURE else LayerKind.UNKNOWN
+    if kind.full == "multipart/encrypted":
+        return LayerKind.PGP_ENCRYPTED
+    name = (kind.param("name") or "").lower()
+    if kind.full in _PKCS7_MIME:
+        smime_type = (kind.param("smime-type") or "").lower()
+        signed = smime_type in {"signed-data", "certs-only"} or name.endswith(_SIGNED_ENDINGS)
+        return LayerKind.SMIME_SIGNED if signed else LayerKind.SMIME_ENCRYPTED
+    if kind.full == "application/octet-stream" and name.endswith(_PKCS7_ENDINGS):
+        return LayerKind.SMIME_ENCRYPTED
+    return None
+
+
+def errant_layers(entity: Entity) -> int:
+    """How many cryptographic structures there are in `entity`, itself included."""
+    here = 0 if layer_kind(entity) is None else 1
+    return here + sum(map(errant_layers, entity.parts))
+
+
+def is_unambiguous(entity: Entity) -> bool:
+    """Whether every reader cuts the multipart `entity` into the same parts.
+
+    One Content-Type, one boundary, no transfer encoding, every boundary line exactly that, the last closed.
+    """
+    boundaries = [value for name, value in entity.content_type.params if name == "boundary"]
+    if len(header.find_all(entity, "content-type")) != 1 or len(boundaries) != 1 or not boundaries[0]:
+        return False
+    if any(
+        encoding.lower() not in _IDENTITY for encoding in header.values(entity, "content-transfer-encoding")
+    ):
+        return False
+    delimiter = b"--" + boundaries[0].encode("latin-1", "replace")
+    return bool(entity.parts) and _delimited(entity, delimiter)
+
+
+def _delimited(entity: Entity, delimiter: bytes) -> bool:
+    octets = entity.octets
+    for part in entity.parts:
+        line_start = octets.rfind(b"\n", 0, part.start - 1) + 1
+        if not _is_delimiter(octets, line_start, delimiter):
+            return False
+    end = entity.parts[-1].end
+    last = end if octets.startswith(delimiter, end) else octets.find(b"\n", end) + 1
+    return _is_delimiter(octets, last, delimiter + b"--")
+
+
+def _is_delimiter(octets: bytes, line_start: int, delimiter: bytes) -> bool:
+    return octets.startswith(delimiter, line_start) and bool(
+        _BLANKS_TO_LINE_END.match(octets, line_start + len(delimiter))
+    )

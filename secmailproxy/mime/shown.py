@@ -1,0 +1,167 @@
+"""Header protection on receipt: which fields of an unprotected message are shown, and what From means.
+
+A payload whose Content-Type says `hp=` or `protected-headers=` brings its own header. With `hp` the fields
+that people read come from inside only; outside ones that the sender did not list in HP-Outer were added on
+the way (Received, List-*, Authentication-Results) and are appended. The older schemes protected some fields
+only, so there every outside field without a counterpart inside stays.
+
+Standards: RFC 9788 section 4, draft-autocrypt-lamps-protected-headers, RFC 9787 section 1.1.1.
+Security: HP fields are read from the payload's root only; a From inside replaces the one outside only when it
+is the same address or a signature is bound to it, which the caller decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from secmailproxy.mime import header
+from secmailproxy.mime.address import address_list
+from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.header import Field
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+_PLAIN_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+@[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+")
+_FIELD_NAME = re.compile(r"[!-9;-~]+")
+_FOR_PEOPLE = frozenset(
+    {
+        "subject",
+        "sender",
+        "reply-to",
+        "to",
+        "cc",
+        "bcc",
+        "in-reply-to",
+        "references",
+        "comments",
+        "keywords",
+        "followup-to",
+        "mail-followup-to",
+        "mail-reply-to",
+    }
+)
+"""Fields that an `hp` message shows from inside only; From, Date and Message-ID stay if none is inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedHeader:
+    """The fields that a payload brings, as octets with their line ends."""
+
+    fields: tuple[tuple[str, bytes], ...]
+    """Names as written, with the whole field."""
+    outer: frozenset[str]
+    """Names in lower case that the sender put outside (HP-Outer)."""
+    complete: bool
+    """Whether all fields that the sender wrote are inside (`hp`), not just some (older schemes)."""
+
+    def names(self) -> frozenset[str]:
+        """The names in lower case."""
+        return frozenset(name.lower() for name, _ in self.fields)
+
+
+def protected_header(payload: Entity) -> ProtectedHeader | None:
+    """The header that the root of the cryptographic payload protects, None when it says of none."""
+    complete = payload.content_type.param("hp") in {"clear", "cipher"}
+    if not complete and payload.content_type.param("protected-headers") is None:
+        return None
+    kept = [field for field in payload.fields if is_field(field) and not is_structural(field.name)]
+    outer = frozenset(
+        field.value(payload.octets).split(b":", 1)[0].strip().lower().decode("latin-1")
+        for field in kept
+        if field.named("hp-outer")
+    )
+    fields = tuple((field.name, field.raw(payload.octets)) for field in kept if not field.named("hp-outer"))
+    return ProtectedHeader(fields, outer, complete)
+
+
+def wrapped_message(payload: Entity) -> Entity | None:
+    """The message inside a payload that is message/rfc822 with forwarded=no (RFC 8551 section 3.1)."""
+    if payload.is_rfc822 and payload.content_type.param("forwarded") == "no":
+        return payload.parts[0]
+    return None
+
+
+def wrapped_header(message: Entity) -> ProtectedHeader:
+    """The header of a wrapped message: all of it is protected."""
+    fields = tuple(
+        (field.name, field.raw(message.octets))
+        for field in message.fields
+        if is_field(field) and not is_structural(field.name)
+    )
+    return ProtectedHeader(fields, frozenset(), complete=True)
+
+
+def shown_fields(outer: Entity, protected: ProtectedHeader | None, *, inner_from: bool) -> list[bytes]:
+    """The fields to present, each with its line end, structural ones excluded.
+
+    With `inner_from` false the From of `outer` stands in the place of the protected one.
+    """
+    if protected is None:
+        return [raw for _, raw in _outer_fields(outer)]
+    outside_from = [raw for name, raw in _outer_fields(outer) if name == "from"]
+    fields: list[bytes] = []
+    for name, raw in protected.fields:
+        if name.lower() == "from" and not inner_from:
+            fields += outside_from
+            outside_from = []
+        else:
+            fields.append(raw)
+    inside = protected.names()
+    fields += [raw for name, raw in _outer_fields(outer) if _is_addition(name, inside, protected)]
+    return fields
+
+
+def _is_addition(name: str, inside: frozenset[str], protected: ProtectedHeader) -> bool:
+    if name in inside or name in protected.outer:
+        return False
+    return not (protected.complete and name in _FOR_PEOPLE)
+
+
+def _outer_fields(outer: Entity) -> Iterable[tuple[str, bytes]]:
+    for field in outer.fields:
+        if is_field(field) and not is_structural(field.name):
+            yield field.name.lower(), field.raw(outer.octets)
+
+
+def same_as_outside(outer: Entity, protected: ProtectedHeader) -> tuple[str, ...]:
+    """Names of the protected fields that stand outside with the same value, once."""
+    outside: dict[str, list[bytes]] = {}
+    for name, raw in _outer_fields(outer):
+        outside.setdefault(name, []).append(_meaning(raw))
+    return tuple(name for name, raw in protected.fields if outside.get(name.lower()) == [_meaning(raw)])
+
+
+def _meaning(raw: bytes) -> bytes:
+    return b" ".join(raw.partition(b":")[2].split())
+
+
+def sole_author(from_fields: Iterable[bytes]) -> str | None:
+    """The addr-spec of From in lower case, None unless there is one field with one plain, valid address.
+
+    `from_fields` are the whole fields. Groups, quoted local parts, control octets and garbage after the
+    address give None: readers differ in what they show for those.
+    """
+    fields = list(from_fields)
+    if len(fields) != 1 or _CONTROL.search(fields[0]):
+        return None
+    addresses = address_list(fields[0].partition(b":")[2].strip())
+    if len(addresses) != 1 or not addresses[0].is_mailbox or not addresses[0].valid:
+        return None
+    author = addresses[0].addr_spec.lower()
+    return author if _PLAIN_ADDRESS.fullmatch(author) else None
+
+
+def from_fields(entity: Entity) -> list[bytes]:
+    """Every From field of the header, whole."""
+    return [field.raw(entity.octets) for field in header.find_all(entity, "from")]
+
+
+def is_structural(name: str) -> bool:
+    """Whether a field describes the MIME structure, and so belongs to one layer (RFC 9787 section 1.1.1)."""
+    return name.lower() == "mime-version" or name.lower().startswith("content-")
+
+
+def is_field(field: Field) -> bool:
+    """Whether the span is a field that a header may have, not a stray line."""
+    return field.value_start < field.end and bool(_FIELD_NAME.fullmatch(field.name))

@@ -1,0 +1,54 @@
+"""multipart/signed, taken apart: the very octets that were signed, and the signature.
+
+Standards: RFC 1847 section 2.1, RFC 3156 section 5.
+Security: exactly two parts between exact boundary lines, or it is no signed message. The line end before the
+boundary is not signed; everything else of the first part is, as it was received.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from secmailproxy.mime import header, transfer
+from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.layers import LayerKind, is_unambiguous, layer_kind
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedEntity:
+    """A multipart/signed of the right shape."""
+
+    kind: LayerKind
+    part: Entity
+    """The signed part."""
+    octets: bytes
+    """What the signature covers: `part` with CRLF line ends."""
+    signature: bytes
+    """The body of the second part, transfer encoding undone."""
+
+
+def take_apart(entity: Entity) -> SignedEntity | None:
+    """The pieces of a multipart/signed, or None when `entity` is not exactly one."""
+    kind = layer_kind(entity)
+    if kind not in {LayerKind.PGP_SIGNED, LayerKind.SMIME_SIGNED} or not entity.is_multipart:
+        return None
+    if len(entity.parts) != 2 or not is_unambiguous(entity):
+        return None
+    signed, signature = entity.parts
+    if signature.content_type.full != (entity.content_type.param("protocol") or "").lower():
+        return None
+    return SignedEntity(kind, signed, canonical(signed.whole), decoded_body(signature))
+
+
+def canonical(octets: bytes) -> bytes:
+    """`octets` with CRLF for a bare LF (a message that was stored with LF); nothing else changes."""
+    return octets if octets.count(b"\n") == octets.count(b"\r\n") else _BARE_LF.sub(b"\r\n", octets)
+
+
+def decoded_body(entity: Entity) -> bytes:
+    """The body of a leaf with its transfer encoding undone."""
+    encoding = header.value(entity, "content-transfer-encoding") or b""
+    return transfer.decode(entity.body, encoding.decode("latin-1").lower())
