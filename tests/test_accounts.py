@@ -1,0 +1,144 @@
+"""Which account a login chooses, and with which password it goes on upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Session
+
+from keystore.secretsfile import FileSecrets
+from secmailproxy.accounts import (
+    Account,
+    Accounts,
+    ImapUpstream,
+    Login,
+    local_password_secret,
+    password_secret,
+)
+from secmailproxy.errors import KeystoreLocked, LoginRefused, UpstreamUnavailable
+from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
+from tests.fixtures.certificates import TestCA
+
+UPSTREAM = ImapUpstream("imap.example.org", 993)
+ALICE = Account("Alice@example.org", UPSTREAM, imap_username="al-imap", smtp_username="shared")
+BOB = Account("bob@example.org", UPSTREAM, login=Login.LOCAL, imap_username="shared")
+CAROL = Account("carol@example.org", UPSTREAM, login=Login.LOCAL, imap_username="alice@example.org")
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> FileSecrets:
+    return FileSecrets(tmp_path / "secrets", lambda: "passphrase")
+
+
+@pytest.fixture
+def accounts(secrets: FileSecrets) -> Accounts:
+    secrets.set(password_secret("bob@example.org"), "upstream")
+    secrets.set(local_password_secret("bob@example.org"), "lokål")
+    secrets.set(local_password_secret("carol@example.org"), "local")
+    nowhere = Smarthost(SmarthostSettings("127.0.0.1", 1, "implicit", None, timeout=5))
+    return Accounts([ALICE, BOB, CAROL], {one.address: nowhere for one in (ALICE, BOB, CAROL)}, secrets)
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "expected"),
+    [
+        ("alice@example.org", "hers", (ALICE, "al-imap", "hers")),
+        ("ALICE@EXAMPLE.ORG", "hers", (ALICE, "al-imap", "hers")),
+        ("AL-imap", "", (ALICE, "al-imap", "")),
+        ("bob@example.org", "lokål", (BOB, "shared", "upstream")),
+    ],
+)
+def test_logins(accounts: Accounts, username: str, password: str, expected: tuple[Account, str, str]) -> None:
+    login = accounts.imap_login(username, password)
+    assert (login.account, login.username, login.password) == expected
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "text"),
+    [
+        ("", "", "No account has this user name"),
+        ("alice", "hers", "No account has this user name"),
+        ("shared", "lokål", "Several accounts have this user name"),
+        ("bob@example.org", "upstream", "Wrong password"),
+        ("bob@example.org", "lokål ", "Wrong password"),
+        ("bob@example.org", "LOKÅL", "Wrong password"),
+        ("bob@example.org", "", "Wrong password"),
+        ("bob@example.org", "\udcff", "Wrong password"),
+    ],
+)
+def test_refused_logins_say_nothing_secret(accounts: Accounts, username: str, password: str, text: str) -> None:
+    with pytest.raises(LoginRefused, match=text) as caught:
+        accounts.imap_login(username, password)
+    assert "upstream" not in str(caught.value)
+    assert "lokål" not in str(caught.value)
+
+
+def test_a_local_login_without_a_stored_password_is_temporary(accounts: Accounts) -> None:
+    with pytest.raises(KeystoreLocked, match="run: secmailproxy setup carol@example.org"):
+        accounts.imap_login("carol@example.org", "local")
+
+
+def test_secrets_do_not_show_in_repr(accounts: Accounts) -> None:
+    assert "upstream" not in repr(accounts.imap_login("bob@example.org", "lokål"))
+
+
+def test_replace_serves_the_new_accounts(accounts: Accounts) -> None:
+    accounts.replace([BOB], {})
+    assert list(accounts) == [BOB]
+    assert accounts.smarthosts() == ()
+    with pytest.raises(LoginRefused):
+        accounts.imap_login("alice@example.org", "hers")
+
+
+async def test_a_local_submission_login_needs_no_server(accounts: Accounts) -> None:
+    account = await accounts.authenticate_submission("bob@example.org", "lokål")
+    assert (account.address, account.username, account.password) == (
+        "bob@example.org",
+        "bob@example.org",
+        "upstream",
+    )
+
+
+async def test_a_mailbox_password_is_proven_at_the_smarthost_first(accounts: Accounts) -> None:
+    with pytest.raises(UpstreamUnavailable):
+        await accounts.authenticate_submission("alice@example.org", "hers")
+
+
+@contextlib.asynccontextmanager
+async def sink(ca: TestCA, username: bytes, password: bytes) -> AsyncIterator[int]:
+    """A real SMTP server with one login, over TLS; its port."""
+
+    def judge(_server: SMTP, _session: Session, _envelope: object, _mechanism: str, data: object) -> AuthResult:
+        right = getattr(data, "login", b"") == username and getattr(data, "password", b"") == password
+        return AuthResult(success=right, handled=False)
+
+    def server() -> SMTP:
+        return SMTP(object(), authenticator=judge, auth_require_tls=False)
+
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(server, "127.0.0.1", 0, ssl=ca.server_context())
+    yield listener.sockets[0].getsockname()[1]
+    listener.close()
+    await listener.wait_closed()
+
+
+@pytest.mark.parametrize(("password", "is_right"), [("hers", True), ("not hers", False)])
+async def test_the_smarthost_judges_a_mailbox_password(
+    ca: TestCA, secrets: FileSecrets, password: str, is_right: bool
+) -> None:
+    async with sink(ca, b"shared", b"hers") as port:
+        smarthost = Smarthost(SmarthostSettings("127.0.0.1", port, "implicit", ca.ca_file, timeout=5))
+        accounts = Accounts([ALICE], {ALICE.address: smarthost}, secrets)
+        try:
+            if is_right:
+                account = await accounts.authenticate_submission("alice@example.org", password)
+                assert (account.username, account.password) == ("shared", "hers")
+            else:
+                with pytest.raises(LoginRefused):
+                    await accounts.authenticate_submission("alice@example.org", password)
+        finally:
+            await smarthost.close()

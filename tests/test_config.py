@@ -1,0 +1,252 @@
+"""The configuration: what is accepted, and that every refusal says file, line, key, problem and remedy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keystore.secrets import SecretsSettings
+from secmailproxy.accounts import Account, ImapUpstream, Login
+from secmailproxy.config import Config
+from secmailproxy.config_errors import ConfigProblems, key_lines
+from secmailproxy.errors import ConfigError
+from secmailproxy.folders import Folders
+from secmailproxy.policy import Protect
+
+ACCOUNT = """
+[[accounts]]
+address = "alice@example.org"
+imap = { host = "imap.example.org" }
+smtp = { host = "smtp.example.org" }
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path / "config.toml", tmp_path / "state", tmp_path / "cache")
+
+
+def problems(text: str, folders: Folders) -> list[str]:
+    """The problems of a text, without the name of the file."""
+    with pytest.raises(ConfigProblems) as caught:
+        Config.parse(text.encode(), folders)
+    prefix = str(folders.config_file)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(prefix) for line in lines)
+    assert len(lines) == len(caught.value.problems)
+    return [line.removeprefix(prefix) for line in lines]
+
+
+def test_the_least_configuration_has_safe_defaults(folders: Folders) -> None:
+    config = Config.parse(ACCOUNT.encode(), folders)
+    assert (str(config.listen.imap), str(config.listen.submission)) == ("127.0.0.1:1143", "127.0.0.1:1025")
+    account = config.accounts[0]
+    assert (account.imap.port, account.imap.tls) == (993, "implicit")
+    assert (account.smtp.port, account.smtp.tls) == (465, "implicit")
+    assert account.imap_username == account.smtp_username == "alice@example.org"
+    assert (account.login, account.encrypt_drafts, account.encrypt_sent) == ("mailbox", True, True)
+    assert config.secrets.backend == "keyring"
+    assert config.rules == ()
+
+
+def test_everything_can_be_said(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "secret").write_text("one two\nthree\n")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "gnupg").mkdir()
+    config = Config.parse(
+        b"""
+        listen = { imap = "[::1]:143", submission = "localhost:0" }
+        [secrets]
+        backend = "file"
+        path = "s.json"
+        passphrase_file = "secret"
+        [keystore]
+        gnupg_home = "gnupg"
+        [service]
+        grace_seconds = 5
+        log_level = "debug"
+        [submission]
+        max_octets = 1000000
+        timeout_seconds = 10
+        [[rules]]
+        to = "@example.com"
+        from = "*.example.org"
+        protect = "require"
+        fingerprints = ["0123 4567 89ab cdef 0123 4567 89ab cdef 0123 4567"]
+        hide_subject = false
+        [[accounts]]
+        address = "alice@example.org"
+        name = "Alice"
+        login = "local"
+        encrypt_drafts = false
+        imap = { host = "i", port = 143, tls = "starttls", username = "al", ca_file = "ca.pem" }
+        smtp = { host = "::1", port = 587, tls = "starttls" }
+        [forward]
+        account = "ALICE@example.org"
+        via = "sendmail"
+        [[forward.targets]]
+        address = "root@example.org"
+        fingerprint = "0123456789ABCDEF0123456789ABCDEF01234567"
+        """,
+        folders,
+    )
+    assert (config.listen.imap.host, config.listen.imap.port) == ("::1", 143)
+    assert config.account_values() == (
+        Account(
+            "alice@example.org",
+            ImapUpstream("i", 143, "starttls", tmp_path / "ca.pem"),
+            name="Alice",
+            login=Login.LOCAL,
+            imap_username="al",
+            encrypt_drafts=False,
+        ),
+    )
+    settings = config.secrets_settings(None)
+    assert isinstance(settings, SecretsSettings)
+    assert (settings.backend, settings.path) == ("file", tmp_path / "s.json")
+    assert settings.passphrase is not None
+    assert settings.passphrase() == "one two"
+    assert config.keystore_settings().gnupg_home == tmp_path / "gnupg"
+    assert config.keystore_settings().folder == tmp_path / "state" / "keystore"
+    rule = config.outbound_settings().rules[0]
+    assert (rule.to, rule.from_, rule.protect) == ("@example.com", "*.example.org", Protect.REQUIRE)
+    assert rule.fingerprints == ("0123456789ABCDEF0123456789ABCDEF01234567",)
+    smarthost = config.smarthost_settings(config.accounts[0])
+    assert (smarthost.host, smarthost.port, smarthost.tls, smarthost.timeout) == ("::1", 587, "starttls", 10.0)
+    # What is shown can be read again.
+    again = Config.model_validate(config.as_json())
+    assert again.as_json() == config.as_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[listen]\nimap = '0.0.0.0:143'\n", ":2: listen.imap: '0.0.0.0' is not a loopback address"),
+        ("[listen]\nimap = '[::]:143'\n", ":2: listen.imap: '::' is not a loopback address"),
+        ("[listen]\nimap = 'mail.example.org:143'\n", ":2: listen.imap: 'mail.example.org' is not a loopback"),
+        ("[listen]\nimap = '127.0.0.1'\n", ":2: listen.imap: '127.0.0.1' is not \"host:port\""),
+        ("[listen]\nimap = '127.0.0.1:65536'\n", ":2: listen.imap.port: must be less than or equal to 65535"),
+        ("[listen]\nimap = '127.0.0.1:1025'\n", ":1: listen: imap and submission have the same address"),
+        ("[listen]\nimpa = 1\n", ":2: listen.impa: there is no such option; did you mean 'imap'?"),
+        ("[listen]\nx = 1\n", ":2: listen.x: there is no such option; the options here are imap, submission"),
+        ("listn = 1\n", ":1: listn: there is no such option; did you mean 'listen'?"),
+        ("[secrets]\nbackend = 'clear'\n", ":2: secrets.backend: must be one of 'keyring', 'file', 'systemd'"),
+        ("[secrets]\npassphrase_file = 'no'\n", ":2: secrets.passphrase_file: there is no file"),
+        ("[service]\ngrace_seconds = 'long'\n", ":2: service.grace_seconds: must be a whole number"),
+        ("[[rules]]\nto = 'bob'\n", ":2: rules[0].to: 'bob' is no pattern; write an address"),
+        ("[[rules]]\nhide_subject = 'no!'\n", ":2: rules[0].hide_subject: must be true or false"),
+        ("[[rules]]\nfingerprints = ['AB']\n", ":2: rules[0].fingerprints[0]: 'AB' is not a fingerprint"),
+        ("[[rules]]\nto = 3\n", ":2: rules[0].to: must be text in quotes"),
+        ("rules = 3\n", ":1: rules: must be a list"),
+        (ACCOUNT.replace("address =", "name ="), ":2: accounts[0].address: is missing; add it"),
+        (
+            ACCOUNT + "[accounts.imap.more]\n",
+            ":6: is not TOML:",
+        ),
+        (
+            ACCOUNT.replace('org" }', 'org", tls = "none" }', 1),
+            ":4: accounts[0] (alice@example.org).imap.tls: must be one of 'implicit', 'starttls'",
+        ),
+        (
+            ACCOUNT.replace('org" }', 'org", ca_file = "nowhere.pem" }', 1),
+            ":4: accounts[0] (alice@example.org).imap.ca_file: there is no file",
+        ),
+        (
+            ACCOUNT.replace('"imap.example.org"', '"https://imap.example.org"'),
+            ":4: accounts[0] (alice@example.org).imap.host: must be a host name",
+        ),
+        (ACCOUNT.replace("alice@example.org", "alice"), ":3: accounts[0] (alice).address: 'alice' is not a mail"),
+        (ACCOUNT + ACCOUNT.replace("alice@", "ALICE@"), ": two accounts have the address alice@example.org"),
+        ("[forward]\naccount = 'a@b.c'\n", ": forward.account is a@b.c, which is no account here"),
+        ("a = \n", ":1: is not TOML: Invalid value"),
+        ("a = 1\na = 2\n", ":2: is not TOML: Cannot overwrite a value"),
+    ],
+)
+def test_each_mistake_is_explained(text: str, expected: str, folders: Folders) -> None:
+    found = problems(text, folders)
+    assert len(found) == 1
+    assert found[0].startswith(expected), found[0]
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folders: Folders) -> None:
+    found = problems("[listen]\nimap = 1\nx = 2\n[service]\nlog_level = 'loud'\n[[rules]]\nto = ''\n", folders)
+    assert [line.split(":")[1] for line in found] == ["2", "3", "5", "7"]
+
+
+def test_a_file_that_is_no_text(folders: Folders) -> None:
+    with pytest.raises(ConfigProblems, match=r"config.toml:2: is not UTF-8 text"):
+        Config.parse(b"# \n# \xff\n", folders)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_octets_are_read_or_refused_with_text(octets: bytes) -> None:
+    folders = Folders(Path("/nowhere/config.toml"), Path("/nowhere/state"), Path("/nowhere/cache"))
+    try:
+        Config.parse(octets, folders)
+    except ConfigError as error:
+        assert str(error).startswith("/nowhere/config.toml")  # noqa: PT017  # most inputs raise, not all
+
+
+def test_lines_of_keys() -> None:
+    text = "a = 1\n[b.c]\n d = 2\n[[e]]\nf = 1\n[[e]]\n'g' = 1\n[e.h]\ni = 1\n# j = 1\n"
+    assert key_lines(text) == {
+        ("a",): 1,
+        ("b", "c"): 2,
+        ("b", "c", "d"): 3,
+        ("e", 0): 4,
+        ("e", 0, "f"): 5,
+        ("e", 1): 6,
+        ("e", 1, "g"): 7,
+        ("e", 1, "h"): 8,
+        ("e", 1, "h", "i"): 9,
+    }
+
+
+def test_load_without_a_file_names_the_remedy(folders: Folders) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration at .*config.toml; run: secmailproxy setup"):
+        Config.load(folders)
+
+
+def test_a_file_that_others_can_write_is_refused(folders: Folders) -> None:
+    folders.config_file.write_text(ACCOUNT)
+    folders.config_file.chmod(0o666)
+    with pytest.raises(ConfigError, match=r"can be written by others; run: chmod 600"):
+        Config.load(folders)
+    folders.config_file.chmod(0o644)
+    assert len(Config.load(folders).accounts) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (b"secret\n", 0o644, "can be read by others; run: chmod 600"),
+        (b"\nsecret\n", 0o600, "is empty"),
+        (b"\xff\n", 0o600, "is not UTF-8"),
+    ],
+)
+def test_the_passphrase_file_is_checked(
+    folders: Folders, tmp_path: Path, content: bytes, mode: int, message: str
+) -> None:
+    file = tmp_path / "passphrase"
+    file.write_bytes(content)
+    file.chmod(mode)
+    config = Config.parse(b"[secrets]\nbackend = 'file'\npassphrase_file = 'passphrase'\n", folders)
+    passphrase = config.secrets_settings(None).passphrase
+    assert passphrase is not None
+    with pytest.raises(ConfigError, match=message) as caught:
+        passphrase()
+    assert "secret" not in str(caught.value).replace(str(tmp_path), "")
+
+
+def test_the_environment_chooses_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECMAILPROXY_HOME", str(tmp_path))
+    assert Folders.of_user() == Folders(tmp_path / "config.toml", tmp_path / "state", tmp_path / "cache")
+    monkeypatch.delenv("SECMAILPROXY_HOME")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert Folders.of_user().config_file == tmp_path / "xdg" / "secmailproxy" / "config.toml"
+    assert os.fspath(Folders.of_user().state).endswith("secmailproxy")
