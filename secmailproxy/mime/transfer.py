@@ -1,0 +1,104 @@
+"""Content transfer encodings, both ways. What is written here survives relays that re-wrap at 76 columns.
+
+Standards: RFC 2045 section 6 (6.7 quoted-printable, 6.8 base64), RFC 3156 section 5 ("From ", blanks).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+BASE64 = "base64"
+QUOTED_PRINTABLE = "quoted-printable"
+IDENTITY = frozenset({"7bit", "8bit", "binary"})
+
+_LINE_OCTETS = 57
+"""Octets in a base64 line of 76."""
+_BLANKS_BEFORE_LINE_END = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
+_SAFE_LINE = re.compile(rb"(?!From |\.\Z)(?:[ -<>-~\t]{0,75}[!-<>-~])?")
+"""A whole line that quoted-printable leaves as it is."""
+_TO_QUOTE = re.compile(rb"[^ -<>-~\t]")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_NOT_TEXT = re.compile(rb"[\x00\r\x80-\xff]")
+_STRAY = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
+"""An equals sign that begins no escape: read as itself."""
+
+
+def encode_base64(octets: bytes) -> bytes:
+    """`octets` in lines of 76 with CRLF after each."""
+    return b"".join(
+        binascii.b2a_base64(octets[at : at + _LINE_OCTETS], newline=False) + b"\r\n"
+        for at in range(0, len(octets), _LINE_OCTETS)
+    )
+
+
+def encode_quoted_printable(octets: bytes) -> bytes:
+    """`octets`, lines ended by CRLF, in lines of at most 76. A bare CR or LF is encoded, nothing is lost."""
+    return b"\r\n".join(
+        line if _SAFE_LINE.fullmatch(line) else _quoted_line(line) for line in octets.split(b"\r\n")
+    )
+
+
+def _quoted_line(line: bytes) -> bytes:
+    quoted = _TO_QUOTE.sub(_quoted, line)
+    if quoted.endswith((b" ", b"\t")):
+        quoted = quoted[:-1] + b"=%02X" % quoted[-1]
+    return _folded(b"=2E" if quoted == b"." else quoted)
+
+
+def _quoted(octet: re.Match[bytes]) -> bytes:
+    return b"=%02X" % octet[0][0]
+
+
+def _folded(quoted: bytes) -> bytes:
+    """A quoted line with soft line breaks, none of them inside an escape."""
+    pieces = []
+    while len(quoted) > 76:
+        cut = 75
+        while b"=" in quoted[cut - 2 : cut]:
+            cut -= 1
+        pieces.append(quoted[:cut] + b"=")
+        quoted = quoted[cut:]
+    pieces.append(quoted)
+    return b"\r\n".join(_without_from(piece) for piece in pieces)
+
+
+def _without_from(line: bytes) -> bytes:
+    """An encoded line that mail stores will not take for the beginning of a message."""
+    if not line.startswith(b"From "):
+        return line
+    return (b"=46" if len(line) <= 74 else b"=46=\r\n") + line[1:]
+
+
+def decode(body: bytes, encoding: str) -> bytes:
+    """The octets that `body` stands for; of an unknown encoding, and where it breaks off, what there is."""
+    if encoding == QUOTED_PRINTABLE:
+        return binascii.a2b_qp(_STRAY.sub(b"=3D", _BLANKS_BEFORE_LINE_END.sub(b"", body)))
+    if encoding == BASE64:
+        return _decode_base64(body)
+    return body
+
+
+def _decode_base64(body: bytes) -> bytes:
+    digits = _NOT_BASE64.sub(b"", body)
+    pieces = []
+    for piece in digits.split(b"="):
+        whole = len(piece) - (1 if len(piece) % 4 == 1 else 0)
+        pieces.append(binascii.a2b_base64(piece[:whole] + b"=" * (-whole % 4)))
+    return b"".join(pieces)
+
+
+def repair_quoted_printable(body: bytes) -> bytes:
+    """The same content as `body`, already quoted-printable, made safe: no blanks at line ends, no long line,
+    no 8-bit octet, no "From " at the start of a line.
+    """
+    quoted = _STRAY.sub(b"=3D", _BLANKS_BEFORE_LINE_END.sub(b"", body)).replace(b"=\n", b"=\r\n")
+    lines = _BARE_LF.sub(b"=0A=\r\n", quoted).split(b"\r\n")
+    return b"\r\n".join(_folded(_NOT_TEXT.sub(_quoted, line)) for line in lines)
+
+
+def repair_base64(body: bytes) -> bytes:
+    """The same digits as `body`, already base64, in lines of 76, without what is no base64."""
+    digits = _NOT_BASE64.sub(b"", body)
+    return b"".join(digits[at : at + 76] + b"\r\n" for at in range(0, len(digits), 76))

@@ -1,0 +1,203 @@
+"""Makes protected messages and proves each one: it is taken apart again and compared with what went in.
+
+Synchronous; the caller chooses the thread. Nothing is returned that did not pass its proof.
+
+Standards: RFC 3156 (section 6.2: signed inside, encrypted outside, in one OpenPGP message), RFC 9788.
+Security: `Stamp` brings time and randomness. A key that GnuPG holds is not asked to decrypt for the proof of
+its own product, which could make GnuPG ask for a passphrase at every message sent; the keystore has compared
+the keys it encrypted to already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from keystore.keystore import Keystore
+from keystore.model import Fingerprint, Holder, SignatureResult, SignatureState
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.mime import assemble, transfer
+from secmailproxy.mime.canonical import canonical, clean_field, is_safe, transfer_encoding
+from secmailproxy.mime.compare import difference
+from secmailproxy.mime.encodedword import ascii_field
+from secmailproxy.mime.entity import Entity, parse
+from secmailproxy.mime.protected import (
+    ProtectedMessage,
+    Protects,
+    field_name,
+    hide_subject,
+    may_leave,
+    outgoing_fields,
+    own_copy,
+    protect_header,
+    show_all,
+)
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What is not derived from the message: the time, and random values made for this message alone."""
+
+    now: datetime
+    boundary: str
+    message_id: str
+    """With its angle brackets; used when the message has none."""
+
+    @property
+    def date(self) -> str:
+        """`now` as a Date field has it (RFC 5322 section 3.3), whatever the locale."""
+        now = self.now
+        day, month = _DAYS[now.weekday()], _MONTHS[now.month - 1]
+        return f"{day}, {now.day:02} {month} {now.year} {now:%H:%M:%S %z}"
+
+
+class ProofFailed(SecMailProxyError):
+    """A product did not stand its proof; it is not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Makes protected messages with the keys of one keystore. Raises KeystoreError beside what is named."""
+
+    keystore: Keystore
+
+    def signed(self, message: Entity, signer: Fingerprint, stamp: Stamp) -> bytes:
+        """multipart/signed. Raises MalformedMessage when it cannot be signed as it is, ProofFailed."""
+        ready = self._ready(message, Protects.CLEAR, stamp, hidden=False)
+        signature = self.keystore.sign(ready.payload, signer, stamp.now)
+        product = assemble.signed(ready.outer, ready.payload, signature, stamp.boundary)
+        self._prove_signed(product, ready, signer, stamp.now)
+        return product
+
+    def encrypted(
+        self,
+        message: Entity,
+        copies: Sequence[Sequence[Fingerprint]],
+        signer: Fingerprint,
+        stamp: Stamp,
+        *,
+        hidden: bool,
+    ) -> list[bytes]:
+        """multipart/encrypted, signed inside, once for each set of certificates; `hidden`: the subject is.
+
+        Raises MalformedMessage when it cannot be signed as it is, ProofFailed.
+        """
+        ready = self._ready(message, Protects.CIPHER, stamp, hidden=hidden)
+        return [self.sealed(ready, fingerprints, signer, stamp) for fingerprints in copies]
+
+    def own_copy(self, message: Entity, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp) -> bytes:
+        """A draft or sent mail for its owner: the octets of the message, as they are, inside."""
+        fields = [_whole_field(message, index) for index in range(len(message.fields))]
+        if assemble.made(message) is assemble.Made.SIGNED:
+            # Its header is protected, or not, by the signature inside; what was sent in clear stays visible.
+            outer = tuple(_outside(raw) for raw in fields if _stays_visible(raw))
+            ready = ProtectedMessage(outer, b"".join(fields) + b"\r\n" + message.body)
+        else:
+            ready = protect_header(fields, message.body, Protects.CIPHER, _own_copy_outside)
+        return self.sealed(ready, (own,), signer, stamp)
+
+    def sealed(
+        self,
+        ready: ProtectedMessage,
+        fingerprints: Sequence[Fingerprint],
+        signer: Fingerprint | None,
+        stamp: Stamp,
+    ) -> bytes:
+        """multipart/encrypted of a payload that is ready. Raises ProofFailed."""
+        ciphertext = self.keystore.encrypt(ready.payload, fingerprints, signer, stamp.now)
+        product = assemble.encrypted(ready.outer, ciphertext, stamp.boundary)
+        self._prove_encrypted(product, ready, fingerprints, signer, stamp.now)
+        return product
+
+    def _ready(self, message: Entity, protects: Protects, stamp: Stamp, *, hidden: bool) -> ProtectedMessage:
+        form = canonical(message)
+        fields = outgoing_fields(
+            form.fields, date=stamp.date.encode("ascii"), message_id=stamp.message_id.encode("ascii")
+        )
+        ready = protect_header(fields, form.body, protects, hide_subject if hidden else show_all)
+        if not is_safe(form.body):
+            raise ProofFailed("the canonical form of the message is not safe to sign")
+        if found := difference(message, parse(ready.payload)):
+            raise ProofFailed(f"the message changed while it was prepared: {found}")
+        if stamp.boundary.encode("ascii") in ready.payload:
+            raise ProofFailed("the boundary occurs in the message")
+        return ready
+
+    def _prove_signed(
+        self, product: bytes, ready: ProtectedMessage, signer: Fingerprint, now: datetime
+    ) -> None:
+        root = parse(product)
+        _prove_outside(root, ready)
+        if assemble.made(root) is not assemble.Made.SIGNED or root.parts[0].whole != ready.payload:
+            raise ProofFailed("the signed octets are not what they were")
+        signature = transfer.decode(root.parts[1].body, transfer_encoding(root.parts[1]))
+        _prove_signer(self.keystore.verify(root.parts[0].whole, signature, now), signer)
+
+    def _prove_encrypted(
+        self,
+        product: bytes,
+        ready: ProtectedMessage,
+        fingerprints: Sequence[Fingerprint],
+        signer: Fingerprint | None,
+        now: datetime,
+    ) -> None:
+        root = parse(product)
+        _prove_outside(root, ready)
+        ciphertext = assemble.openpgp_ciphertext(root)
+        if ciphertext is None:
+            raise ProofFailed("the message did not come out as multipart/encrypted")
+        if not self._opens_in_process(fingerprints):
+            return
+        opened = self.keystore.decrypt(ciphertext, now)
+        if opened.octets != ready.payload:
+            raise ProofFailed("the message does not decrypt to what it was")
+        if signer is not None:
+            _prove_signer(opened.signatures, signer)
+        wanted = set(fingerprints)
+        for key_id in opened.recipients:
+            if not wanted & {one.fingerprint for one in self.keystore.certificates(key_id)}:
+                raise ProofFailed("the message is encrypted to a key that was not asked for")
+        if len(opened.recipients) != len(wanted):
+            raise ProofFailed("the message is not encrypted to every key that was asked for")
+
+    def _opens_in_process(self, fingerprints: Sequence[Fingerprint]) -> bool:
+        found = (self.keystore.certificate(one) for one in fingerprints)
+        return any(one is not None and one.holder is Holder.OWN for one in found)
+
+
+def _prove_outside(root: Entity, ready: ProtectedMessage) -> None:
+    """The header that everybody can read is what was decided, and nothing more."""
+    fields = [field.raw(root.octets) for field in root.fields]
+    if tuple(fields[:-2]) != ready.outer:
+        raise ProofFailed("the outer header is not what was decided")
+    names = [field_name(raw) for raw in fields]
+    if not all(may_leave(name) for name in names) or names.count("subject") > 1:
+        raise ProofFailed("the outer header has a field that must not leave")
+
+
+def _prove_signer(results: Sequence[SignatureResult], signer: Fingerprint) -> None:
+    if not any(one.state is SignatureState.GOOD and one.fingerprint == signer for one in results):
+        raise ProofFailed(f"the signature of {signer} does not verify")
+
+
+def _whole_field(message: Entity, index: int) -> bytes:
+    """A field as it stands; the last of a message without a body may lack its line end."""
+    return message.fields[index].raw(message.octets).removesuffix(b"\n").removesuffix(b"\r") + b"\r\n"
+
+
+def _outside(raw: bytes) -> bytes:
+    return ascii_field(clean_field(raw))
+
+
+def _own_copy_outside(name: str, raw: bytes) -> bytes | None:
+    shown = own_copy(name, raw)
+    return None if shown is None else _outside(shown)
+
+
+def _stays_visible(raw: bytes) -> bool:
+    name = field_name(raw)
+    return may_leave(name) and bool(name) and name != "mime-version" and not name.startswith("content-")

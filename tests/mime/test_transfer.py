@@ -1,0 +1,100 @@
+"""Content transfer encodings: what is written decodes to the same octets and survives relays."""
+
+from __future__ import annotations
+
+import binascii
+import quopri
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secmailproxy.mime import transfer
+
+PIECES = st.sampled_from(
+    [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"From ",
+        b" ",
+        b"\t",
+        b"a",
+        b"=",
+        b".",
+        b"\xc3\xbc",
+        b"\xff",
+        b"\0",
+        b"x" * 75,
+        b"=41",
+    ]
+)
+OCTETS = st.lists(PIECES, max_size=40).map(b"".join)
+
+
+@given(OCTETS)
+def test_quoted_printable_loses_nothing_and_is_safe(octets: bytes) -> None:
+    encoded = transfer.encode_quoted_printable(octets)
+    assert transfer.decode(encoded, "quoted-printable") == octets
+    assert quopri.decodestring(encoded) == octets
+    for line in encoded.split(b"\r\n"):
+        assert len(line) <= 76
+        assert line.isascii()
+        assert not line.startswith(b"From ")
+        assert not line.endswith((b" ", b"\t"))
+        assert not set(line) & set(b"\r\n\0")
+
+
+@given(OCTETS)
+def test_base64_loses_nothing(octets: bytes) -> None:
+    encoded = transfer.encode_base64(octets)
+    assert transfer.decode(encoded, "base64") == octets == binascii.a2b_base64(encoded)
+    assert all(len(line) <= 76 for line in encoded.split(b"\r\n"))
+
+
+@given(OCTETS)
+def test_repaired_quoted_printable_means_the_same(octets: bytes) -> None:
+    repaired = transfer.repair_quoted_printable(octets)
+    assert transfer.decode(repaired, "quoted-printable") == transfer.decode(octets, "quoted-printable")
+    assert all(len(line) <= 76 and not line.endswith(b" ") for line in repaired.split(b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoded"),
+    [
+        (b"From me", b"=46rom me"),
+        (b"flowed \r\ntext", b"flowed=20\r\ntext"),
+        (b"-- \r\n", b"--=20\r\n"),
+        (b".", b"=2E"),
+        ("Gr\u00fc\u00dfe".encode(), b"Gr=C3=BC=C3=9Fe"),
+        (b"a=b \n", b"a=3Db =0A"),
+        (b"From " + b"x" * 80, b"=46=\r\nrom " + b"x" * 70 + b"=\r\n" + b"x" * 10),
+    ],
+)
+def test_quoted_printable_of_known_lines(text: bytes, encoded: bytes) -> None:
+    assert transfer.encode_quoted_printable(text) == encoded
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "octets"),
+    [
+        (b"aGk=", "base64", b"hi"),
+        (b"aGk=aGk=", "base64", b"hihi"),
+        (b"aGk", "base64", b"hi"),
+        (b"a G-k\r\n", "base64", b"hi"),
+        (b"aGkh!\r\nA", "base64", b"hi!"),
+        (b"soft=\r\nbreak=  \r\n end", "quoted-printable", b"softbreak end"),
+        (b"stray = and =zz", "quoted-printable", b"stray = and =zz"),
+        (b"as=is", "x-uuencode", b"as=is"),
+        (b"as=20is", "7bit", b"as=20is"),
+    ],
+)
+def test_decoding_is_tolerant(body: bytes, encoding: str, octets: bytes) -> None:
+    assert transfer.decode(body, encoding) == octets
+
+
+def test_repaired_base64_has_lines_of_76() -> None:
+    digits = binascii.b2a_base64(bytes(range(256)) * 9, newline=False)
+    repaired = transfer.repair_base64(digits[:1000] + b" \xff\t\r\n\r\n" + digits[1000:])
+    assert [len(line) for line in repaired.split(b"\r\n")][:-2] == [76] * (len(digits) // 76)
+    assert transfer.decode(repaired, "base64") == bytes(range(256)) * 9
