@@ -62,9 +62,8 @@ class SelfSignature:
     flags: KeyFlags | None = None
     """None when there is no such subpacket."""
     primary_user_id: bool = False
-    back_signed: bool = False
-    """A subkey binding that carries a verified signature by the subkey (type 0x19), as signing keys must."""
-    back_signature_hash: str = ""
+    back_signature: SelfSignature | None = None
+    """Of a subkey binding: the verified signature by the subkey (type 0x19) that signing keys must carry."""
 
 
 @dataclass(frozen=True, slots=True)

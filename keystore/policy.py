@@ -4,7 +4,8 @@ Never laxer than gpg, in some points stricter (docs/decisions/0003-openpgp-polic
 
 - A revoked certificate serves no purpose, whenever it was revoked; so does a revoked subkey.
 - Of several self-signatures on one thing, the newest that exists at the time in question counts.
-- Self-signatures with MD5, SHA-1 or RIPEMD-160 count for nothing; nor do keys under 2048 bits of RSA or DSA.
+- MD5 and RIPEMD-160 count for nothing; SHA-1 only in signatures that are older than 2019-01-19.
+- RSA and DSA keys under 2048 bits are not usable; to ElGamal nothing is encrypted.
 - A subkey that signs needs its own signature on the binding (RFC 9580 section 5.2.1.8).
 - A signature is judged at the time when it was made, its algorithms and revocations as they are known now.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from keystore.facts import (
     Algorithm,
@@ -32,6 +33,9 @@ from keystore.model import Fingerprint, Purpose, Reason, Usability
 
 STRONG_HASHES = frozenset({"SHA-224", "SHA-256", "SHA-384", "SHA-512", "SHA3-256", "SHA3-512"})
 MIN_MODULUS_BITS = 2048
+SHA1_CUTOFF = datetime(2019, 1, 19, tzinfo=UTC)
+"""Signatures with SHA-1 count when they are older. The date is gpg's (for certifications) and RNP's. Collisions
+with a chosen prefix came later, and who makes one today cannot give it an older date: that is hashed last."""
 CLOCK_SKEW = timedelta(minutes=30)
 """How far in the future a signature over a message may lie: the sender's clock is not ours."""
 
@@ -80,29 +84,35 @@ def signature_usability(
     `signing_key` made it at `created` with `hash_algorithm` ("SHA-512"); the certificate as it was then
     decides, except for revocations and algorithms, which are judged by what is known `now`.
     """
-    refusal = _time_refusal(created, expires, now)
-    if refusal is None and hash_algorithm not in STRONG_HASHES:
-        refusal = _Refusal(Reason.WEAK_ALGORITHM, hash_algorithm)
-    key = next((key for key in facts.keys if key.fingerprint == signing_key), None)
-    if refusal is None and created is not None:
-        refusal = _certificate_refusal(facts, created, now)
-        if refusal is None:
-            refusal = (
-                _key_refusal(facts, key, Purpose.VERIFY, created, now)
-                if key
-                else _Refusal(Reason.BAD_BINDING)
-            )
+    refusal = _signature_refusal(facts, signing_key, hash_algorithm, created, expires, now)
     return Usability((), refusal.reason, refusal.detail) if refusal else Usability((signing_key,))
 
 
-def _time_refusal(created: datetime | None, expires: datetime | None, now: datetime) -> _Refusal | None:
+def _signature_refusal(
+    facts: CertificateFacts,
+    signing_key: Fingerprint,
+    hash_algorithm: str,
+    created: datetime | None,
+    expires: datetime | None,
+    now: datetime,
+) -> _Refusal | None:
     if created is None:
         return _Refusal(Reason.NOT_YET_VALID, "the signature has no creation time")
     if created > now + CLOCK_SKEW:
         return _Refusal(Reason.NOT_YET_VALID, f"signed in the future, {_day(created)}")
     if expires is not None and expires <= now:
         return _Refusal(Reason.EXPIRED, f"the signature expired on {_day(expires)}")
-    return None
+    if not strong_hash(hash_algorithm, created):
+        return _Refusal(Reason.WEAK_ALGORITHM, hash_algorithm)
+    if refusal := _certificate_refusal(facts, created, now):
+        return refusal
+    key = next((key for key in facts.keys if key.fingerprint == signing_key), None)
+    return _key_refusal(facts, key, Purpose.VERIFY, created, now) if key else _Refusal(Reason.BAD_BINDING)
+
+
+def strong_hash(name: str, created: datetime) -> bool:
+    """Whether a signature of this date may use the hash algorithm of this name ("SHA-512")."""
+    return name in STRONG_HASHES or (name == "SHA-1" and created < SHA1_CUTOFF)
 
 
 def valid_user_ids(facts: CertificateFacts, at: datetime, now: datetime | None = None) -> tuple[str, ...]:
@@ -178,7 +188,7 @@ def _unbound(facts: CertificateFacts, at: datetime, now: datetime) -> _Refusal |
 
 
 def _no_binding(statements: Sequence[SelfSignature]) -> _Refusal:
-    weak = sorted({one.hash_algorithm for one in statements} - STRONG_HASHES)
+    weak = sorted({one.hash_algorithm for one in statements if not _strong(one)})
     if weak:
         return _Refusal(Reason.WEAK_ALGORITHM, f"self-signatures with {', '.join(weak)} only")
     return _Refusal(Reason.BAD_BINDING)
@@ -246,7 +256,7 @@ def _key_refusal(
         return _Refusal(Reason.NOT_YET_VALID, f"subkey created on {_day(key.created)}")
     if binding is None:
         return _no_binding(key.bindings)
-    if needed == _SIGN and not (binding.back_signed and binding.back_signature_hash in STRONG_HASHES):
+    if needed == _SIGN and not (binding.back_signature and _strong(binding.back_signature)):
         return _Refusal(Reason.BAD_BINDING, "the signing subkey does not sign its binding")
     if binding.key_lifetime is not None and key.created + binding.key_lifetime <= at:
         return _Refusal(Reason.SUBKEY_EXPIRED, f"on {_day(key.created + binding.key_lifetime)}")
@@ -290,12 +300,16 @@ def _newest(
     strong = [
         one
         for one in signatures
-        if one.hash_algorithm in STRONG_HASHES and key_created <= one.created <= now and not _lapsed(one, at)
+        if _strong(one) and key_created <= one.created <= now and not _lapsed(one, at)
     ]
     known = [one for one in strong if one.created <= at]
     if known:
         return max(known, key=lambda one: one.created)
     return min(strong, key=lambda one: one.created, default=None)
+
+
+def _strong(signature: SelfSignature) -> bool:
+    return strong_hash(signature.hash_algorithm, signature.created)
 
 
 def _lapsed(signature: SelfSignature, at: datetime) -> bool:

@@ -7,6 +7,7 @@ texts of ours.
 Standards: RFC 9580, RFC 4880 (as gpg 2.2 writes it), RFC 3156.
 """
 
+from keystore.openpgp.ascii_armor import armor
 from keystore.openpgp.certificate import certificate, facts, key_fingerprints, merge
 from keystore.openpgp.generate import KeyKind, generate
 from keystore.openpgp.key import ParsedKey, SecretKey, parse_keys, unlock
@@ -21,7 +22,6 @@ from keystore.openpgp.message import (
     sign_detached,
     trial,
 )
-from keystore.openpgp.packet import armor
 from keystore.openpgp.transfer import protect, united
 from keystore.openpgp.verify import Lookup, verify_detached
 

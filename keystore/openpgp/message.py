@@ -24,10 +24,11 @@ from keystore import policy
 from keystore.errors import KeyRefused, NotReadable
 from keystore.model import DetachedSignature, Fingerprint, Opened, Purpose, Usability
 from keystore.openpgp import session
+from keystore.openpgp.ascii_armor import armor
 from keystore.openpgp.certificate import facts
 from keystore.openpgp.engine import EngineRefused, ask
 from keystore.openpgp.key import SecretKey, SigningKey
-from keystore.openpgp.packet import Malformed, Reader, Tag, armor, packets
+from keystore.openpgp.packet import Malformed, Reader, Tag, packets
 from keystore.openpgp.verify import Lookup, judge_all
 
 MIB = 1024 * 1024
@@ -113,7 +114,8 @@ def encrypt(
     if not recipients:
         raise KeyRefused("there is nobody to encrypt to")
     builder = engine.MessageBuilder.from_bytes("", octets)
-    if all(facts(certificate).version == 6 for certificate, _keys in recipients):
+    all_v6 = all(facts(certificate).version == 6 for certificate, _keys in recipients)
+    if all_v6:
         builder.seipd_v2("aes256", "ocb")
     else:
         builder.seipd_v1("aes256")
@@ -123,7 +125,7 @@ def encrypt(
     for certificate, keys in recipients:
         _add_recipient(builder, certificate, keys)
     try:
-        return armor(ask(builder.to_vec), "MESSAGE")
+        return armor(ask(builder.to_vec), "MESSAGE", checksum=not all_v6)
     except EngineRefused:
         raise KeyRefused("the message could not be encrypted with these keys") from None
 

@@ -7,7 +7,6 @@ Standards: RFC 9580 sections 4.2 (packet headers), 6 (armor), 3.2 (multiprecisio
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from collections.abc import Iterator
@@ -211,16 +210,6 @@ def _unarmor(text: bytes) -> bytes:
         return binascii.a2b_base64(packed, strict_mode=True)
     except binascii.Error:
         raise Malformed("armor") from None
-
-
-def armor(octets: bytes, kind: str) -> bytes:
-    """ASCII armor with CRLF line endings, 64 characters a line (RFC 9580 section 6.2)."""
-    text = base64.b64encode(octets)
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    mark = kind.encode()
-    return b"\r\n".join(
-        [b"-----BEGIN PGP " + mark + b"-----", b"", *lines, b"-----END PGP " + mark + b"-----", b""]
-    )
 
 
 def binary(octets: bytes, kind: str) -> bytes:

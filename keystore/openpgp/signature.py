@@ -98,8 +98,7 @@ class SignaturePacket:
             key_lifetime=self._seconds(_KEY_LIFETIME),
             flags=self.flags,
             primary_user_id=any(self.hashed.get(_PRIMARY_USER_ID, b"")),
-            back_signed=back is not None,
-            back_signature_hash=back.hash_algorithm if back else "",
+            back_signature=back.as_self_signature(None) if back else None,
         )
 
     def as_revocation(self) -> Revocation:

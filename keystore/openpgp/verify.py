@@ -116,7 +116,8 @@ def _state(
     packet: sig.SignaturePacket, octets: bytes, key_body: bytes, judged: Usability, trust: Trust
 ) -> tuple[SignatureState, str]:
     # The engine refuses the weakest hashes outright, which must not read as "changed on its way".
-    if packet.hash_algorithm in policy.STRONG_HASHES and not sig.covers_data(packet, key_body, octets):
+    verifiable = packet.hash_algorithm in policy.STRONG_HASHES or packet.hash_algorithm == "SHA-1"
+    if verifiable and not sig.covers_data(packet, key_body, octets):
         return SignatureState.BAD, "the signature does not fit the message"
     if packet.critical_unknown:
         return SignatureState.UNACCEPTABLE, "the signature has a condition that we do not know"
