@@ -23,6 +23,7 @@ from secmailproxy.mime import encrypted, entity, header, layers, parameter, pres
 from secmailproxy.mime.entity import Entity, Limits
 from secmailproxy.mime.layers import LayerKind
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+from secmailproxy.verdict import VERDICT_LENGTH
 
 NO_SMIME = "S/MIME is not supported yet"
 _FAILURES = {
@@ -107,7 +108,9 @@ def unprotect(
     """Open, verify and judge the message `octets` as of `now`; see `Unprotected`.
 
     Copies of the header field `verdict_field` are removed from everything presented; a message that carries
-    one at its root is always presented. Raises KeystoreLocked, and nothing else on any input.
+    one at its root is always presented. Raises KeystoreLocked, and nothing else on any input. What is
+    presented is within the default limits of `entity.parse` even with the verdict field before it, unless
+    the received message was beyond them itself: then see `entity.leaf`.
     """
     try:
         return _Opening(octets, keystore, now, verdict_field, limits or InboundLimits()).unprotect()
@@ -238,7 +241,9 @@ class _Opening:
         if header.find(self.root, self.verdict_field) is None:
             return Unprotected(summary, None)
         whole = presented.settled(self.root, self.limits.entity)
-        return Unprotected(summary, presented.without_field(whole, self.verdict_field))
+        without = presented.without_field(whole, self.verdict_field)
+        self._within_limits(without)
+        return Unprotected(summary, without)
 
     def _with_signed_header(self, summary: CryptoSummary) -> CryptoSummary:
         """What of the shown header a signature covers; a signed From that is not the shown one spoils it."""
@@ -276,8 +281,14 @@ class _Opening:
             self.verdict_field,
             legacy_display=protected is not None and self.inner_signatures == 0,
         )
-        subject = header.text(entity.parse(whole, self.limits.entity), "subject")
+        subject = header.text(self._within_limits(whole), "subject")
         return Unprotected(replace(summary, subject=subject), whole)
+
+    def _within_limits(self, whole: bytes) -> Entity:
+        """`whole` parsed again as every later reader will do it, with room for the verdict field."""
+        limits = self.limits.entity
+        room = replace(limits, fields=limits.fields - 1, header_octets=limits.header_octets - VERDICT_LENGTH)
+        return entity.parse(whole, room)
 
     def _author(self, outside: Entity, protected: shown.ProtectedHeader | None) -> tuple[CryptoSummary, bool]:
         """The judgement, and whether From comes from inside."""

@@ -95,6 +95,21 @@ def parse(octets: bytes, limits: Limits | None = None, *, default_type: ContentT
     return _Parser(octets, limits or Limits()).entity(0, default_type, is_message=True)[0]
 
 
+def leaf(octets: bytes, limits: Limits | None = None) -> Entity:
+    """The message as one text without parts: what is left to serve when `parse` raised LimitExceeded.
+
+    Fields that describe the structure are left out, and all fields when there are too many.
+    """
+    limits = limits or Limits()
+    end = header.section_end(octets, 0, min(len(octets), limits.header_octets)) or 0
+    try:
+        found = header.scan(octets, 0, end, limits.fields)
+    except LimitExceeded:
+        found = ()
+    fields = tuple(field for field in found if not field.name.lower().startswith(("content-", "mime-")))
+    return Entity(octets, 0, end, len(octets), fields, DEFAULT_TYPE)
+
+
 def _own_delimiter(kind: ContentType) -> bytes | None:
     boundary = kind.param("boundary") if kind.maintype == "multipart" else None
     return None if boundary is None else b"--" + boundary.encode("latin-1", "replace")[:_BOUNDARY_MOST]

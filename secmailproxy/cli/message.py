@@ -1,0 +1,185 @@
+"""`secmailproxy message`: what the proxy does to one message, offline, for scripts, filters and tests.
+
+`inspect --json` prints one object whose keys and values are fixed (docs/cli.md); `open` writes the message as
+a mail client would see it. Nothing is fetched from the network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from secmailproxy import inbound, verdict
+from secmailproxy.cli.context import (
+    Passphrase,
+    load_config,
+    open_keystore,
+    passphrase_options,
+    print_json,
+)
+from secmailproxy.errors import MalformedMessage, UsageError
+from secmailproxy.model import CryptoSummary, DecryptionState, Verdict
+
+if TYPE_CHECKING:
+    from keystore.keystore import Keystore
+
+JSON_VERSION = 1
+_TRUSTED = frozenset({"verified", "known"})
+_MBOX_LINE = re.compile(rb"From [^\r\n]*\r?\n")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+_VERDICT_TEXT = {
+    Verdict.NONE: "not signed",
+    Verdict.VALID: "valid signature of {signer}",
+    Verdict.INVALID: "the signature is not valid",
+    Verdict.UNKNOWN_KEY: "signed with a key that is not known here",
+    Verdict.MISMATCH: "signed by {signer}, which is not the address in From",
+    Verdict.UNACCEPTABLE: "the signature is not acceptable",
+}
+
+
+class _Group(click.Group):
+    """`seal` is imported only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of --help."""
+        return ["seal", *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None for an unknown one."""
+        if cmd_name != "seal":
+            return super().get_command(ctx, cmd_name)
+        found = importlib.import_module("secmailproxy.cli.seal").command
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(name="message", cls=_Group)
+def command() -> None:
+    """Protect, open or inspect one message."""
+
+
+def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime:
+    """An ISO 8601 time, UTC unless it says otherwise."""
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise UsageError(f"--now {value!r} is no ISO 8601 time such as 2026-01-31T12:00:00Z.") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+_file = click.argument("file", default="-", metavar="[FILE|-]")
+_now = click.option(
+    "--now", callback=_time, metavar="TIME", help="Judge as of this time (ISO 8601) instead of the present."
+)
+
+
+@command.command(name="open")
+@_file
+@_now
+@passphrase_options
+def open_(file: str, now: datetime, passphrase: Passphrase) -> None:
+    """Write the message as a mail client sees it: decrypted, with the verdict field first.
+
+    What is not encrypted, or cannot be decrypted, is written as it is after the verdict field.
+    """
+    octets = _read(file)
+    with _tools(passphrase) as (keystore, field_name):
+        opened = inbound.unprotect(octets, keystore, now, field_name)
+    field = verdict.render(opened.summary, field_name)
+    if opened.presented is None and b"\r\n" not in octets:
+        field = field.replace(b"\r\n", b"\n")
+    sys.stdout.buffer.write(field + (octets if opened.presented is None else opened.presented))
+    sys.stdout.buffer.flush()
+
+
+@command.command()
+@_file
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/cli.md).")
+@_now
+@passphrase_options
+def inspect(file: str, as_json: bool, now: datetime, passphrase: Passphrase) -> None:
+    """Say how the message is protected and what may be believed of it."""
+    octets = _read(file)
+    with _tools(passphrase) as (keystore, field_name):
+        summary = inbound.unprotect(octets, keystore, now, field_name).summary
+    if as_json:
+        print_json(described(summary))
+    else:
+        click.echo("\n".join(_lines(summary)))
+
+
+@contextmanager
+def _tools(passphrase: Passphrase) -> Iterator[tuple[Keystore, str]]:
+    """The keystore, and the name of the verdict field."""
+    config = load_config()
+    keystore = open_keystore(config, passphrase)
+    try:
+        yield keystore, verdict.field_name(config.folders.verdict_token())
+    finally:
+        keystore.close()
+
+
+def _read(file: str) -> bytes:
+    """The message without the separator line of an mbox; MalformedMessage when there is none."""
+    try:
+        octets = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise MalformedMessage(f"Cannot read {file}: {error.strerror}.") from None
+    if not octets.strip():
+        name = "standard input" if file == "-" else file
+        raise MalformedMessage(f"There is no message in {name}: it is empty.")
+    separator = _MBOX_LINE.match(octets)
+    return octets[separator.end() :] if separator else octets
+
+
+def described(summary: CryptoSummary) -> dict[str, Any]:
+    """The JSON object of `message inspect`; its keys are always the same."""
+    trust = summary.trust.value
+    return {
+        "version": JSON_VERSION,
+        "scheme": None if summary.scheme is None else summary.scheme.value,
+        "protection": summary.protection.value,
+        "decryption": {"state": summary.decryption.value, "reason": summary.decryption_reason},
+        "signature": {
+            "verdict": summary.verdict.value,
+            "signer": summary.signer,
+            "fingerprint": summary.fingerprint,
+            "trust": trust if trust in _TRUSTED else "unknown",
+            "reason": summary.verdict_reason,
+        },
+        "headers": {"subject": summary.subject, "protected": list(summary.protected_headers)},
+        "errant_layers": summary.errant_layers,
+    }
+
+
+def _lines(summary: CryptoSummary) -> Iterator[str]:
+    yield f"Subject:    {_printable(summary.subject or '')}"
+    yield f"Protection: {summary.protection.value}"
+    if summary.decryption is DecryptionState.FAILED:
+        yield f"Decryption: failed: {_printable(summary.decryption_reason or '')}"
+    signed = _VERDICT_TEXT[summary.verdict].format(signer=summary.signer)
+    yield f"Signature:  {_printable(signed)}"
+    if summary.verdict is Verdict.VALID:
+        yield f"Trust:      {summary.trust.value}"
+    if summary.fingerprint is not None:
+        yield f"Key:        {summary.fingerprint}"
+    if summary.verdict_reason is not None:
+        yield f"Reason:     {_printable(summary.verdict_reason)}"
+    if summary.errant_layers:
+        yield f"Not counted: {summary.errant_layers} signed or encrypted part(s) inside the message"
+
+
+def _printable(text: str) -> str:
+    """Without what could steer a terminal or turn the direction of writing."""
+    return _UNPRINTABLE.sub("?", text)
