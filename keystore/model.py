@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NewType
 
 Fingerprint = NewType("Fingerprint", str)
@@ -178,7 +178,7 @@ class DetachedSignature:
     """Such as "pgp-sha512"."""
 
 
-class ImportAction(Enum):
+class ImportAction(StrEnum):
     """What became of one key that was offered for import."""
 
     ADDED = "added"

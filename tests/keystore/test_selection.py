@@ -1,0 +1,81 @@
+"""The choice among certificates, as a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from keystore.model import Certificate, Fingerprint, Reason, Trust, Usability
+from keystore.selection import select, select_pinned
+
+ADDRESS = "alice@example.org"
+EXPIRED = Usability((), Reason.EXPIRED, "on 2026-01-02")
+REVOKED = Usability((), Reason.REVOKED)
+
+
+def certificate(name: str, year: int = 2020, trust: Trust = Trust.KNOWN) -> Certificate:
+    created = datetime(year, 1, 1, tzinfo=UTC)
+    return Certificate(Fingerprint(name * 40), b"", (), (ADDRESS,), created, None, "Ed25519", trust=trust)
+
+
+def usable(one: Certificate) -> tuple[Certificate, Usability]:
+    return one, Usability((one.fingerprint,))
+
+
+OLD, NEW = certificate("A", 2020), certificate("B", 2024)
+VERIFIED, UNKNOWN = certificate("C", 2010, Trust.VERIFIED), certificate("D", 2025, Trust.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "chosen", "reason"),
+    [
+        ([], None, Reason.NO_CERTIFICATE),
+        ([usable(OLD)], OLD, None),
+        ([usable(OLD), usable(NEW)], NEW, None),
+        ([usable(NEW), usable(OLD)], NEW, None),
+        ([usable(NEW), usable(VERIFIED)], VERIFIED, None),
+        ([usable(UNKNOWN), usable(OLD)], OLD, None),
+        ([usable(UNKNOWN)], UNKNOWN, None),
+        ([(VERIFIED, EXPIRED), usable(UNKNOWN)], UNKNOWN, None),
+        ([(OLD, EXPIRED)], None, Reason.EXPIRED),
+        ([(OLD, EXPIRED), (NEW, REVOKED)], None, Reason.REVOKED),
+        ([(VERIFIED, EXPIRED), (NEW, REVOKED)], None, Reason.EXPIRED),
+    ],
+)
+def test_best(candidates, chosen, reason):
+    selection = select(ADDRESS, candidates)
+    assert selection.certificates == ((chosen,) if chosen else ())
+    assert selection.reason is reason
+    assert selection.usable is (chosen is not None)
+
+
+def test_explanations_name_fingerprint_and_date():
+    assert select(ADDRESS, [(OLD, EXPIRED)]).explanation == f"certificate {'A' * 40}: expired (on 2026-01-02)"
+    assert ADDRESS in select(ADDRESS, []).explanation
+
+
+def test_rivals_of_equal_standing_are_mentioned():
+    explanation = select(ADDRESS, [usable(OLD), usable(NEW), usable(UNKNOWN)]).explanation
+    assert OLD.fingerprint in explanation
+    assert UNKNOWN.fingerprint not in explanation
+    assert "several" not in select(ADDRESS, [usable(NEW), usable(VERIFIED)]).explanation
+
+
+@pytest.mark.parametrize(
+    ("pinned", "chosen", "reason"),
+    [
+        ([usable(OLD)], (OLD,), None),
+        ([usable(OLD), usable(NEW)], (OLD, NEW), None),
+        ([(OLD, EXPIRED), usable(NEW)], (NEW,), None),
+        ([(OLD, EXPIRED)], (), Reason.EXPIRED),
+        ([(OLD, EXPIRED), (NEW, REVOKED)], (), Reason.EXPIRED),
+        ([(None, Usability((), Reason.NO_CERTIFICATE))], (), Reason.NO_CERTIFICATE),
+    ],
+)
+def test_pinned(pinned, chosen, reason):
+    named = [(one.fingerprint if one else Fingerprint("E" * 40), one, usability) for one, usability in pinned]
+    selection = select_pinned(ADDRESS, named)
+    assert (selection.certificates, selection.reason) == (chosen, reason)
+    for fingerprint, _, usability in named:
+        assert usability.usable or fingerprint in selection.explanation
