@@ -83,6 +83,10 @@ class Outbound:
         self._clock = clock
         self._sealer = Sealer(keystore)
 
+    def replace_settings(self, settings: OutboundSettings) -> None:
+        """Use other rules from the next call on."""
+        self._rules = settings.rules
+
     async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
         """Refuses a recipient before the message is seen, where the rules allow no other end (SMTP-06).
 

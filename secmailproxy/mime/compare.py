@@ -78,8 +78,8 @@ def _changed_field(before: Entity, after: Entity, *, root: bool) -> str | None:
 def _readings(entity: Entity) -> list[tuple[str, str]]:
     """Names in lower case and values as readers see them, without blanks, in order.
 
-    Content-Type and the transfer encoding are compared by what they mean. Parameters with raw octets have only
-    one reading, that of their ASCII form.
+    Content-Type and the transfer encoding are compared by what they mean. Parameters with raw octets have
+    only one reading, that of their ASCII form.
     """
     readings = []
     for field in entity.fields:

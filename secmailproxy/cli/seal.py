@@ -1,0 +1,58 @@
+"""`secmailproxy message seal`: what the proxy does to a message on its way out, offline."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from secmailproxy.cli.context import Passphrase, load_config, open_keystore, passphrase_options
+from secmailproxy.errors import UsageError
+from secmailproxy.forward.message import checked_address, from_pipe
+from secmailproxy.model import Envelope
+from secmailproxy.outbound import Outbound, OutboundSettings
+from secmailproxy.policy import Protect, Rule, normal_address
+
+
+@click.command(name="seal")
+@click.argument("file", default="-", metavar="[FILE|-]")
+@click.option("--from", "from_", required=True, metavar="ADDRESS", help="The sender; signs with its key.")
+@click.option("--to", multiple=True, required=True, metavar="ADDRESS", help="A recipient; may be repeated.")
+@click.option(
+    "--protect",
+    "--rule",
+    "protect",
+    type=click.Choice([one.value for one in Protect]),
+    help="Do this instead of what the rules of the configuration say.",
+)
+@passphrase_options
+def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, passphrase: Passphrase) -> None:
+    """Write the message as it would be submitted: signed, or signed and encrypted.
+
+    All recipients are named ones; Bcc fields are removed. Line ends are CRLF, those of mail.
+    """
+    message = from_pipe(_read(file))
+    config = load_config()
+    settings = config.outbound_settings()
+    if protect is not None:
+        settings = OutboundSettings((Rule(protect=Protect(protect)),))
+    envelope = Envelope(
+        checked_address(from_, "--from"), tuple(dict.fromkeys(checked_address(one, "--to") for one in to))
+    )
+    keystore = open_keystore(config, passphrase)
+    try:
+        named = frozenset(map(normal_address, envelope.rcpt_tos))
+        (copy,) = asyncio.run(Outbound(keystore, settings).protect(envelope, message, named=named))
+    finally:
+        keystore.close()
+    sys.stdout.buffer.write(copy.octets)
+    sys.stdout.buffer.flush()
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}.") from None

@@ -1,0 +1,60 @@
+"""A message as a pipe brings it. PURE: octets in, octets or a refusal out.
+
+Mail programs hand a message over with LF line ends, perhaps with an mbox "From " line in front, and perhaps
+without a last line end; Postfix's local(8) adds Return-Path, X-Original-To and Delivered-To.
+
+Standards: RFC 4155 (the "From " line), RFC 5321 section 6.3 (loops), RFC 5322 section 3.4.1 (addresses).
+"""
+
+from __future__ import annotations
+
+import re
+
+from secmailproxy.errors import MalformedMessage, NotAllowed, UsageError
+from secmailproxy.mime import header
+from secmailproxy.mime.canonical import crlf
+from secmailproxy.mime.entity import parse
+from secmailproxy.mime.system import LOOP_FIELD
+
+RECEIVED_MOST = 50
+
+_SEPARATOR = re.compile(rb"From [^\r\n]*\r?\n")
+_ADDRESS = re.compile(
+    r"[^\s<>()\[\],;:\\\"@-][^\s<>()\[\],;:\\\"@]*@[^\s<>()\[\],;:\\\"@-][^\s<>()\[\],;:\\\"@]*"
+)
+
+
+def from_pipe(octets: bytes) -> bytes:
+    """The message with CRLF line ends; an mbox separator is dropped, only from the very beginning.
+
+    Raises MalformedMessage when there is no message.
+    """
+    separator = _SEPARATOR.match(octets)
+    message = crlf(octets[separator.end() :] if separator else octets)
+    if not message.strip():
+        raise MalformedMessage("there is no message on standard input")
+    return message
+
+
+def refuse_loop(message: bytes, rcpt_to: str, mark: str) -> None:
+    """Raises NotAllowed for a message that has been here before, or comes from where it shall go."""
+    root = parse(message)
+    if mark.encode() in header.values(root, LOOP_FIELD):
+        raise NotAllowed("the message was forwarded by this host before (mail loop)")
+    delivered = [value.decode("latin-1").lower() for value in header.values(root, "Delivered-To")]
+    if rcpt_to.lower() in delivered:
+        raise NotAllowed("the message was delivered to the address it shall be sent to (mail loop)")
+    if len(header.find_all(root, "Received")) > RECEIVED_MOST:
+        raise NotAllowed(f"the message has more than {RECEIVED_MOST} Received fields (mail loop)")
+
+
+def has_null_sender(message: bytes) -> bool:
+    """Whether the message came with the null sender, as bounces do."""
+    return header.value(parse(message), "Return-Path") == b"<>"
+
+
+def checked_address(address: str, option: str) -> str:
+    """`address` when it can stand in a header field and a command line; UsageError names the option."""
+    if not _ADDRESS.fullmatch(address) or not address.isprintable():
+        raise UsageError(f"{option} needs an address such as root@example.org")
+    return address
