@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.gnupg",
     "tests.fixtures.proxy",
     "tests.fixtures.recorder",
+    "tests.fixtures.scripted",
 ]
 
 # Debian's servers live where the PATH of ordinary users does not look.

@@ -30,7 +30,7 @@ _SENT = frozenset(
         "inviata",
     }
 )
-_LIST = re.compile(rb"\* (?:LIST|XLIST) \(([^)]*)\) (?:NIL|\"[^\"]*\\?\"\") ", re.IGNORECASE)
+_LIST = re.compile(rb'\* (?:LIST|XLIST) \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
 _APPENDUID = re.compile(rb"OK \[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
 
 

@@ -40,7 +40,8 @@ from secmailproxy.views import Views
 log = logging.getLogger(__name__)
 
 LOGIN_ATTEMPTS = 5
-_LOGIN_DELAY = 1.0
+_LOGIN_DELAY = 0.5
+"""Seconds, times the failures before."""
 _LOGIN_SECONDS = 180.0
 _IDLE_SECONDS = 35 * 60.0
 """RFC 9051 section 5.4 asks for at least 30 minutes."""
