@@ -138,12 +138,21 @@ def _verdict(octets: bytes, proxy: Proxy) -> str:
     return " ".join(str(value).partition("(")[0].split())
 
 
-def _excerpt(octets: bytes, lines: int = 14) -> str:
-    """The outer header section that matters and the first lines of the body."""
-    head, _, body = octets.partition(b"\r\n\r\n")
-    shown = [line for line in head.split(b"\r\n") if re.match(rb"(?i)from|to|subject|content-type|\s", line)]
-    text = [*shown, b"", *body.split(b"\r\n")]
-    return b"\n".join(text[:lines]).decode("utf-8", "replace")
+def _fields(octets: bytes, *names: bytes) -> list[str]:
+    """The lines of these header fields, as they stand."""
+    lines, wanted = [], False
+    for line in octets.partition(b"\r\n\r\n")[0].split(b"\r\n"):
+        if not line.startswith((b" ", b"\t")):
+            wanted = line.partition(b":")[0].lower() in names
+        if wanted:
+            lines.append(line.decode("utf-8", "replace"))
+    return lines
+
+
+def _lines_from(octets: bytes, mark: bytes, count: int) -> list[str]:
+    """`count` lines of the message from `mark` on, and dots for the rest."""
+    lines = octets[octets.index(mark) :].decode("utf-8", "replace").split("\r\n")
+    return [*lines[:count], "..."]
 
 
 async def _send(stage: Stage) -> Shown:
@@ -165,7 +174,9 @@ async def _provider(stage: Stage) -> Shown:
     seen = {word for word in secret_words() if word in stage.stored.lower()}
     _hold(not seen, f"no word of the message is in what the server holds (it has {sorted(seen)})")
     sentence = f"{len(stage.stored)} octets of ciphertext; none of {len(secret_words())} words is in them."
-    return Shown(sentence, _excerpt(stage.stored))
+    exhibit = _fields(stage.stored, b"from", b"to", b"subject", b"content-type")
+    exhibit += ["", *_lines_from(stage.stored, b"-----BEGIN PGP MESSAGE", 6)]
+    return Shown(sentence, "\n".join(exhibit))
 
 
 async def _read(stage: Stage) -> Shown:
@@ -173,7 +184,8 @@ async def _read(stage: Stage) -> Shown:
     message = message_from_bytes(presented, policy=policy.SMTP)
     _hold(message["Subject"] == SUBJECT, "the subject is the real one")
     body = message.get_body(("plain",))
-    _hold(body is not None and body.get_content() == TEXT.replace("\r\n", "\n"), "the text is the same")
+    text = body.get_content().replace("\r\n", "\n") if body is not None else ""
+    _hold(text == TEXT, "the text is the same")
     files = {part.get_filename(): part.get_payload(decode=True) for part in message.iter_attachments()}
     _hold(files == {ATTACHMENT_NAME: ATTACHMENT}, "the attachment is the same")
     verdict = _verdict(presented, stage.bob)
@@ -183,7 +195,8 @@ async def _read(stage: Stage) -> Shown:
     _hold(size == len(presented), "RFC822.SIZE is the size of what is presented")
     _hold(ATTACHMENT_NAME in structure, "BODYSTRUCTURE names the attachment")
     sentence = f"Text, subject and attachment are back; signed by {stage.alice.home.address}, valid."
-    return Shown(sentence, f"{stage.bob.verdict_field}: {verdict}\n{_excerpt(presented)}")
+    exhibit = [f"{stage.bob.verdict_field}:", f"  {verdict}", *_fields(presented, b"from", b"to", b"subject")]
+    return Shown(sentence, "\n".join([*exhibit, "", *text.splitlines()]))
 
 
 async def _tampered_ciphertext(stage: Stage) -> Shown:

@@ -13,7 +13,7 @@ from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.people import GnuPGUser, ProxyUser, gnupg_user, introduce, leaked, proxy_user
 from tests.fixtures.processes import wait_until
-from tests.fixtures.proxy import ProxyFactory
+from tests.fixtures.proxy import SOURCES, ProxyFactory
 
 REPORT = b"""From: root@machine.example.test
 To: root@machine.example.test
@@ -45,7 +45,7 @@ def recipe(machine: ProxyUser, command: list[str], folder: Path) -> Path:
     """A procmailrc that pipes every message through `command` and keeps none."""
     path = folder / "procmailrc"
     path.write_text(
-        f"SECMAILPROXY_HOME={machine.home.folder}\nLOGFILE={folder}/procmail.log\n"
+        f"SECMAILPROXY_HOME={machine.home.folder}\nPYTHONPATH={SOURCES}\nLOGFILE={folder}/procmail.log\n"
         f"DEFAULT={folder}/undelivered\nSHELL=/bin/sh\n\n:0 w\n| {' '.join(command)}\n"
     )
     path.chmod(0o600)
@@ -64,6 +64,7 @@ def test_procmail_forward_postfix_dovecot(
     done = deliver(recipe(machine, command, tmp_path))
     log = (tmp_path / "procmail.log").read_text()
     assert done.returncode == 0, log
+    assert not (tmp_path / "undelivered").exists(), log
     (stored,) = wait_until(administrator.mailbox.stored, "delivery")
 
     assert not leaked(stored)
@@ -71,7 +72,6 @@ def test_procmail_forward_postfix_dovecot(
     plaintext, _ = opened_by(administrator.gnupg, stored)
     assert REPORT.partition(b"\n\n")[2].strip() in plaintext
     assert b"Subject: whereabouts of the treasure" in plaintext
-    assert not (tmp_path / "undelivered").exists()
 
 
 def test_what_cannot_be_protected_stays_with_procmail(

@@ -6,6 +6,7 @@ import asyncio
 import imaplib
 import os
 import pty
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -62,7 +63,14 @@ def by_aioimaplib(reader: ProxyUser, folder: Path) -> list[bytes]:
     async def read() -> list[bytes]:
         client = aioimaplib.IMAP4("127.0.0.1", reader.proxy.imap_port, timeout=20)
         await client.wait_hello_from_server()
-        assert (await client.login(reader.address, f'"{reader.mailbox.password}"')).result == "OK"
+        try:
+            return await read_all(client)
+        finally:
+            await client.logout()
+            client.protocol.transport.close()  # which logout leaves open
+
+    async def read_all(client: aioimaplib.IMAP4) -> list[bytes]:
+        assert (await client.login(reader.address, reader.mailbox.password)).result == "OK"
         answer = await client.select("INBOX")
         (exists,) = (line for line in answer.lines if line.endswith(b" EXISTS"))
         found = []
@@ -70,7 +78,6 @@ def by_aioimaplib(reader: ProxyUser, folder: Path) -> list[bytes]:
             answer = await client.fetch(str(number), "(UID BODY.PEEK[])")
             assert answer.result == "OK"
             found.append(bytes(answer.lines[1]))
-        await client.logout()
         return found
 
     return asyncio.run(read())
@@ -104,8 +111,8 @@ SyncState *
     done = subprocess.run(["mbsync", "-c", config, "all"], capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     files = sorted((folder / "mail" / "INBOX").glob("[cn]*/*"), key=lambda path: path.name.split(",U=")[1])
-    # A Maildir holds LF.
-    return [path.read_bytes().replace(b"\n", b"\r\n") for path in files]
+    # A Maildir holds LF, and mbsync marks what it fetched.
+    return [re.sub(rb"X-TUID: .*\r\n", b"", path.read_bytes().replace(b"\n", b"\r\n")) for path in files]
 
 
 def by_neomutt(reader: ProxyUser, folder: Path) -> list[bytes]:
@@ -124,6 +131,7 @@ set message_cachedir = ""
 set sort = mailbox-order
 set pipe_decode = no
 set pipe_split = yes
+set pipe_sep = ""
 set wait_key = no
 set quit = yes
 set mark_old = no
