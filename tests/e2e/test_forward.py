@@ -46,6 +46,7 @@ def recipe(machine: ProxyUser, command: list[str], folder: Path) -> Path:
     path = folder / "procmailrc"
     path.write_text(
         f"SECMAILPROXY_HOME={machine.home.folder}\nPYTHONPATH={SOURCES}\nLOGFILE={folder}/procmail.log\n"
+        "LOGABSTRACT=no\n"  # procmail would log the subject
         f"DEFAULT={folder}/undelivered\nSHELL=/bin/sh\n\n:0 w\n| {' '.join(command)}\n"
     )
     path.chmod(0o600)
@@ -83,9 +84,7 @@ def test_what_cannot_be_protected_stays_with_procmail(
     deliver(rc)
     log = (tmp_path / "procmail.log").read_bytes()
     assert REPORT.partition(b"\n\n")[2].strip() in (tmp_path / "undelivered").read_bytes()
-    assert not leaked(
-        log.replace(b"whereabouts of the treasure", b"")
-    )  # procmail's own log names the subject
+    assert not leaked(log)
     direct = machine.home.run("forward", "--to", "nobody@example.test", data=REPORT, check=False)
     assert direct.returncode == 75
     assert not leaked(direct.stdout + direct.stderr)
