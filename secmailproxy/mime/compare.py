@@ -72,7 +72,7 @@ def _changed_field(before: Entity, after: Entity, *, root: bool) -> str | None:
     for old, new in zip(olds, news, strict=False):
         if old != new:
             return old[0]
-    return (olds + news)[min(len(olds), len(news))][0]
+    return max(olds, news, key=len)[min(len(olds), len(news))][0]
 
 
 def _readings(entity: Entity) -> list[tuple[str, str]]:
