@@ -34,6 +34,9 @@ class Limits:
     parts: int = 1000
     fields: int = 1000
     header_octets: int = 256 * 1024
+    """Of one header section."""
+    all_header_octets: int = 512 * 1024
+    """Of all header sections together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class _Parser:
         self.open: list[bytes] = []
         """The delimiters of the multiparts we are in, outermost first, with their leading hyphens."""
         self.depth = 0
+        self.header_octets = 0
         self.found: dict[bytes, tuple[int, int]] = {}
         """Per delimiter: from where we searched last, and what we found."""
 
@@ -133,6 +137,9 @@ class _Parser:
         self._count()
         stop = self._delimiter(start)
         header_end, has_body = self._header_end(start, stop)
+        self.header_octets += header_end - start
+        if self.header_octets > self.limits.all_header_octets:
+            raise LimitExceeded(f"the header sections are larger than {self.limits.all_header_octets} octets")
         fields = header.scan(self.octets, start, header_end, self.limits.fields)
         kind = self._content_type(fields, default)
         if (

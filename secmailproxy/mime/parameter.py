@@ -5,6 +5,7 @@ Standards: RFC 2045 section 5.1, RFC 2231 (continued and extended parameters).
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
@@ -146,18 +147,21 @@ def _unquoted_word(lexer: Lexer) -> bytes:
 
 
 def _joined(continued: list[tuple[bytes, int, bool, bytes]]) -> RawParameters:
+    """Continued parameters put together, in the order of their sorted names."""
     joined: list[tuple[bytes, bytes]] = []
-    while continued:
-        name = continued[0][0]
-        group = [item for item in continued if item[0].lower() == name.lower()]
-        continued = [item for item in continued if item[0].lower() != name.lower()]
-        if [item[1] for item in group] != list(range(len(group))):
+    for _, items in itertools.groupby(continued, key=lambda item: item[0].lower()):
+        group = list(items)
+        if [item[1] for item in group] == list(range(len(group))):
+            joined.append(_whole(group))
+        else:
             joined += [(item[0] + b"*%d" % item[1] + (b"*" if item[2] else b""), item[3]) for item in group]
-            continue
-        extended = any(item[2] for item in group)
-        start = b"''" if extended and not group[0][2] else b""
-        value = b"".join(
-            item[3].replace(b"%", b"%25") if extended and not item[2] else item[3] for item in group
-        )
-        joined.append((name + (b"*" if extended else b""), start + value))
     return tuple(joined)
+
+
+def _whole(group: list[tuple[bytes, int, bool, bytes]]) -> tuple[bytes, bytes]:
+    name = group[0][0]
+    if not any(item[2] for item in group):
+        return name, b"".join(item[3] for item in group)
+    start = b"" if group[0][2] else b"''"
+    pieces = [item[3] if item[2] else item[3].replace(b"%", b"%25") for item in group]
+    return name + b"*", start + b"".join(pieces)

@@ -37,13 +37,13 @@ _NO_PART = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
 def imap_envelope(entity: Entity) -> bytes:
     """The ENVELOPE of a message (root or embedded), parentheses included."""
-    sender = _addresses(entity, "from")
+    sender = _address_string(_addresses(entity, "from"))
     items = [
         _nstring(_last(entity, "date"), fold=True),
         _human(_last(entity, "subject")),
-        _address_string(sender),
-        _address_string(_addresses(entity, "sender") or sender),
-        _address_string(_addresses(entity, "reply-to") or sender),
+        sender,
+        _address_string(_addresses(entity, "sender"), missing=sender),
+        _address_string(_addresses(entity, "reply-to"), missing=sender),
         _address_string(_addresses(entity, "to")),
         _address_string(_addresses(entity, "cc")),
         _address_string(_addresses(entity, "bcc")),
@@ -207,9 +207,9 @@ def _addresses(entity: Entity, name: str) -> tuple[Address, ...]:
     )
 
 
-def _address_string(addresses: tuple[Address, ...]) -> bytes:
+def _address_string(addresses: tuple[Address, ...], missing: bytes = b"NIL") -> bytes:
     if not addresses:
-        return b"NIL"
+        return missing
     return (
         b"("
         + b"".join(
