@@ -32,7 +32,6 @@ _OPTIONS = (
     "--no-options",
     "--batch",
     "--no-tty",
-    "--quiet",
     "--no-auto-key-locate",
     "--no-auto-key-retrieve",
 )
@@ -153,7 +152,7 @@ class Gnupg:
         return _crlf(outcome.octets)
 
     def session_key(self, ciphertext: bytes, *, held: bool) -> str:
-        """Return the session key, as gpg prints it, of a message that gpg has decrypted without fault.
+        """Return "cipher:key" (number, hexadecimal) of a message that gpg has decrypted without fault.
 
         `held` says that the message names a key which GnuPG is known to hold: without it now, the holder is
         absent. NotReadable: no secret key, damaged, or without integrity protection.
@@ -164,7 +163,9 @@ class Gnupg:
         found = outcome.all("SESSION_KEY")
         if len(found) != 1 or len(found[0]) != 1:
             raise NotReadable("GnuPG found several layers of encryption", reason="unsupported")
-        return found[0][0]
+        # With AEAD gpg writes "cipher.mode:key"; the mode is in the message too.
+        cipher, _, key = found[0][0].partition(":")
+        return f"{cipher.partition('.')[0]}:{key}"
 
     def unwrap(self, ciphertext: bytes, *, held: bool) -> bytes:
         """Return the OpenPGP message inside the encryption layer (compressed, signed or literal packets).
@@ -225,16 +226,14 @@ def _status_lines(status: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def _demand_decrypted(outcome: _Outcome, *, held: bool) -> None:
     """Return when the whole message was decrypted and its integrity proven; raise otherwise."""
-    information = outcome.all("DECRYPTION_INFO")
-    # "DECRYPTION_INFO <mdc method> <cipher> [<aead>]": a message without either protection has "0 n 0".
-    protected = all(words[0] != "0" or (len(words) > 2 and words[2] != "0") for words in information)
-    if information and not protected:
-        raise NotReadable("the message has no integrity protection", reason="no-integrity")
     failed = outcome.has("DECRYPTION_FAILED", "BADMDC", "DECRYPTION_COMPLIANCE_FAILED")
-    if outcome.code == 0 and outcome.has("DECRYPTION_OKAY") and information and not failed:
+    # GOODMDC is said of AEAD too. DECRYPTION_INFO does not tell: gpg 2.2 gives "0 9 0" for EAX.
+    proven = outcome.has("DECRYPTION_OKAY") and outcome.has("GOODMDC")
+    if outcome.code == 0 and proven and not failed:
         return
-    if information:
-        raise NotReadable("GnuPG could not decrypt the message: it is damaged", reason="damaged")
+    if outcome.has("DECRYPTION_INFO"):
+        # The session key was right, so it is the message's fault.
+        raise NotReadable("the message is damaged, or its integrity is not protected", reason="damaged")
     refusals = [code for code in outcome.error_codes() if code not in _DAMAGE_CODES]
     if outcome.all("ERROR") and refusals:
         raise StoreLocked(

@@ -88,6 +88,7 @@ def test_several_keys_in_a_file(keystore, octets):
         (armored(ALICE)[:200], "damaged"),
         (openpgp.armor(b"\xc1\x01\x00", "MESSAGE"), "a PGP message"),
     ],
+    ids=["empty", "blank", "text", "cut binary", "cut armor", "message"],
 )
 def test_no_key(keystore, octets, text):
     with pytest.raises(KeyRefused, match=text):

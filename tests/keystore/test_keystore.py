@@ -147,7 +147,14 @@ class TestMatching:
         learn(keystore, stranger("bob@example.org"))
         [subkey] = keystore.usability(fingerprint, Purpose.ENCRYPT, NOW).keys
         spaced = " ".join(fingerprint[at : at + 4] for at in range(0, 40, 4))
-        for query in (fingerprint, fingerprint.lower(), "0x" + fingerprint, spaced, fingerprint[-16:], subkey):
+        for query in (
+            fingerprint,
+            fingerprint.lower(),
+            "0x" + fingerprint,
+            spaced,
+            fingerprint[-16:],
+            subkey,
+        ):
             assert [one.fingerprint for one in keystore.certificates(query)] == [fingerprint]
 
 
@@ -254,7 +261,11 @@ class TestAtRest:
             own = keystore.generate("alice@example.org", now=NOW).fingerprint
             keystore.import_keys(imported.to_octets(), source="a test")
             clear = keystore.export(own, secret=True)
-            needles = {passphrase.encode(), secrets.get(KEY_NAME).encode(), base64.b64decode(secrets.get(KEY_NAME))}
+            needles = {
+                passphrase.encode(),
+                secrets.get(KEY_NAME).encode(),
+                base64.b64decode(secrets.get(KEY_NAME)),
+            }
             for octets in (openpgp.parse_keys(clear)[0].secret_octets, imported.to_octets()):
                 needles |= set(_secret_parts(octets))
             assert len(needles) == 3 + 4
@@ -393,7 +404,9 @@ class TestChanges:
         assert keystore.peer("bob@example.org") is None
         keystore.remember_peer(Peer("Bob@Example.org", NOW, encrypted=NOW))
         keystore.remember_peer(Peer("bob@example.org", NOW + DAY, signer=Fingerprint("A" * 40)))
-        assert keystore.peer("BOB@example.org") == Peer("bob@example.org", NOW + DAY, NOW, Fingerprint("A" * 40))
+        assert keystore.peer("BOB@example.org") == Peer(
+            "bob@example.org", NOW + DAY, NOW, Fingerprint("A" * 40)
+        )
 
 
 IMPORTER = """
@@ -412,7 +425,14 @@ for name in sys.argv[3:]:
 
 class TestTwoProcesses:
     def run(self, tmp_path, credentials, script, *words):
-        command = [sys.executable, "-c", script, str(tmp_path / "keystore"), str(credentials), *map(str, words)]
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            str(tmp_path / "keystore"),
+            str(credentials),
+            *map(str, words),
+        ]
         return subprocess.Popen(command)
 
     def test_a_running_keystore_notices(self, keystore, tmp_path, credentials):
@@ -451,7 +471,8 @@ class TestTwoProcesses:
             "Keystore.open(KeystoreSettings(Path(sys.argv[1])), secrets).generate(sys.argv[3])"
         )
         running = [
-            self.run(tmp_path, tmp_path / "secrets", script, f"user{number}@example.org") for number in range(3)
+            self.run(tmp_path, tmp_path / "secrets", script, f"user{number}@example.org")
+            for number in range(3)
         ]
         assert [process.wait() for process in running] == [0, 0, 0]
         secrets = open_secrets(SecretsSettings("file", tmp_path / "secrets", lambda: "x"))

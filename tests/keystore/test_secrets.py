@@ -182,7 +182,9 @@ class TestFile:
             lambda document: b"[]",
             lambda document: json.dumps({**document, "version": 2}).encode(),
             lambda document: json.dumps({**document, "secrets": "%%"}).encode(),
-            lambda document: json.dumps({**document, "kdf": {**document["kdf"], "memory_kib": 2**40}}).encode(),
+            lambda document: json.dumps(
+                {**document, "kdf": {**document["kdf"], "memory_kib": 2**40}}
+            ).encode(),
             lambda document: json.dumps({**document, "kdf": {**document["kdf"], "name": "none"}}).encode(),
         ],
     )
@@ -212,7 +214,8 @@ class TestFile:
 
 class TestKeyring:
     @pytest.mark.parametrize(
-        "backend", [null.Keyring(), fail.Keyring(), chainer.ChainerBackend(), PlaintextKeyring(), UnlikelyKeyring()]
+        "backend",
+        [null.Keyring(), fail.Keyring(), chainer.ChainerBackend(), PlaintextKeyring(), UnlikelyKeyring()],
     )
     def test_refused_with_the_remedy(self, use_keyring, backend):
         use_keyring(backend)
