@@ -169,7 +169,7 @@ class ImapServer:
                 continue
             completion = rewrite(server.completion)
             if b"[CAPABILITY " not in completion[:24].upper():
-                code = rewrite(b"OK [CAPABILITY " + b" ".join(sorted(server.capabilities)) + b"] ")
+                code = rewrite(b"OK [CAPABILITY " + server.capabilities + b"] ")
                 completion = code + completion[3:]
             writer.write(attempt.tag + b" " + completion)
             return login, server
@@ -190,7 +190,7 @@ class ImapServer:
             Settings(
                 field_name=self._settings.verdict_field.encode(),
                 verdict_length=VERDICT_LENGTH,
-                literal_plus=b"LITERAL+" in server.capabilities,
+                literal_plus=b"LITERAL+" in server.capabilities.upper().split(),
                 folders=folders,
                 tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
             )

@@ -13,16 +13,14 @@ Standards: RFC 9051 sections 5.5 (pipelining), 6, 7; RFC 2177 (IDLE); RFC 7888 (
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from keystore.errors import KeystoreError
-from secmailproxy.errors import KeystoreLocked, SecMailProxyError
 from secmailproxy.imap import answers, appending, capability, fetching, grammar
 from secmailproxy.imap.fetching import Selected
 from secmailproxy.imap.grammar import GrammarError, Verb
-from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Step, Task, Work
+from secmailproxy.imap.running import Runner
+from secmailproxy.imap.sending import Sender, pieces_of
+from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
 from secmailproxy.imap.wire import (
     Chunk,
     Command,
@@ -39,7 +37,6 @@ IN_FLIGHT = 64
 UNREAD_LIMIT = 256 * 1024
 """Octets of commands that may wait while a task runs; then we stop reading from the client."""
 _LITERAL_LIMIT = 64 * 1024
-_COLLECT_LIMIT = fetching.MESSAGE_LIMIT + 8 * 1024 * 1024
 
 _TAGGED = re.compile(rb"([^\s*+]+) ((?:OK|NO|BAD)\b[^\r\n]*\r?\n)", re.IGNORECASE)
 _COUNT = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE)\b", re.IGNORECASE)
@@ -54,25 +51,6 @@ class Actions:
     to_upstream: bytes = b""
     work: Work | None = None
     close: bool = False
-
-
-@dataclass(slots=True)
-class _Question:
-    """An `Ask` in work."""
-
-    ask: Ask
-    waiting: list[bytes]
-    completions: dict[bytes, Completion] = field(default_factory=dict)
-    failed: Exception | None = None
-
-
-@dataclass(slots=True)
-class _Running:
-    """A task in work, for the client's command `tag`."""
-
-    tag: bytes
-    task: Task
-    question: _Question | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +76,15 @@ class Session:
         self._splitter = ResponseSplitter()
         self._in_flight: dict[bytes, str] = {}
         self._parked: Command | LiteralAhead | None = None
-        self._running: _Running | None = None
-        self._sends: deque[tuple[bytes, tuple[bytes, ...]]] = deque()
-        self._rest: tuple[bytes, tuple[bytes, ...]] | None = None
         self._idle = ""
         self._streaming = False
         self._stream_head: LiteralAhead | None = None
-        self._collected: list[bytes] | None = None
-        self._collected_octets = 0
-        self._serial = 0
         self._selecting = Selecting()
         self._actions = Actions()
         self._out: list[bytes] = []
         self._up: list[bytes] = []
+        self._sender = Sender(self._up, literal_plus=settings.literal_plus)
+        self._runner = Runner(self._sender, self._out, settings.tag_prefix)
         self.selected: Selected | None = None
 
     # What the shell calls
@@ -133,20 +107,20 @@ class Session:
 
     def work_done(self, result: object) -> Actions:
         """The result of the last `Actions.work`."""
-        self._resume(result)
+        self._runner.resume(result)
         self._advance()
         return self._flush()
 
     def work_failed(self, error: Exception) -> Actions:
         """The last `Actions.work` raised `error`."""
-        self._throw(error)
+        self._runner.throw(error)
         self._advance()
         return self._flush()
 
     def upstream_gone(self) -> Actions:
         """The server is gone: the commands owed get NO, then BYE; nothing is retried (IMAP-19)."""
-        if not self._splitter.mid_response or self._collected is not None:
-            owed = [*self._in_flight, *([self._running.tag] if self._running is not None else [])]
+        if not self._splitter.mid_response or self._runner.collecting:
+            owed = [*self._in_flight, *([self._runner.tag] if self._runner.busy else [])]
             self._out += [
                 tag + b" NO [UNAVAILABLE] The mail server closed the connection.\r\n" for tag in owed
             ]
@@ -164,18 +138,18 @@ class Session:
     def owes(self) -> bool:
         """Whether any command other than IDLE has not been answered."""
         waiting = any(name != "IDLE" for name in self._in_flight.values())
-        return waiting or self._running is not None or self._streaming
+        return waiting or self._runner.busy or self._streaming
 
     @property
     def may_interject(self) -> bool:
         """Whether an untagged OK may be sent now: a task is slow and no response is half-way out."""
-        return self._running is not None and (not self._splitter.mid_response or self._collected is not None)
+        return self._runner.busy and (not self._splitter.mid_response or self._runner.collecting)
 
     # Commands
 
     def _advance(self) -> None:
         """Begin what can begin."""
-        while self._actions.close is False and self._running is None and self._rest is None:
+        while not (self._actions.close or self._runner.busy or self._sender.waits):
             if self._idle:
                 line = self._reader.take_line() if self._idle == "idling" else None
                 if line is None:
@@ -276,7 +250,7 @@ class Session:
                 self._enable(command, verb)
             case name if name in capability.STATE_COMMANDS:
                 if not self._park(command):
-                    self._run(verb.tag, self._change_state(command, verb))
+                    self._runner.run(verb.tag, self._change_state(command, verb))
             case name if name in capability.PASSED_COMMANDS:
                 self._settings.folders.notice(command.octets, verb)
                 self._forward(command, verb)
@@ -300,7 +274,7 @@ class Session:
         elif not command.literals:
             self._up.append(command.fragments[0])
         else:
-            self._send(verb.tag, _pieces(command))
+            self._sender.send(verb.tag, pieces_of(command))
 
     def _fetch(self, command: Command, verb: Verb) -> None:
         fetch = grammar.parse_fetch(command, verb)
@@ -318,7 +292,7 @@ class Session:
         elif not self._park(command):
             settings = self._settings
             task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length)
-            self._run(verb.tag, task)
+            self._runner.run(verb.tag, task)
 
     def _append(self, command: Command, verb: Verb) -> None:
         if not command.literals:
@@ -328,7 +302,9 @@ class Session:
             self._forward(command, verb)
         elif not self._park(command):
             sent = self._settings.folders.is_sent(head.mailbox)
-            self._run(verb.tag, appending.append(head, command.literals[-1], sign=sent and not head.draft))
+            self._runner.run(
+                verb.tag, appending.append(head, command.literals[-1], sign=sent and not head.draft)
+            )
 
     def _enable(self, command: Command, verb: Verb) -> None:
         admitted = capability.admit_enable(command.octets[verb.arguments :])
@@ -342,7 +318,7 @@ class Session:
         opens = verb.name in {"SELECT", "EXAMINE"}
         name = grammar.parse_mailbox(command, verb) if opens else b""
         tail = command.octets[len(verb.tag) + 1 :]
-        pieces = (tail,) if not command.literals else _pieces(command, len(verb.tag) + 1)
+        pieces = (tail,) if not command.literals else pieces_of(command, len(verb.tag) + 1)
         completions: object = yield Ask([pieces])
         assert isinstance(completions, list)
         completion: Completion = completions[0]
@@ -352,99 +328,26 @@ class Session:
             self.selected = Selected(box, self._selecting.exists, self._selecting.uid_next)
         return completion.octets
 
-    # Tasks
-
-    def _run(self, tag: bytes, task: Task) -> None:
-        self._running = _Running(tag, task)
-        self._resume(None)
-
-    def _resume(self, result: object) -> None:
-        running = self._running
-        if running is None:
-            return
-        self._drive(running, lambda: running.task.send(result))
-
-    def _throw(self, error: Exception) -> None:
-        running = self._running
-        if running is None:
-            return
-        self._drive(running, lambda: running.task.throw(error))
-
-    def _drive(self, running: _Running, go: Callable[[], Step]) -> None:
-        try:
-            step = go()
-        except StopIteration as stop:
-            self._finish(running, stop.value)
-        except SecMailProxyError as error:
-            self._finish(running, fetching.failure(error))
-        except KeystoreError as error:
-            self._finish(running, fetching.failure(KeystoreLocked(str(error))))
-        except GrammarError:
-            self._finish(running, b"NO [SERVERBUG] The mail server's answer could not be understood.\r\n")
-        else:
-            self._carry_out(running, step)
-
-    def _finish(self, running: _Running, completion: bytes) -> None:
-        running.task.close()
-        self._running = None
-        self._out.append(running.tag + b" " + capability.rewrite(completion))
-
-    def _carry_out(self, running: _Running, step: Step) -> None:
-        if not isinstance(step, Ask):
-            self._actions.work = step
-            return
-        tags = []
-        for command in step.commands:
-            self._serial += 1
-            tag = b"%b%d" % (self._settings.tag_prefix, self._serial)
-            tags.append(tag)
-            self._send(tag, (tag + b" " + command[0], *command[1:]))
-        running.question = _Question(step, tags)
-
-    # Sending
-
-    def _send(self, tag: bytes, pieces: tuple[bytes, ...]) -> None:
-        if self._settings.literal_plus and len(pieces) > 1:
-            pieces = (b"".join(_without_waiting(piece) for piece in pieces[:-1]) + pieces[-1],)
-        self._sends.append((tag, pieces))
-        self._send_next()
-
-    def _send_next(self) -> None:
-        while self._rest is None and self._sends:
-            tag, pieces = self._sends.popleft()
-            self._up.append(pieces[0])
-            if len(pieces) > 1:
-                self._rest = (tag, pieces[1:])
-
     # Responses
 
     def _response_fragment(self, fragment: Fragment) -> None:
         if fragment.first:
-            self._response_begins(fragment)
+            self._response_begins(fragment.octets)
         else:
             self._keep_or_pass(fragment.octets)
-        if fragment.last and self._collected is not None:
-            octets, self._collected = b"".join(self._collected), None
-            self._collected_fetch(octets)
+        if fragment.last and self._runner.collecting:
+            self._runner.kept()
 
     def _keep_or_pass(self, octets: bytes) -> None:
-        if self._collected is None:
+        if self._runner.collecting:
+            self._runner.keep(octets)
+        else:
             self._out.append(octets)
-            return
-        self._collected_octets += len(octets)
-        if self._collected_octets <= _COLLECT_LIMIT:
-            self._collected.append(octets)
-        elif self._running is not None and self._running.question is not None:
-            self._running.question.failed = GrammarError("an answer is too large")
 
-    def _response_begins(self, fragment: Fragment) -> None:
-        line = fragment.octets
-        question = self._running.question if self._running is not None else None
+    def _response_begins(self, line: bytes) -> None:
         if line.startswith(b"* "):
-            if question is not None and question.ask.on_fetch is not None and grammar.is_fetch(line):
-                self._collected, self._collected_octets = [line], len(line)
-                return
-            self._out.append(self._untagged(line))
+            if not self._runner.takes(line):
+                self._out.append(self._untagged(line))
         elif line.startswith(b"+"):
             self._continuation(line)
         else:
@@ -476,44 +379,22 @@ class Session:
         elif self.selected.exists is not None:
             self.selected.exists -= 1
 
-    def _collected_fetch(self, octets: bytes) -> None:
-        question = self._running.question if self._running is not None else None
-        if question is None or question.ask.on_fetch is None or question.failed is not None:
-            return
-        try:
-            self._out.append(question.ask.on_fetch(grammar.parse_fetch_response(octets)))
-        except GrammarError as error:
-            question.failed = error
-
     def _continuation(self, line: bytes) -> None:
-        if self._rest is not None:
-            tag, pieces = self._rest
-            self._up.append(pieces[0])
-            self._rest = (tag, pieces[1:]) if len(pieces) > 1 else None
-            self._send_next()
-        elif self._stream_head is not None:
+        if self._sender.continuation():
+            return
+        if self._stream_head is not None:
             self._stream_head = None
             self._streaming = True
             self._reader.stream()
-            self._out.append(line)
-        else:
-            if self._idle == "asked":
-                self._idle = "idling"
-            self._out.append(line)
+        elif self._idle == "asked":
+            self._idle = "idling"
+        self._out.append(line)
 
     def _tagged(self, line: bytes) -> None:
         match = _TAGGED.match(line)
         tag = match[1] if match is not None else b""
-        question = self._running.question if self._running is not None else None
-        if self._rest is not None and self._rest[0] == tag:
-            # The server refused a literal: the rest of that command is not sent.
-            self._rest = None
-            self._send_next()
-        if match is not None and question is not None and tag in question.waiting:
-            question.waiting.remove(tag)
-            question.completions[tag] = Completion(match[2])
-            if not question.waiting:
-                self._question_answered(question)
+        self._sender.completed(tag)
+        if match is not None and self._runner.completed(tag, match[2]):
             return
         name = self._in_flight.pop(tag, "")
         if name == "IDLE":
@@ -523,16 +404,9 @@ class Session:
             self._reader.refuse()
         self._out.append(capability.rewrite(line))
 
-    def _question_answered(self, question: _Question) -> None:
-        assert self._running is not None, "a question belongs to a task"
-        self._running.question = None
-        if question.failed is not None:
-            self._throw(question.failed)
-        else:
-            self._resume(list(question.completions.values()))
-
     def _flush(self) -> Actions:
         actions, self._actions = self._actions, Actions()
+        actions.work, self._runner.work = self._runner.work, None
         actions.to_client, actions.to_upstream = b"".join(self._out), b"".join(self._up)
         self._out.clear()
         self._up.clear()
@@ -553,17 +427,3 @@ class Selecting:
             self.uid_next = number
         else:
             self.uidvalidity = number
-
-
-def _pieces(command: Command, skip: int = 0) -> tuple[bytes, ...]:
-    """The command cut after each announcement of a literal, for sending with waits; `skip` octets left out.
-
-    Announcements are made synchronising.
-    """
-    fragments = [re.sub(rb"\+\}(\r?\n)\Z", rb"}\1", fragment) for fragment in command.fragments]
-    tails = [literal + fragment for literal, fragment in zip(command.literals, fragments[1:], strict=True)]
-    return (fragments[0][skip:], *tails)
-
-
-def _without_waiting(piece: bytes) -> bytes:
-    return re.sub(rb"(\d)\}(\r?\n)\Z", rb"\1+}\2", piece)

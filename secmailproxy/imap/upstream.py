@@ -35,8 +35,8 @@ class Upstream:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    capabilities: frozenset[bytes]
-    """Upper case, as of after the login."""
+    capabilities: bytes
+    """The space-separated list after the login, as the server wrote it."""
     completion: bytes
     special_use: list[bytes] = field(default_factory=list)
     """LIST response lines that name special uses."""
@@ -84,7 +84,7 @@ async def _log_in(server: ImapUpstream, login: ImapLogin, client_id: bytes) -> U
     except BaseException:
         writer.transport.abort()
         raise
-    return Upstream(reader, writer, capabilities, completion, special_use)
+    return Upstream(reader, writer, dialogue.listed, completion, special_use)
 
 
 class _Dialogue:
@@ -97,6 +97,7 @@ class _Dialogue:
         self._splitter = ResponseSplitter()
         self._parts: list[bytes] = []
         self._lines: deque[bytes] = deque()
+        self.listed = b""
 
     async def _line(self) -> bytes:
         """The next response; literals in it are kept in place."""
@@ -142,7 +143,8 @@ class _Dialogue:
         """What the server offers now."""
         untagged, _ = await self.command(b"CAPABILITY")
         lines = [line for line in untagged if line.upper().startswith(b"* CAPABILITY ")]
-        return frozenset(b" ".join(line[13:] for line in lines).upper().split())
+        self.listed = b" ".join(b" ".join(line[13:] for line in lines).split())
+        return frozenset(self.listed.upper().split())
 
     async def start_tls(self, tls: ssl.SSLContext, host: str) -> None:
         """Begin TLS or fail; never go on without."""
