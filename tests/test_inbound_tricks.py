@@ -1,0 +1,190 @@
+"""Messages that want to look signed, or whole, and are not (MIME-03, MIME-04, MIME-06, MIME-07)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from secmailproxy.mime import header
+from secmailproxy.model import DecryptionState, Verdict
+from tests.fixtures.desk import (
+    ALICE,
+    EVE,
+    OUTER,
+    TEXT,
+    Desk,
+    desk,
+    message,
+)
+
+__all__ = ["desk"]
+
+
+# -- what never is
+
+
+def tricks(desk: Desk) -> dict[str, bytes]:
+    """Messages that want to look signed by Alice, and whole."""
+    signed, by_eve = desk.sign(TEXT), desk.sign(TEXT, EVE)
+    evil = b"Content-Type: text/plain\r\n\r\nSend the money to Eve.\r\n"
+    mixed = b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n"
+    third = b"\r\n--sig\r\n" + evil
+    forwarded = b"Content-Type: message/rfc822\r\n\r\n" + message(signed)
+    return {
+        "signed part inside mixed": mixed + evil + b"\r\n--m\r\n" + signed + b"\r\n--m--\r\n",
+        "signed part alone inside mixed": mixed + signed + b"\r\n--m--\r\n",
+        "signed message attached": mixed + evil + b"\r\n--m\r\n" + forwarded + b"\r\n--m--\r\n",
+        "signed message as the whole body": forwarded,
+        "third part in front": signed.replace(b"--sig\r\n", b"--sig\r\n" + evil + b"\r\n--sig\r\n", 1),
+        "third part at the end": signed.replace(b"\r\n--sig--", third + b"\r\n--sig--"),
+        "only one part": signed[: signed.index(b"\r\n--sig\r\nContent-Type: application/pgp")]
+        + b"\r\n--sig--\r\n",
+        "parts exchanged": signed.replace(b"application/pgp-signature\r\n", b"text/plain\r\n"),
+        "signature as message text": evil + signed[signed.index(b"-----BEGIN") :],
+        "boundary that another begins with": signed.replace(b'boundary="sig"', b'boundary="si"'),
+        "two boundaries": signed.replace(b'boundary="sig"', b'boundary="sig"; boundary="gis"'),
+        "two content types": b"Content-Type: text/html\r\n" + signed,
+        "two content types, the other order": signed.replace(
+            b"\r\n\r\n", b"\r\nContent-Type: text/html\r\n\r\n", 1
+        ),
+        "never closed": signed.replace(b"\r\n--sig--", b""),
+        "encoded container": b"Content-Transfer-Encoding: quoted-printable\r\n" + signed,
+        "other protocol": signed.replace(b'"application/pgp-signature"', b'"application/x"'),
+        "no protocol": signed.replace(b' protocol="application/pgp-signature";', b""),
+        "content changed": signed.replace(b"windmill", b"treadmill"),
+        "header of the part changed": signed.replace(b"us-ascii", b"us-asciI"),
+        "octet added": signed.replace(b"windmill.\r\n", b"windmill. \r\n"),
+        "line added": signed.replace(b"windmill.\r\n", b"windmill.\r\n\r\n"),
+        "no signature in it": signed[: signed.index(b"-----BEGIN")] + b"\r\n--sig--\r\n",
+        "signed by somebody else": by_eve,
+        "encrypted, signed by somebody else": desk.encrypt(TEXT, EVE),
+        "signature around the encryption": desk.sign(desk.encrypt(TEXT)),
+        "signature around, other signature inside": desk.sign(desk.encrypt(TEXT, EVE)),
+        "encrypted twice, signed within": desk.encrypt(desk.encrypt(TEXT, ALICE)),
+        "broken signature around a good one": desk.encrypt(
+            desk.sign(desk.sign(TEXT), ALICE).replace(
+                b"--sig\r\nContent-Type: multipart", b"--sig\r\nX: y\r\nContent-Type: multipart"
+            )
+        ),
+        "signed part inside encrypted mixed": desk.encrypt(
+            mixed + evil + b"\r\n--m\r\n" + signed + b"\r\n--m--\r\n"
+        ),
+        "inline signature": b"Content-Type: text/plain\r\n\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n\r\nx\r\n"
+        + signed[signed.index(b"-----BEGIN") :],
+        "S/MIME": signed.replace(b"application/pgp-signature", b"application/pkcs7-signature"),
+        "opaque S/MIME": b"Content-Type: application/pkcs7-mime; smime-type=signed-data\r\n\r\nMIIB\r\n",
+    }
+
+
+TRICKS = [
+    "signed part inside mixed", "signed part alone inside mixed", "signed message attached",
+    "signed message as the whole body", "third part in front", "third part at the end", "only one part",
+    "parts exchanged", "signature as message text", "boundary that another begins with", "two boundaries",
+    "two content types", "two content types, the other order", "never closed", "encoded container",
+    "other protocol", "no protocol", "content changed", "header of the part changed", "octet added",
+    "line added",
+    "no signature in it", "signed by somebody else", "encrypted, signed by somebody else",
+    "signature around the encryption", "signature around, other signature inside",
+    "encrypted twice, signed within", "broken signature around a good one",
+    "signed part inside encrypted mixed", "inline signature", "S/MIME", "opaque S/MIME",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_tricks_are_never_valid(desk: Desk, name: str):
+    made = tricks(desk)
+    assert list(made) == TRICKS
+    read = desk.read(message(made[name]))
+    assert read.summary.verdict is not Verdict.VALID
+    assert made[name] != desk.sign(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("content changed", Verdict.INVALID),
+        ("no signature in it", Verdict.INVALID),
+        ("signed by somebody else", Verdict.MISMATCH),
+        ("broken signature around a good one", Verdict.INVALID),
+        ("signature around the encryption", Verdict.NONE),
+        ("S/MIME", Verdict.UNACCEPTABLE),
+        ("third part in front", Verdict.NONE),
+    ],
+)
+def test_tricks_are_called_by_their_name(desk: Desk, name: str, verdict: Verdict):
+    assert desk.read(message(tricks(desk)[name])).summary.verdict is verdict
+
+
+FROMS = {
+    b"alice@example.org": True,
+    b"ALICE@Example.ORG": True,
+    b'"Alice, the first" <alice@example.org>': True,
+    b"alice@example.org (really)": True,
+    b"=?utf-8?q?Al=C3=ADce?= <alice@example.org>": True,
+    b"Alice\r\n <alice@example.org>": True,
+    b"eve@example.net": False,
+    b"alice@example.org <eve@example.net>": False,
+    b'"alice@example.org" <eve@example.net>': False,
+    b"eve@example.net (alice@example.org)": False,
+    b"alice@example.org, eve@example.net": False,
+    b"eve@example.net, alice@example.org": False,
+    b"<alice@example.org> <eve@example.net>": False,
+    b"alice@example.org eve@example.net": False,
+    b"Alice: alice@example.org;": False,
+    b"alice@example.org;": False,
+    b'"alice@example.org"@example.net': False,
+    b"<@example.net:alice@example.org>": False,
+    b"alice@example.org@example.net": False,
+    b"alice@example.org\x00@example.net": False,
+    b"alice@example.org\r\x0b <eve@example.net>": False,
+    b"=?utf-8?q?alice=40example.org?= <eve@example.net>": False,
+    b"al\xc3\xadce@example.org": False,
+    b"alice@example.org.": False,
+    b"alice@example.org\r\nFrom: eve@example.net": False,
+    b"eve@example.net\r\nFrom: alice@example.org": False,
+    b"alice@example.org\r\nFrom : alice@example.org": False,
+    b"": False,
+}
+
+
+@pytest.mark.parametrize(("sender", "bound"), FROMS.items())
+def test_only_the_one_address_of_from_binds(desk: Desk, sender: bytes, bound: bool):
+    received = message(desk.sign(TEXT)).replace(b"Alice <alice@example.org>", sender)
+    read = desk.read(received)
+    assert read.summary.verdict is (Verdict.VALID if bound else Verdict.MISMATCH)
+    assert read.summary.signer == ALICE
+
+
+def test_no_from_at_all(desk: Desk):
+    received = header.remove_fields(message(desk.sign(TEXT)), {"from"})
+    assert desk.read(received).summary.verdict is Verdict.MISMATCH
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changing_any_signed_octet_leaves_nothing_valid(desk: Desk, data: st.DataObject):
+    whole = message(desk.sign(TEXT))
+    start, end = whole.index(TEXT), whole.index(TEXT) + len(TEXT)
+    at = data.draw(st.integers(start, end - 1))
+    octet = data.draw(st.integers(0, 255).filter(lambda octet: octet != whole[at]))
+    changed = whole[:at] + bytes([octet]) + whole[at + 1 :]
+    # A lone LF for CRLF is how mail stores keep lines: it is put right before the verification.
+    if whole[at : at + 2] != b"\r\n" or octet:
+        assert desk.read(changed).summary.verdict is not Verdict.VALID
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changing_the_ciphertext_shows_no_plaintext(desk: Desk, data: st.DataObject):
+    whole = message(desk.encrypt(TEXT, ALICE))
+    start, end = whole.index(b"\r\n\r\n", whole.index(b"BEGIN PGP")) + 4, whole.index(b"\r\n-----END PGP")
+    at = data.draw(st.integers(start, end - 1))
+    octet = data.draw(st.sampled_from(b"ABCDEFGHabcdefgh01234567").filter(lambda octet: octet != whole[at]))
+    read = desk.read(whole[:at] + bytes([octet]) + whole[at + 1 :])
+    if read.summary.decryption is DecryptionState.OK:
+        # Only armor that nobody reads (its checksum) may differ.
+        assert read.presented == OUTER % b"outside" + TEXT
+    else:
+        assert read.presented is None
+        assert read.summary.verdict is Verdict.NONE
