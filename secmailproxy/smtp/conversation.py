@@ -51,10 +51,11 @@ class Conversation(SMTP):
             enable_SMTPUTF8=True,
             hostname=HOSTNAME,
             ident="ESMTP secmailproxy",
-            auth_required=True,
             auth_require_tls=False,
             loop=asyncio.get_running_loop(),
         )
+        # As an argument it would print a warning for every client: TLS is not needed on loopback.
+        self._auth_required = True
         for verb in ("STARTTLS", "EXPN", "HELP"):
             self._smtp_methods.pop(verb, None)
         self.idle_timeout = idle_timeout

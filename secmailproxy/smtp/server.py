@@ -48,7 +48,8 @@ class SubmissionServer:
         """Listen; the address bound. Raises ConfigError unless it is loopback, OSError if it is taken."""
         loop = asyncio.get_running_loop()
         host, port = self._settings.host, self._settings.port
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # An empty host would mean every interface.
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         if not all(ipaddress.ip_address(address[4][0]).is_loopback for address in found):
             raise ConfigError(
                 f"Submission listens on loopback only, such as 127.0.0.1; {host}:{port} is not allowed."

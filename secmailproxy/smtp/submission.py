@@ -73,9 +73,11 @@ class Submission:
     async def rcpt(self, path: Path) -> Reply:
         """Ask our rules first, then the smarthost. Raises SecMailProxyError."""
         transaction, mail = self._begun()
+        if path.address in (known.address for known in self._rcpts):
+            return Reply(250, "2.1.5 this recipient was accepted before")
         await self._outbound.check_recipient(mail.address, path.address)
         reply = await transaction.rcpt(path.address, path.options)
-        if reply.positive and path.address not in (known.address for known in self._rcpts):
+        if reply.positive:
             self._rcpts.append(path)
         return reply
 

@@ -9,12 +9,14 @@ Security: a message ends at CRLF "." CRLF and nowhere else, so that nothing insi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 LINE_LIMIT = 12288
 """Octets of a command line without CRLF: the longest that a standard allows, an AUTH line."""
 
 _END = b"\r\n.\r\n"
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class LineFault(Exception):
@@ -67,7 +69,7 @@ class Wire:
         if not line.endswith(b"\r\n"):
             raise LineFault("a line must end in CRLF")
         line = line[:-2]
-        if any(octet < 0x20 or octet == 0x7F for octet in line):
+        if _CONTROL.search(line):
             raise LineFault("control character in a line")
         return line
 

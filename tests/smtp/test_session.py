@@ -1,0 +1,193 @@
+"""EHLO, parameters, pipelining, sizes and smuggling, over real connections."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.smtp.peers import (
+    DOT,
+    EHLO,
+    MESSAGE,
+    PASSWORD,
+    USERNAME,
+    Client,
+    Proxy,
+    Scripted,
+    Sink,
+    submit,
+)
+
+Scripts = Callable[..., Awaitable[Scripted]]
+Proxies = Callable[..., Awaitable[Proxy]]
+Clients = Callable[..., Awaitable[Client]]
+
+# EHLO and parameters.
+
+
+@pytest.mark.parametrize(
+    ("ehlo", "present", "absent"),
+    [
+        (EHLO, [b"DSN", b"SMTPUTF8", b"SIZE 1000000"], []),
+        (b"250-x\r\n250-AUTH PLAIN\r\n250 SIZE 1465536\r\n", [b"SIZE 1000000"], [b"DSN", b"SMTPUTF8"]),
+        (b"250-x\r\n250-AUTH PLAIN\r\n250 SIZE 765536\r\n", [b"SIZE 500000"], [b"DSN"]),
+    ],
+)
+async def test_what_depends_on_the_smarthost_is_offered_only_if_it_offers_it(
+    ehlo: bytes,
+    present: list[bytes],
+    absent: list[bytes],
+    scripted: Scripts,
+    proxy: Proxies,
+    client: Clients,
+) -> None:
+    """SMTP-12, SMTP-13: before the login and after it."""
+    peer = await scripted({"EHLO": ehlo})
+    user = await client((await proxy(peer.port, size_limit=1_000_000)).port, login=False)
+    assert (await user.reply()).startswith(b"220 ")
+    before = await user.ask(b"EHLO client.example")
+    token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode())
+    assert (await user.ask(b"AUTH PLAIN " + token)).startswith(b"235 ")
+    assert await user.ask(b"EHLO client.example") == before
+    keywords = {line[4:] for line in before.splitlines()}
+    assert {b"PIPELINING", b"8BITMIME", b"ENHANCEDSTATUSCODES", b"AUTH LOGIN PLAIN", *present} <= keywords
+    assert not keywords & set(absent)
+    assert not keywords & {b"CHUNKING", b"BINARYMIME", b"STARTTLS", b"BURL", b"ETRN", b"HELP"}
+    if b"DSN" not in keywords:
+        assert (await user.ask(b"MAIL FROM:<a@example.org> RET=HDRS")).startswith(b"555 5.5.4 ")
+
+
+async def test_parameters_reach_the_smarthost_octet_for_octet(
+    scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """SMTP-12; SIZE= and AUTH= do not."""
+    peer = await scripted()
+    user = await client((await proxy(peer.port)).port)
+    mail = b"MAIL FROM:<alice@example.org> SIZE=500 BODY=8BITMIME RET=hdrs AUTH=<> ENVID=QQ3+2Babc"
+    assert (await user.ask(mail)).startswith(b"250 ")
+    rcpt = b'RCPT TO:<"odd one"@example.org> NOTIFY=SUCCESS,Failure ORCPT=rfc822;Bob+2B@Example.org'
+    assert (await user.ask(rcpt)).startswith(b"250 ")
+    assert peer.lines[-2:] == [
+        b"MAIL FROM:<alice@example.org> BODY=8BITMIME RET=hdrs ENVID=QQ3+2Babc\r\n",
+        rcpt + b"\r\n",
+    ]
+
+
+async def test_the_null_sender_and_addresses_outside_ascii(
+    scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """RFC 5321 section 4.5.5, RFC 6531."""
+    peer = await scripted()
+    user = await client((await proxy(peer.port)).port)
+    assert (await user.ask(b"MAIL FROM:<>")).startswith(b"250 ")
+    assert (await user.ask(b"RSET")).startswith(b"250 ")
+    assert (await user.ask("MAIL FROM:<ålice@example.org>".encode())).startswith(b"553 5.6.7 ")
+    assert (await user.ask("MAIL FROM:<ålice@example.org> SMTPUTF8".encode())).startswith(b"250 ")
+    assert (await user.ask("RCPT TO:<bøb@example.org>".encode())).startswith(b"250 ")
+    assert b"MAIL FROM:<>\r\n" in peer.lines
+    assert "RCPT TO:<bøb@example.org>\r\n".encode() in peer.lines
+
+
+async def test_pipelined_commands_are_answered_in_order(sink: Sink, proxy: Proxies, client: Clients) -> None:
+    """RFC 2920, with a refused recipient in the middle."""
+    user = await client((await proxy(sink.port)).port)
+    await user.send(
+        b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<nobody@example.org>\r\n"
+        b"RCPT TO:<bob@example.org>\r\nDATA\r\n"
+    )
+    assert [(await user.reply())[:3] for _ in range(4)] == [b"250", b"550", b"250", b"354"]
+    await user.send(MESSAGE + DOT + b"NOOP\r\nQUIT\r\n")
+    assert [(await user.reply())[:3] for _ in range(4)] == [b"250", b"250", b"221", b""]
+    assert [one.rcpt_tos for one in sink.accepted] == [("bob@example.org",)]
+
+
+async def test_a_message_beyond_the_size_limit(scripted: Scripts, proxy: Proxies, client: Clients) -> None:
+    """552 5.3.4 at MAIL when the client says so, after the dot when not; the session goes on."""
+    peer = await scripted()
+    user = await client((await proxy(peer.port, size_limit=1000)).port)
+    assert (await user.ask(b"MAIL FROM:<alice@example.org> SIZE=1001")).startswith(b"552 5.3.4 ")
+    await user.begin()
+    assert (await submit(user, b"x" * 70_000 + b"\r\n")).startswith(b"552 5.3.4 ")
+    await user.begin()
+    assert (await submit(user, b"x" * 998 + b"\r\n")).startswith(b"250 ")
+    assert len(peer.messages) == 1
+
+
+async def test_long_lines_and_large_messages_arrive_as_they_were(
+    scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """Lines of any length; dots, blanks and 8-bit octets stay."""
+    peer = await scripted()
+    user = await client((await proxy(peer.port)).port)
+    message = b"Subject: x\r\n\r\n" + b"y" * 1_000_000 + b"\r\n.\r\n..\r\n \t\r\n\xfc\r\n" * 20_000
+    await user.begin()
+    wire = message.replace(b"\r\n.", b"\r\n..") + DOT
+    assert (await user.ask(b"DATA")).startswith(b"354 ")
+    await user.send(wire)
+    assert (await user.reply()).startswith(b"250 ")
+    assert peer.messages == [wire]
+
+
+# Smuggling.
+
+SMUGGLED = b"MAIL FROM:<admin@example.org>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nevil\r\n"
+ENDINGS = [
+    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r\r\n.\r\r\n",
+    b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_nothing_is_smuggled(ending: bytes, scripted: Scripts, proxy: Proxies, client: Clients) -> None:
+    """SMTP-11: refused as a whole, the connection in step, never a second message upstream."""
+    peer = await scripted()
+    user = await client((await proxy(peer.port)).port)
+    await user.begin()
+    assert (await submit(user, b"Subject: x\r\n\r\na" + ending + SMUGGLED)).startswith(b"554 5.6.0 ")
+    assert peer.messages == []
+    await user.begin()
+    assert (await submit(user)).startswith(b"250 ")
+    assert peer.messages == [MESSAGE + DOT]
+    assert not any(b"admin@" in line for line in peer.lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"MAIL FROM:<a@example.org>\nRCPT TO:<b@example.org>\r\n", b"500 5.5.2"),
+        (b"MAIL FROM:<a\rb@example.org>\r\n", b"500 5.5.2"),
+        (b"MAIL FROM:<a\0b@example.org>\r\n", b"500 5.5.2"),
+        (b"MAIL FROM:<a@example.org> ENVID=a\tb\r\n", b"500 5.5.2"),
+        (b"MAIL FROM:<" + b"a" * 20_000 + b"@example.org>\r\n", b"500 5.5.2"),
+        (b"MAIL FROM:<a\xffb@example.org>\r\n", b"501 5.5.2"),
+        (b"XYZZY\r\n", b"500 5.5.2"),
+        (b"\r\n", b"500 5.5.2"),
+        (b"STARTTLS\r\n", b"500 5.5.2"),
+        (b"VRFY bob\r\n", b"252 2.5.1"),
+        (b"DATA\r\n", b"503 5.5.1"),
+        (b"RCPT TO:<b@example.org>\r\n", b"503 5.5.1"),
+    ],
+)
+async def test_bad_commands_change_nothing(
+    line: bytes, code: bytes, scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """SMTP-11, SMTP-18: a reply that repeats nothing, and no octet upstream."""
+    peer = await scripted()
+    user = await client((await proxy(peer.port)).port)
+    await user.send(line)
+    assert (await user.reply()).startswith(code)
+    assert not {"MAIL", "RCPT", "DATA"} & set(peer.verbs())
+
+
+async def test_a_client_that_talks_nonsense_is_shown_the_door(
+    sink: Sink, proxy: Proxies, client: Clients
+) -> None:
+    """Such as a browser that was made to post here."""
+    user = await client((await proxy(sink.port)).port, login=False)
+    await user.send(b"POST / HTTP/1.1\r\n" + b"Host: localhost\r\n" * 20)
+    replies = [await user.reply() for _ in range(13)]
+    assert replies[0].startswith(b"220 ")
+    assert replies[11].startswith(b"421 4.7.0 ")
+    assert replies[12] == b""
