@@ -34,8 +34,10 @@ from keystore.model import Fingerprint, Purpose, Reason, Usability
 STRONG_HASHES = frozenset({"SHA-224", "SHA-256", "SHA-384", "SHA-512", "SHA3-256", "SHA3-512"})
 MIN_MODULUS_BITS = 2048
 SHA1_CUTOFF = datetime(2019, 1, 19, tzinfo=UTC)
-"""Signatures with SHA-1 count when they are older. The date is gpg's (for certifications) and RNP's. Collisions
-with a chosen prefix came later, and who makes one today cannot give it an older date: that is hashed last."""
+"""Signatures with SHA-1 count when they are older: the date is gpg's (for certifications) and RNP's.
+
+Collisions with a chosen prefix came later, and who makes one today cannot give it an older date, because the
+date is hashed last."""
 CLOCK_SKEW = timedelta(minutes=30)
 """How far in the future a signature over a message may lie: the sender's clock is not ours."""
 

@@ -10,10 +10,9 @@ preferences).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils, x25519
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -28,6 +27,8 @@ from keystore.openpgp.certificate import facts
 from keystore.openpgp.key import SecretKey
 from keystore.openpgp.material import public_material
 from keystore.openpgp.packet import Tag, length_octets, write
+from keystore.openpgp.private import PrivateKey, private_key
+from keystore.openpgp.secret import parse_secret
 
 KeyKind = Literal["ed25519", "rsa3072"]
 
@@ -43,14 +44,11 @@ _OID_CURVE25519 = bytes.fromhex("0a2b060104019755010501")
 _KDF = bytes([3, 1, 8, 7])  # SHA-256, AES-128, as gpg writes it for this curve
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _Half:
-    """A new key: the public packet body, the secret one (unprotected), and how it signs a digest."""
+class _Half(NamedTuple):
+    """A new key: the bodies of its public packet and of its unprotected secret packet."""
 
     public: bytes
     secret: bytes
-    sign: Callable[[bytes], bytes]
-    """SHA-512 digest -> signature as multiprecision integers."""
 
 
 def generate(
@@ -69,9 +67,8 @@ def generate(
     user_id = f"{name} <{address}>" if name else address
     if policy.addresses([user_id]) != (address.lower(),) or not user_id.isprintable():
         raise KeyRefused(f"cannot make a user ID of name {name!r} and address {address!r}")
-    make = _MAKERS[kind]
     created = int(now.timestamp())
-    primary, subkey = make(created, True), make(created, False)
+    primary, subkey = (make(created) for make in _MAKERS[kind])
     lifetime = [(9, int(expires.total_seconds()).to_bytes(4, "big"))] if expires else []
     certified = _flags(KeyFlags.CERTIFY | KeyFlags.SIGN)
     preferences = [certified, *lifetime, *_PREFERENCES]
@@ -79,9 +76,11 @@ def generate(
     over_primary = b"\x99" + len(primary.public).to_bytes(2, "big") + primary.public
     over_subkey = b"\x99" + len(subkey.public).to_bytes(2, "big") + subkey.public
     over_uid = b"\xb4" + len(uid).to_bytes(4, "big") + uid
-    certification = _signature(primary, 0x13, over_primary + over_uid, created, [*preferences, (25, b"\1")])
-    binding = _signature(
-        primary,
+    certification = signature_packet(
+        primary.secret, 0x13, over_primary + over_uid, created, [*preferences, (25, b"\1")]
+    )
+    binding = signature_packet(
+        primary.secret,
         sig.SUBKEY_BINDING,
         over_primary + over_subkey,
         created,
@@ -107,11 +106,18 @@ def _flags(flags: KeyFlags) -> tuple[int, bytes]:
     return 27, bytes([flags.value])
 
 
-def _signature(
-    signer: _Half, kind: int, content: bytes, created: int, subpackets: list[tuple[int, bytes]]
+def signature_packet(
+    secret: bytes, kind: int, content: bytes, created: int, subpackets: Sequence[tuple[int, bytes]]
 ) -> bytes:
-    """The body of a version 4 signature packet by `signer` over `content` (RFC 9580 section 5.2.4)."""
-    public = public_material(signer.public)
+    """The body of a version 4 signature packet over `content`, with SHA-512 (RFC 9580 section 5.2.4).
+
+    `secret` is the body of an unprotected secret key packet, Ed25519 or RSA; `subpackets` are hashed, besides
+    the issuer and the time of creation. Raises KeyRefused for other keys.
+    """
+    public = parse_secret(secret).public
+    key = private_key(public, secret)
+    if key is None:
+        raise KeyRefused(f"key {public.fingerprint} cannot sign here")
     issuer = bytes.fromhex(public.fingerprint)
     area = b"".join(
         length_octets(1 + len(octets)) + bytes([number]) + octets
@@ -120,7 +126,17 @@ def _signature(
     head = bytes([4, kind, public.algorithm_id, _SHA512]) + len(area).to_bytes(2, "big") + area
     digest = hashlib.sha512(content + head + b"\x04\xff" + len(head).to_bytes(4, "big")).digest()
     unhashed = b"\x09\x10" + issuer[-8:]
-    return head + len(unhashed).to_bytes(2, "big") + unhashed + digest[:2] + signer.sign(digest)
+    return head + len(unhashed).to_bytes(2, "big") + unhashed + digest[:2] + _sign(key, digest)
+
+
+def _sign(key: PrivateKey, digest: bytes) -> bytes:
+    """A signature over a SHA-512 digest, as multiprecision integers (RFC 9580 sections 5.2.3.1 to 5.2.3.3)."""
+    if isinstance(key.private, ed25519.Ed25519PrivateKey):
+        made = key.private.sign(digest)
+        return _integer(made[:32]) + _integer(made[32:])
+    if isinstance(key.private, rsa.RSAPrivateKey):
+        return _integer(key.private.sign(digest, padding.PKCS1v15(), utils.Prehashed(SHA512())))
+    raise KeyRefused(f"key {key.public.fingerprint} cannot sign here")
 
 
 def _integer(octets: bytes) -> bytes:
@@ -133,52 +149,37 @@ def _number(value: int) -> bytes:
     return _integer(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
-def _half(
-    created: int, algorithm: int, public: bytes, secret: bytes, sign: Callable[[bytes], bytes]
-) -> _Half:
+def _half(created: int, algorithm: int, public: bytes, secret: bytes) -> _Half:
     body = b"\x04" + created.to_bytes(4, "big") + bytes([algorithm]) + public
-    return _Half(body, body + b"\0" + secret + (sum(secret) & 0xFFFF).to_bytes(2, "big"), sign)
+    return _Half(body, body + b"\0" + secret + (sum(secret) & 0xFFFF).to_bytes(2, "big"))
 
 
-def _ed25519(created: int, primary: bool) -> _Half:
-    if not primary:
-        return _cv25519(created)
+def _ed25519(created: int) -> _Half:
     private = ed25519.Ed25519PrivateKey.generate()
     public = _OID_ED25519 + _integer(b"\x40" + private.public_key().public_bytes_raw())
-
-    def sign(digest: bytes) -> bytes:
-        made = private.sign(digest)
-        return _integer(made[:32]) + _integer(made[32:])
-
-    return _half(created, m.EDDSA, public, _integer(private.private_bytes_raw()), sign)
+    return _half(created, m.EDDSA, public, _integer(private.private_bytes_raw()))
 
 
 def _cv25519(created: int) -> _Half:
     private = x25519.X25519PrivateKey.generate()
     scalar = bytearray(private.private_bytes_raw())
-    # Older gpg wants the scalar already in the form that the curve's arithmetic gives it (RFC 7748 section
-    # 5).
+    # Older gpg wants the scalar as the curve's arithmetic will see it anyway (RFC 7748 section 5).
     scalar[0] &= 248
     scalar[31] = (scalar[31] & 127) | 64
     public = _OID_CURVE25519 + _integer(b"\x40" + private.public_key().public_bytes_raw()) + _KDF
-    return _half(created, m.ECDH, public, _integer(bytes(scalar[::-1])), _no_signing)
+    return _half(created, m.ECDH, public, _integer(bytes(scalar[::-1])))
 
 
-def _no_signing(digest: bytes) -> bytes:
-    raise KeyRefused("an encryption key does not sign")
-
-
-def _rsa3072(created: int, primary: bool) -> _Half:
-    private = rsa.generate_private_key(65537, 3072)
-    numbers = private.private_numbers()
-    public = numbers.public_numbers
+def _rsa3072(created: int) -> _Half:
+    numbers = rsa.generate_private_key(65537, 3072).private_numbers()
     p, q = sorted((numbers.p, numbers.q))  # OpenPGP wants p < q (RFC 9580 section 5.5.5.1)
     secret = b"".join(map(_number, (numbers.d, p, q, pow(p, -1, q))))
-
-    def sign(digest: bytes) -> bytes:
-        return _integer(private.sign(digest, padding.PKCS1v15(), utils.Prehashed(SHA512())))
-
-    return _half(created, m.RSA, _number(public.n) + _number(public.e), secret, sign)
+    public = _number(numbers.public_numbers.n) + _number(numbers.public_numbers.e)
+    return _half(created, m.RSA, public, secret)
 
 
-_MAKERS: dict[KeyKind, Callable[[int, bool], _Half]] = {"ed25519": _ed25519, "rsa3072": _rsa3072}
+_MAKERS: dict[KeyKind, tuple[Callable[[int], _Half], Callable[[int], _Half]]] = {
+    "ed25519": (_ed25519, _cv25519),
+    "rsa3072": (_rsa3072, _rsa3072),
+}
+"""How the primary key and the subkey are made of the time of creation."""

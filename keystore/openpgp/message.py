@@ -92,7 +92,8 @@ def _recipient_key(
 ) -> engine.SignedPublicKey | engine.SignedPublicSubKey:
     whole = ask(lambda: engine.SignedPublicKey.from_bytes(certificate_octets))
     if whole.fingerprint.upper() == fingerprint:
-        return whole
+        # Given a whole certificate, the engine chooses a subkey by itself; this one has none to choose.
+        return ask(lambda: engine.SignedPublicKey.from_bytes(whole.primary_key.to_bytes()))
     for subkey in whole.public_subkeys:
         if subkey.key.fingerprint.upper() == fingerprint:
             return subkey

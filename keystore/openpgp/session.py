@@ -127,6 +127,8 @@ def decrypt_with(message: Encrypted, session_key: bytes) -> bytes:
     Raises NotReadable.
     """
     try:
+        if not session_key:
+            raise Malformed("no session key")
         reader = Reader(message.body)
         version = reader.number()
         if message.tag == Tag.GNUPG_AEAD and version == 1:

@@ -43,6 +43,9 @@ _UNDERSTOOD = frozenset(
 """Subpackets that may be critical without making the signature void. Notations (20) are not among them: we
 understand none, and RFC 9580 section 5.2.3.7 voids a signature whose critical notation is not understood."""
 
+_INTEGERS = {1: 1, 3: 1, 17: 2, 19: 2, 22: 2}
+"""How many multiprecision integers a signature has: RSA (also 3), DSA, ECDSA, EdDSA."""
+
 _SOFT = {1: "superseded", 3: "retired", 32: "user ID no longer valid"}
 
 
@@ -60,6 +63,8 @@ class SignaturePacket:
     """Upper-case hexadecimal."""
     issuer_key_ids: tuple[str, ...] = ()
     critical_unknown: bool = False
+    result: bytes = b""
+    """The signature proper: multiprecision integers or plain octets, by algorithm."""
     hashed: dict[int, bytes] = field(default_factory=dict, repr=False)
     unhashed: dict[int, bytes] = field(default_factory=dict, repr=False)
 
@@ -82,10 +87,11 @@ class SignaturePacket:
         return timedelta(seconds=int.from_bytes(octets[:4], "big"))
 
     def claims(self, fingerprint: str) -> bool:
-        """Whether it names this key as its issuer, or names nobody."""
-        if self.issuer_fingerprints:
-            return fingerprint in self.issuer_fingerprints
-        return not self.issuer_key_ids or key_id(fingerprint) in self.issuer_key_ids
+        """Whether it names this key as its issuer and no other, or names nobody."""
+        short = key_id(fingerprint)
+        return all(named == fingerprint for named in self.issuer_fingerprints) and all(
+            named == short for named in self.issuer_key_ids
+        )
 
     def as_self_signature(self, back: SignaturePacket | None) -> SelfSignature | None:
         """The fact that this (verified) signature states; None without a creation time."""
@@ -155,9 +161,17 @@ def parse_signature(body: bytes) -> SignaturePacket:
         issuer_fingerprints=tuple(o[1:].hex().upper() for n, o in hints if n == _ISSUER_FINGERPRINT),
         issuer_key_ids=tuple(o.hex().upper() for n, o in hints if n == _ISSUER),
         critical_unknown=any(critical and number not in _UNDERSTOOD for number, critical, _ in hashed_list),
+        result=_result(reader, version),
         hashed=hashed,
         unhashed={number: octets for number, _critical, octets in unhashed_list},
     )
+
+
+def _result(reader: Reader, version: int) -> bytes:
+    reader.take(2)
+    if version == 6:
+        reader.take(reader.number())
+    return reader.rest()
 
 
 def _version_3(reader: Reader) -> SignaturePacket:
@@ -167,8 +181,16 @@ def _version_3(reader: Reader) -> SignaturePacket:
     created = _time(reader.take(4))
     issuer = reader.take(8).hex().upper()
     key_algorithm, hash_algorithm = reader.take(2)
-    name = HASHES.get(hash_algorithm, f"hash {hash_algorithm}")
-    return SignaturePacket(reader.octets, 3, kind, key_algorithm, name, created, issuer_key_ids=(issuer,))
+    return SignaturePacket(
+        body=reader.octets,
+        version=3,
+        kind=kind,
+        key_algorithm=key_algorithm,
+        hash_algorithm=HASHES.get(hash_algorithm, f"hash {hash_algorithm}"),
+        created=created,
+        issuer_key_ids=(issuer,),
+        result=_result(reader, 3),
+    )
 
 
 def _subpackets(area: bytes) -> list[tuple[int, bool, bytes]]:
@@ -239,9 +261,27 @@ def covers_user_id(packet: SignaturePacket, primary: bytes, user_id: Packet) -> 
     return holds(question)
 
 
+def _exact(packet: SignaturePacket) -> bool:
+    """Whether the signature's integers are written in the only right way (RFC 9580 section 3.2).
+
+    The engine takes them with other lengths in bits; then one signature could be written in several ways.
+    """
+    reader = Reader(packet.result)
+    try:
+        for _ in range(_INTEGERS.get(packet.key_algorithm, 0)):
+            bits = reader.number(2)
+            if int.from_bytes(reader.take((bits + 7) // 8), "big").bit_length() != bits:
+                return False
+    except Malformed:
+        return False
+    return packet.key_algorithm not in _INTEGERS or reader.at == len(packet.result)
+
+
 def covers_data(packet: SignaturePacket, key: bytes, octets: bytes) -> bool:
     """Whether the key, primary or subkey, made this binary or text signature over `octets`.
 
     The engine brings line endings to CRLF before it verifies a text signature, as gpg does.
     """
+    if not _exact(packet):
+        return False
     return holds(lambda: _signature(packet).verify(_public_key(key), octets))
