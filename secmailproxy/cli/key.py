@@ -23,7 +23,7 @@ from secmailproxy.cli.context import (
     print_json,
     secret_options,
 )
-from secmailproxy.errors import SecMailProxyError, UsageError
+from secmailproxy.errors import SecMailProxyError, UpstreamUnavailable, UsageError
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -105,6 +105,7 @@ def import_(
     else:
         click.echo(keytext.results_text(results))
     if all(result.action is ImportAction.REFUSED for _, result in results):
+        click.echo("secmailproxy: nothing was imported", err=True)
         sys.exit(_NOTHING_IMPORTED)
 
 
@@ -318,7 +319,7 @@ def _import_source(
     try:
         octets = _read(source, ca_file)
         return keystore.import_keys(octets, source=_name(source), passphrase=passphrase, trust=level)
-    except KeyRefused as refusal:
+    except (KeyRefused, UpstreamUnavailable) as refusal:
         return [ImportResult(ImportAction.REFUSED, reason=str(refusal))]
 
 

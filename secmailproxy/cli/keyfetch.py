@@ -47,11 +47,18 @@ def fetch(url: str, ca_file: Path | None = None) -> bytes:
                 octets, location = _get(client, url, deadline)
                 if location is None:
                     return octets
-                check_url(location)
+                _check_redirect(url, location)
                 url = location
         except httpx.HTTPError as error:
             raise UpstreamUnavailable(f"{url} cannot be fetched: {_why(error)}") from None
     raise UpstreamUnavailable(f"{url} cannot be fetched: too many redirects")
+
+
+def _check_redirect(url: str, location: str) -> None:
+    try:
+        check_url(location)
+    except UsageError:
+        raise UpstreamUnavailable(f"{url} cannot be fetched: it leads away from https") from None
 
 
 def _get(client: httpx.Client, url: str, deadline: float) -> tuple[bytes, str | None]:
