@@ -73,8 +73,10 @@ def plain_set(selected: Selected, command: FetchCommand) -> bytes | None:
             return None
         concrete = _concrete(command.numbers, selected.exists)
         return concrete if concrete is not None and _highest(concrete) <= selected.exists else None
-    ceiling = selected.uid_next - 1 if selected.uid_next is not None else 0
     text = command.numbers
+    if text.isdigit():
+        return text if int(text) in selected.covered and int(text) not in kinds else None
+    ceiling = selected.uid_next - 1 if selected.uid_next is not None else 0
     if b"*" in text:
         concrete = _concrete(text, ceiling)
         if not ceiling or concrete is None:

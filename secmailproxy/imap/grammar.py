@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from secmailproxy.imap.wire import Command
 from secmailproxy.mime.section import SectionText
 
 _SECTION_TEXTS: tuple[SectionText, ...] = ("HEADER.FIELDS.NOT", "HEADER.FIELDS", "HEADER", "TEXT", "MIME")
-_TAG = re.compile(rb"([^\s(){}\"\\%*+]+) ([A-Za-z][A-Za-z0-9.=-]*)(?= |\r?\n)")
+_TAG = re.compile(rb"([^\s(){}\"\\%*+]+) ((?:UID )?[A-Za-z][A-Za-z0-9.=-]*)(?= |\r?\n)", re.IGNORECASE)
 _LITERAL_HEAD = re.compile(rb"~?\{(\d+)\+?\}\r?\n")
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n]|\\["\\])*)"')
 _ASTRING = re.compile(rb"[^\s(){}\"\\%*]+")
-_NUMBER_SET = re.compile(rb"[0-9:,*]+|\$")
+_NUMBERS = re.compile(rb" ([0-9:,*]+|\$) ")
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.\-]+")
 _PARTIAL = re.compile(rb"<(\d+)\.(\d+)>")
 _ORIGIN = re.compile(rb"<(\d+)>")
@@ -115,17 +116,10 @@ class Verb:
 
 def parse_verb(command: Command) -> Verb:
     """The tag and name. Raises `GrammarError` when there is no tag or no name."""
-    line = command.fragments[0]
-    match = _TAG.match(line)
+    match = _TAG.match(command.fragments[0])
     if match is None:
         raise GrammarError("a command begins with a tag and a name")
-    name, at = match[2].upper().decode(), match.end()
-    if name == "UID":
-        second = re.compile(rb" ([A-Za-z]+)(?= |\r?\n)").match(line, at)
-        if second is None:
-            raise GrammarError("UID wants a command")
-        name, at = f"UID {second[1].upper().decode()}", second.end()
-    return Verb(match[1], name, at)
+    return Verb(match[1], match[2].upper().decode(), match.end())
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,24 +160,29 @@ _MACROS = {
 
 def parse_fetch(command: Command, verb: Verb) -> FetchCommand:
     """Read the arguments of FETCH or UID FETCH (RFC 9051 section 6.4.5)."""
-    source = Source(command.octets, verb.arguments)
-    source.expect(b" ")
-    numbers = source.match(_NUMBER_SET)
+    octets = command.octets
+    numbers = _NUMBERS.match(octets, verb.arguments)
     if numbers is None:
-        raise GrammarError("a set of message numbers expected")
-    source.expect(b" ")
-    start = source.at
+        raise GrammarError("a set of message numbers and items expected")
+    items, items_octets, modifiers = _after_numbers(octets[numbers.end() :])
+    return FetchCommand(verb.tag, verb.name == "UID FETCH", numbers[1], items, items_octets, modifiers)
+
+
+@lru_cache(maxsize=256)
+def _after_numbers(octets: bytes) -> tuple[tuple[FetchItem, ...], bytes, bytes]:
+    """Items, their octets, and modifiers. Clients ask for the same of message after message."""
+    source = Source(octets)
     items = _fetch_items(source)
-    items_octets = source.octets[start : source.at]
+    items_octets = octets[: source.at]
     modifiers = b""
     if not source.at_end:
         start = source.at
         source.expect(b" ")
         source.parenthesised()
-        modifiers = source.octets[start : source.at]
+        modifiers = octets[start : source.at]
     if not source.at_end:
         raise GrammarError("too many arguments")
-    return FetchCommand(verb.tag, verb.name == "UID FETCH", numbers[0], items, items_octets, modifiers)
+    return items, items_octets, modifiers
 
 
 def _fetch_items(source: Source) -> tuple[FetchItem, ...]:

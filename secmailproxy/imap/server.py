@@ -287,8 +287,10 @@ class _Connection:
             if not self._session.wants_client:
                 self._client_may_send.clear()
                 await self._client_may_send.wait()
-            async with asyncio.timeout(_IDLE_SECONDS):
-                data = await self._reader.read(_READ_OCTETS)
+            data = b""
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    data = await self._reader.read(_READ_OCTETS)
             if not data:
                 return
             if await self._carry_out(self._session.from_client(data)):
@@ -296,7 +298,9 @@ class _Connection:
 
     async def _from_upstream(self) -> None:
         while True:
-            data = await self._server.reader.read(_READ_OCTETS)
+            data = b""
+            with contextlib.suppress(OSError):
+                data = await self._server.reader.read(_READ_OCTETS)
             if not data:
                 await self._carry_out(self._session.upstream_gone())
                 return
@@ -342,7 +346,8 @@ class _Connection:
         else:
             self._settled.set()
         if actions.to_client and not self._writer.is_closing():
-            await self._writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await self._writer.drain()
         if actions.to_upstream:
             await self._server.writer.drain()
         return actions.close

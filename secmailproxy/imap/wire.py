@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 RESPONSE_LINE_LIMIT = 4 * 1024 * 1024
 """Octets; one FETCH line may hold an ENVELOPE with a very long To."""
@@ -30,8 +31,7 @@ class WireError(Exception):
     """The peer broke framing limits; the text is safe to log and to show."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """A line or the piece of it up to a literal; `octets` end in CRLF (or a lone LF, as received)."""
 
     octets: bytes
@@ -39,8 +39,7 @@ class Fragment:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Some octets of the literal that the fragment before announced."""
 
     octets: bytes
@@ -69,9 +68,10 @@ class ResponseSplitter:
             self._buffer.clear()
         at, end = 0, len(data)
         while at < end:
-            if self._literal_left:
-                take = min(self._literal_left, end - at)
-                self._literal_left -= take
+            left = self._literal_left
+            if left:
+                take = left if left < end - at else end - at
+                self._literal_left = left - take
                 yield Chunk(data[at : at + take])
                 at += take
                 continue
@@ -88,9 +88,11 @@ class ResponseSplitter:
 
     def _fragment(self, line: bytes) -> Fragment:
         first = not self._in_response
-        if first:
-            self._status = _STATUS.match(line) is not None
-        literal = None if self._status or not line.endswith((b"}\r\n", b"}\n")) else _LITERAL.search(line)
+        literal = None
+        if line.endswith((b"}\r\n", b"}\n")):
+            if first:
+                self._status = _STATUS.match(line) is not None
+            literal = None if self._status else _LITERAL.search(line)
         if literal is not None:
             self._literal_left = int(literal[2])
         self._in_response = literal is not None
