@@ -269,7 +269,7 @@ class Outbound:
             )
         stamp = _stamp(now, head.author)
         ready = system_message(octets, head, date=stamp.date, message_id=stamp.message_id)
-        return self._sealer.sealed(ready, (fingerprint,), None, stamp)
+        return self._sealer.sealed_for_another(ready, fingerprint, stamp)
 
 
 def _addresses(root: Entity, *names: str) -> list[str]:

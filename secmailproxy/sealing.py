@@ -108,9 +108,27 @@ class Sealer:
         stamp: Stamp,
     ) -> bytes:
         """multipart/encrypted of a payload that is ready. Raises ProofFailed."""
+        product = self._made(ready, fingerprints, signer, stamp)
+        self._prove_opened(product, ready, fingerprints, signer, stamp.now)
+        return product
+
+    def sealed_for_another(self, ready: ProtectedMessage, fingerprint: Fingerprint, stamp: Stamp) -> bytes:
+        """multipart/encrypted that this machine need not be able to read: no secret is touched."""
+        return self._made(ready, (fingerprint,), None, stamp)
+
+    def _made(
+        self,
+        ready: ProtectedMessage,
+        fingerprints: Sequence[Fingerprint],
+        signer: Fingerprint | None,
+        stamp: Stamp,
+    ) -> bytes:
         ciphertext = self.keystore.encrypt(ready.payload, fingerprints, signer, stamp.now)
         product = assemble.encrypted(ready.outer, ciphertext, stamp.boundary)
-        self._prove_encrypted(product, ready, fingerprints, signer, stamp.now)
+        root = parse(product)
+        _prove_outside(root, ready)
+        if assemble.openpgp_ciphertext(root) != ciphertext:
+            raise ProofFailed("the message did not come out as multipart/encrypted")
         return product
 
     def _ready(self, message: Entity, protects: Protects, stamp: Stamp, *, hidden: bool) -> ProtectedMessage:
@@ -137,7 +155,7 @@ class Sealer:
         signature = transfer.decode(root.parts[1].body, transfer_encoding(root.parts[1]))
         _prove_signer(self.keystore.verify(root.parts[0].whole, signature, now), signer)
 
-    def _prove_encrypted(
+    def _prove_opened(
         self,
         product: bytes,
         ready: ProtectedMessage,
@@ -145,11 +163,7 @@ class Sealer:
         signer: Fingerprint | None,
         now: datetime,
     ) -> None:
-        root = parse(product)
-        _prove_outside(root, ready)
-        ciphertext = assemble.openpgp_ciphertext(root)
-        if ciphertext is None:
-            raise ProofFailed("the message did not come out as multipart/encrypted")
+        ciphertext = assemble.openpgp_ciphertext(parse(product)) or b""
         if not self._opens_in_process(fingerprints):
             return
         opened = self.keystore.decrypt(ciphertext, now)

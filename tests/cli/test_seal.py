@@ -1,0 +1,101 @@
+"""`secmailproxy message seal`: the same protection as on submission, from a file or a pipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from secmailproxy.cli import program
+from secmailproxy.folders import HOME_VARIABLE
+from secmailproxy.mime.assemble import Made, made
+from secmailproxy.mime.entity import parse
+from tests.fixtures.proxy import CONFIG, SECRETS_PASSPHRASE, ProxyHome
+
+ALICE, BOB, CAROL = (f"{name}@example.org" for name in ("alice", "bob", "carol"))
+MESSAGE = b"From: alice@example.org\nTo: bob@example.org\nBcc: x@example.org\nSubject: windmill\n\nTreasure\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProxyHome:
+    """A home with keys for alice and bob, in use."""
+    made_ = ProxyHome(tmp_path / "home")
+    made_.folder.mkdir(mode=0o700)
+    (made_.folder / "passphrase").write_text(SECRETS_PASSPHRASE + "\n")
+    (made_.folder / "passphrase").chmod(0o600)
+    (made_.folder / "config.toml").write_text(CONFIG)
+    (made_.folder / "config.toml").chmod(0o600)
+    with made_.keystore() as keystore:
+        for address in (ALICE, BOB):
+            keystore.generate(address)
+    monkeypatch.setenv(HOME_VARIABLE, str(made_.folder))
+    return made_
+
+
+def seal(*words: str, data: bytes = MESSAGE) -> Result:
+    return CliRunner().invoke(program, ["message", "seal", *words], input=data)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("--from", ALICE, "--to", BOB), Made.ENCRYPTED),
+        (("--from", ALICE, "--to", BOB, "--to", ALICE, "--to", BOB, "-"), Made.ENCRYPTED),
+        (("--from", ALICE, "--to", BOB, "--to", CAROL), Made.SIGNED),
+        (("--from", ALICE, "--to", BOB, "--protect", "sign"), Made.SIGNED),
+        (("--from", ALICE, "--to", BOB, "--rule", "never"), Made.NOTHING),
+        (("--from", CAROL, "--to", BOB), Made.NOTHING),
+    ],
+)
+def test_the_protection_is_that_of_submission(words: tuple[str, ...], found: Made, home: ProxyHome) -> None:
+    result = seal(*words)
+    assert result.exit_code == 0, result.stderr
+    assert made(parse(result.stdout_bytes)) is found
+    assert (b"Treasure" in result.stdout_bytes) is (found is not Made.ENCRYPTED)
+    assert b"Bcc" not in result.stdout_bytes
+    assert result.stdout_bytes.count(b"\n") == result.stdout_bytes.count(b"\r\n")
+
+
+def test_the_rules_of_the_configuration_hold(home: ProxyHome) -> None:
+    home.add_config('[[rules]]\nto = "@example.org"\nprotect = "require"\n')
+    result = seal("--from", ALICE, "--to", CAROL)
+    assert result.exit_code == 69
+    assert result.stdout_bytes == b""
+    assert "no encryption key for <carol@example.org>" in result.stderr
+
+
+def test_a_sealed_message_opens_again(home: ProxyHome, tmp_path: Path) -> None:
+    file = tmp_path / "message.eml"
+    file.write_bytes(b"From alice Thu Jan  1\n" + MESSAGE)
+    sealed = seal("--from", ALICE, "--to", BOB, str(file), data=b"")
+    opened = CliRunner().invoke(program, ["message", "open"], input=sealed.stdout_bytes)
+    assert opened.exit_code == 0
+    assert b"Subject: windmill\r\n" in opened.stdout_bytes
+    assert opened.stdout_bytes.endswith(b"\r\n\r\nTreasure\r\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "data", "status", "said"),
+    [
+        (("--to", BOB), MESSAGE, 64, "--from"),
+        (("--from", ALICE), MESSAGE, 64, "--to"),
+        (("--from", ALICE, "--to", "bob"), MESSAGE, 64, "--to needs an address"),
+        (("--from", ALICE, "--to", BOB, "/none/there"), b"", 64, "Cannot read /none/there"),
+        (("--from", ALICE, "--to", BOB), b"", 65, "there is no message"),
+        (
+            ("--from", CAROL, "--to", BOB, "--protect", "require"),
+            MESSAGE,
+            69,
+            "no own key for <carol@example.org>",
+        ),
+        (("--from", ALICE, "--to", BOB, "--protect", "maybe"), MESSAGE, 64, "--protect"),
+    ],
+)
+def test_bad_input_is_explained(
+    words: tuple[str, ...], data: bytes, status: int, said: str, home: ProxyHome
+) -> None:
+    result = seal(*words, data=data)
+    assert result.exit_code == status
+    assert said in result.stderr
+    assert result.stdout_bytes == b""
