@@ -1,7 +1,6 @@
-"""Certificates as parsed values, kept in memory until somebody changes the store.
+"""Certificates as parsed values, kept in memory until the store changes.
 
-Reading goes through the store's lock, and so does `clear`: a row that was read before a change can never be
-remembered after it.
+All reading goes through the store's lock, so what was read before a change is never remembered after it.
 """
 
 from __future__ import annotations
@@ -22,23 +21,16 @@ class CertificateCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._seen = store.version()
         self._certificates: dict[str, Certificate] = {}
         self._by_address: dict[str, list[Fingerprint]] = {}
-
-    def clear(self) -> None:
-        """Forget everything; to be called after each change."""
-        with self._store.lock:
-            self._certificates.clear()
-            self._by_address.clear()
+        self._by_issuer: dict[str, list[Fingerprint]] = {}
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
         with self._store.lock:
             self._refresh()
-            known = self._certificates.get(fingerprint)
-            if known is None and (row := self._store.certificate(fingerprint)) is not None:
-                known = self._remember(row)
-            return known
+            return self._get(fingerprint)
 
     def by_address(self, address: str) -> list[Certificate]:
         """Return the certificates with a user ID of this address, without regard to case."""
@@ -46,8 +38,6 @@ class CertificateCache:
         with self._store.lock:
             self._refresh()
             if address not in self._by_address:
-                if len(self._by_address) >= _MOST:
-                    self._by_address.clear()
                 self._by_address[address] = self._store.by_address(address)
             return self._all(self._by_address[address])
 
@@ -55,7 +45,9 @@ class CertificateCache:
         """Return the certificates with this (sub)key: a fingerprint or a key ID, upper case."""
         with self._store.lock:
             self._refresh()
-            return self._all(self._store.by_key(issuer))
+            if issuer not in self._by_issuer:
+                self._by_issuer[issuer] = self._store.by_key(issuer)
+            return self._all(self._by_issuer[issuer])
 
     def search(self, query: str) -> list[Certificate]:
         """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
@@ -71,16 +63,28 @@ class CertificateCache:
         return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
 
     def _refresh(self) -> None:
-        if self._store.changed():
-            self.clear()
+        version = self._store.version()
+        if version != self._seen:
+            self._certificates.clear()
+            self._by_address.clear()
+            self._by_issuer.clear()
+            self._seen = version
+        # Strangers' mail names any number of addresses and keys.
+        for kept in (self._by_address, self._by_issuer, self._certificates):
+            if len(kept) > _MOST:
+                kept.clear()
 
     def _all(self, fingerprints: Iterable[Fingerprint]) -> list[Certificate]:
-        return [found for one in fingerprints if (found := self.get(one)) is not None]
+        return [found for one in fingerprints if (found := self._get(one)) is not None]
+
+    def _get(self, fingerprint: str) -> Certificate | None:
+        known = self._certificates.get(fingerprint)
+        if known is None and (row := self._store.certificate(fingerprint)) is not None:
+            known = self._remember(row)
+        return known
 
     def _remember(self, row: StoredCertificate) -> Certificate:
         certificate = openpgp.certificate(row.octets, source=row.source, trust=row.trust, holder=row.holder)
-        if len(self._certificates) >= _MOST:
-            self._certificates.clear()
         self._certificates[row.fingerprint] = certificate
         return certificate
 

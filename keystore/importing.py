@@ -41,7 +41,7 @@ class Origin:
 
 
 class Importer:
-    """Writes to the store; the caller clears its caches afterwards."""
+    """Writes to the store."""
 
     def __init__(
         self,

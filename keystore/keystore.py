@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 from keystore import openpgp, policy
 from keystore.cache import CertificateCache, matches
@@ -44,7 +43,6 @@ from keystore.store import Store
 from keystore.vault import Vault
 
 DATABASE = "keystore.sqlite3"
-Changed = TypeVar("Changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Keystore:
         self._gnupg = gnupg
         self._cache = CertificateCache(store)
         self._importer = Importer(store, vault, self._judge)
-        self._messages = Messages(self._cache, store, vault, gnupg, self._judge)
+        self._messages = Messages(self._cache, vault, gnupg, self._judge)
 
     @classmethod
     def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
@@ -145,7 +143,7 @@ class Keystore:
         VERIFIED, and what was decided before stays.
         """
         origin = Origin(source, trust, now or datetime.now(UTC))
-        return self._changing(lambda: self._importer.take_all(octets, origin, passphrase))
+        return self._importer.take_all(octets, origin, passphrase)
 
     def import_from_gnupg(
         self,
@@ -163,7 +161,7 @@ class Keystore:
         found = [key for key in self._gnupg.ring() if key.secret or not secret]
         wanted = [key.fingerprint for key in found if matches(query, key.fingerprint, key.user_ids)]
         exported = [self._gnupg.export(fingerprint) for fingerprint in wanted]
-        taken = self._changing(lambda: [self._importer.take_all(octets, origin, None) for octets in exported])
+        taken = [self._importer.take_all(octets, origin, None) for octets in exported]
         return [result for results in taken for result in results]
 
     def generate(
@@ -178,17 +176,17 @@ class Keystore:
         """Make a key for an own address and store it; KeyRefused for an address that cannot be one."""
         now = now or datetime.now(UTC)
         key = openpgp.generate(address, name=name, kind=kind, now=now, expires=expires)
-        return self._changing(lambda: self._importer.store_own(key, Origin("generated", None, now)))
+        return self._importer.store_own(key, Origin("generated", None, now))
 
     def delete(self, fingerprint: Fingerprint) -> None:
         """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""
         self._demand(fingerprint)
-        self._changing(lambda: self._store.delete(fingerprint))
+        self._store.delete(fingerprint)
 
     def set_trust(self, fingerprint: Fingerprint, trust: Trust) -> None:
         """Say how far a certificate is trusted; KeyRefused when it is not there."""
         self._demand(fingerprint)
-        self._changing(lambda: self._store.set_trust(fingerprint, trust))
+        self._store.set_trust(fingerprint, trust)
 
     def export(
         self, fingerprint: Fingerprint, *, secret: bool = False, passphrase: str | None = None
@@ -280,12 +278,6 @@ class Keystore:
         if certificate is None:
             raise KeyRefused(f"there is no certificate {fingerprint} in this keystore")
         return certificate
-
-    def _changing(self, action: Callable[[], Changed]) -> Changed:
-        try:
-            return action()
-        finally:
-            self._cache.clear()
 
 
 @lru_cache(maxsize=2048)

@@ -27,7 +27,7 @@ from keystore.model import (
     SignatureResult,
     Usability,
 )
-from keystore.store import Store, key_id
+from keystore.store import key_id
 from keystore.vault import Vault
 
 Judge = Callable[[Certificate, Purpose, datetime], Usability]
@@ -46,11 +46,8 @@ class _Addressees:
 class Messages:
     """The cryptographic work of the keystore. Errors as in `keystore.keystore`."""
 
-    def __init__(
-        self, cache: CertificateCache, store: Store, vault: Vault, gnupg: Gnupg, judge: Judge
-    ) -> None:
+    def __init__(self, cache: CertificateCache, vault: Vault, gnupg: Gnupg, judge: Judge) -> None:
         self._cache = cache
-        self._store = store
         self._vault = vault
         self._gnupg = gnupg
         self._judge = judge
@@ -82,23 +79,20 @@ class Messages:
 
     def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
         """Open a message with whichever holder has a key for it."""
-        addressees = self._addressees(openpgp.key_ids(ciphertext))
-        refusal = NotReadable("there is no secret key for this message", reason="no-secret-key")
+        outcome: NotReadable | StoreLocked
         try:
-            keys = self._vault.keys()
-        except StoreLocked:
+            return openpgp.open_message(ciphertext, self._vault.keys(), self._cache.by_issuer, now)
+        except (NotReadable, StoreLocked) as error:
+            outcome = error
+        addressees = self._addressees(openpgp.key_ids(ciphertext))
+        if isinstance(outcome, StoreLocked):
             # A locked store of ours is no reason to keep GnuPG's mail from its reader.
             if addressees.own or (addressees.hidden and not addressees.gnupg):
-                raise
-            keys = []
-        if keys:
-            try:
-                return openpgp.open_message(ciphertext, keys, self._cache.by_issuer, now)
-            except NotReadable as error:
-                refusal = error
-        if addressees.gnupg or (addressees.hidden and self._gnupg_holds_any()):
+                raise outcome
+            outcome = NotReadable("there is no secret key for this message", reason="no-secret-key")
+        if addressees.gnupg or (addressees.hidden and self._vault.gnupg_holds_any()):
             return self._open_by_gnupg(ciphertext, addressees, now)
-        raise refusal
+        raise outcome
 
     def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
         """Judge detached signatures."""
@@ -118,9 +112,6 @@ class Messages:
     def _addressees(self, ids: Sequence[str]) -> _Addressees:
         holders = {one.holder for number in ids if number != _HIDDEN for one in self._cache.by_issuer(number)}
         return _Addressees(Holder.OWN in holders, Holder.GNUPG in holders, _HIDDEN in ids)
-
-    def _gnupg_holds_any(self) -> bool:
-        return any(secret.holder is Holder.GNUPG for secret in self._store.secrets())
 
     def _demand_usable(
         self, certificate: Certificate, purpose: Purpose, now: datetime

@@ -8,7 +8,7 @@
     facts          single values: the check value of the keystore key
 
 Nothing here understands OpenPGP. WAL and `synchronous=FULL`: what a call has stored survives a power cut, and
-another process may read and write meanwhile. A row that another process committed is noticed by `changed`.
+another process may read and write meanwhile. `version` tells when what was read may have changed.
 
 Security: the file has mode 0600 in a folder of 0700; secret keys come wrapped and leave wrapped.
 """
@@ -124,19 +124,17 @@ class Store:
         except BaseException:
             self._database.close()
             raise
-        self._version = self._data_version()
+        self._writes = 0
 
     def close(self) -> None:
         """Close the database; nothing else may be called after."""
         with self.lock:
             self._database.close()
 
-    def changed(self) -> bool:
-        """Whether another process (or connection) has committed since this was last asked."""
-        version = self._data_version()
+    def version(self) -> tuple[int, int]:
+        """A value that differs after each change, by this object or by another process."""
         with self.lock:
-            changed, self._version = version != self._version, version
-        return changed
+            return self._writes, self._guarded(lambda: self._pragma("data_version"))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -154,6 +152,7 @@ class Store:
                 raise
 
     def _roll_back(self) -> None:
+        self._writes += 1
         # SQLite itself may have rolled back, when the disk was full.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
@@ -310,14 +309,13 @@ class Store:
     def _pragma(self, name: str) -> int:
         return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _data_version(self) -> int:
-        return self._guarded(lambda: self._pragma("data_version"))
-
     def _rows(self, query: str, *values: Any) -> list[Any]:
         return self._guarded(lambda: self._database.execute(query, values).fetchall())
 
     def _write(self, statement: str, *values: Any) -> None:
-        self._guarded(lambda: self._database.execute(statement, values))
+        with self.lock:
+            self._writes += 1
+            self._guarded(lambda: self._database.execute(statement, values))
 
     def _guarded(self, action: Callable[[], Result]) -> Result:
         with self.lock, self._explained():

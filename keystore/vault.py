@@ -32,12 +32,15 @@ class Vault:
         self._secrets = secrets
         self._key: bytes | None = None
         self._unlocked: dict[Fingerprint, tuple[StoredSecret, openpgp.SecretKey]] = {}
+        self._rows: list[StoredSecret] = []
+        self._seen: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Forget all keys."""
         with self._store.lock:
             self._key = None
             self._unlocked.clear()
+            self._rows, self._seen = [], None
 
     def unlock(self) -> None:
         """Fetch the keystore key (a new store gets a new one) and unwrap every own secret key."""
@@ -51,15 +54,20 @@ class Vault:
     def keys(self) -> list[openpgp.SecretKey]:
         """Return all own secret keys; without any, no keystore key is needed."""
         with self._store.lock:
-            return [self._open(secret) for secret in self._store.secrets() if secret.wrapped is not None]
+            return [self._open(secret) for secret in self._secrets_stored() if secret.wrapped is not None]
 
     def key(self, fingerprint: Fingerprint) -> openpgp.SecretKey:
         """Return one own secret key; KeyRefused when there is none."""
         with self._store.lock:
-            for secret in self._store.secrets():
+            for secret in self._secrets_stored():
                 if secret.fingerprint == fingerprint and secret.wrapped is not None:
                     return self._open(secret)
         raise KeyRefused(f"there is no secret key for {fingerprint} in this keystore")
+
+    def gnupg_holds_any(self) -> bool:
+        """Whether a secret key is held by GnuPG."""
+        with self._store.lock:
+            return any(secret.holder is Holder.GNUPG for secret in self._secrets_stored())
 
     def wrapped(self, key: openpgp.SecretKey) -> StoredSecret:
         """Return the row that keeps `key`."""
@@ -73,6 +81,12 @@ class Vault:
     def unseal(self, sealed: bytes, context: bytes) -> bytes:
         """Return what `seal` was given; StoreDamaged for another context or changed octets."""
         return wrap.unseal(self._sealing_key(), sealed, context)
+
+    def _secrets_stored(self) -> list[StoredSecret]:
+        version = self._store.version()
+        if version != self._seen:
+            self._rows, self._seen = self._store.secrets(), version
+        return self._rows
 
     def _open(self, secret: StoredSecret) -> openpgp.SecretKey:
         known = self._unlocked.get(secret.fingerprint)

@@ -71,9 +71,13 @@ def _get(client: httpx.Client, url: str, deadline: float) -> tuple[bytes, str | 
         for piece in response.iter_bytes(65536):
             octets += piece
             if len(octets) > MAX_OCTETS:
-                raise UpstreamUnavailable(f"{url} is larger than {MAX_OCTETS // 2**20} MiB")
+                raise UpstreamUnavailable(
+                    f"{url} cannot be fetched: it is larger than {MAX_OCTETS // 2**20} MiB"
+                )
             if time.monotonic() > deadline:
-                raise UpstreamUnavailable(f"{url} took longer than {_SECONDS:.0f} seconds")
+                raise UpstreamUnavailable(
+                    f"{url} cannot be fetched: it took longer than {_SECONDS:.0f} seconds"
+                )
     return bytes(octets), None
 
 

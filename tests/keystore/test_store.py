@@ -135,16 +135,29 @@ def test_everything_is_there_after_opening_again(path):
         row = put(store)
     with closing(Store(path)) as store:
         assert store.certificates() == [row]
-        assert not store.changed()
 
 
-def test_changes_by_others_are_noticed_and_own_ones_are_not(store, path):
-    put(store, V4)
-    assert not store.changed()
-    with closing(Store(path)) as other:
-        put(other, V6)
-    assert store.changed()
-    assert not store.changed()
+def test_the_version_tells_of_every_change(store, path):
+    def another() -> None:
+        with closing(Store(path)) as other:
+            put(other, V6)
+
+    def fails() -> None:
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            raise ZeroDivisionError
+
+    seen = store.version()
+    for change in (
+        lambda: put(store, V4),
+        another,
+        lambda: store.set_trust(V4, Trust.VERIFIED),
+        fails,
+        lambda: store.delete(V4),
+    ):
+        assert store.version() == seen
+        change()
+        assert store.version() != seen
+        seen = store.version()
 
 
 def test_closed_to_others(store, path):
