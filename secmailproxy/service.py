@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
 from keystore.model import Holder, Identity, Purpose
 from keystore.secrets import Secrets
@@ -24,11 +25,10 @@ from secmailproxy.config_values import ListenAddress
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.logs import set_level
-from secmailproxy.outbound import Outbound
+from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
-from secmailproxy.verdict import field_name
 from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
 
@@ -72,22 +72,33 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class ReloadableOutbound(Outbound):
+    """An `Outbound` that both listeners keep while its rules are replaced."""
+
+    def replace_settings(self, settings: OutboundSettings) -> None:
+        """Messages gathered from now on follow these rules."""
+        self._rules = settings.rules
+
+
 class Service:
     """The proxy of one configuration. `start`, then any number of `reload`, then `stop`."""
 
     def __init__(self, config: Config, keystore: Keystore, secrets: Secrets) -> None:
-        """Nothing listens yet. Raises KeystoreLocked when own keys could not be unlocked."""
-        if keystore.locked:
+        """Nothing listens yet. Raises KeystoreLocked when own keys cannot be unlocked, StoreDamaged."""
+        try:
+            keystore.unlock()
+        except StoreLocked as error:
+            # A mailbox shown as ciphertext now and as plaintext later would stay broken in clients' caches.
             raise KeystoreLocked(
-                "The keystore is locked: its key is not in the secrets store. Unlock the keyring, or see "
-                "[secrets] in the configuration. Nothing is served meanwhile, for mail must not be shown as "
-                "ciphertext now and as plaintext later."
-            )
+                f"Nothing is served while the keystore is locked: {error}. See [secrets] in "
+                f"{config.folders.config_file}."
+            ) from None
+        config.folders.prepare()
         self._config = config
         self._keystore = keystore
         self._smarthosts = _smarthosts(config, {}, config)
         self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
-        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now)
+        self._outbound = ReloadableOutbound(keystore, config.outbound_settings(), utc_now)
         self._views = Views.open(config.folders.views, keystore)
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,12 @@ from secmailproxy.folders import make_private
 
 
 def harden_process() -> None:
-    """Files for the owner alone; no core dumps; as many connections as the system grants."""
+    """Files for the owner alone; no core dumps; as many connections as the system grants.
+
+    SIGHUP is ignored until `serve` takes it, so that a reload asked for too early does no harm.
+    """
     os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, Session
 
 from keystore.secretsfile import FileSecrets
 from secmailproxy.accounts import (
@@ -22,6 +18,7 @@ from secmailproxy.accounts import (
 from secmailproxy.errors import KeystoreLocked, LoginRefused, UpstreamUnavailable
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
 from tests.fixtures.certificates import TestCA
+from tests.fixtures.sink import smtp_sink
 
 UPSTREAM = ImapUpstream("imap.example.org", 993)
 ALICE = Account("Alice@example.org", UPSTREAM, imap_username="al-imap", smtp_username="shared")
@@ -70,7 +67,9 @@ def test_logins(accounts: Accounts, username: str, password: str, expected: tupl
         ("bob@example.org", "\udcff", "Wrong password"),
     ],
 )
-def test_refused_logins_say_nothing_secret(accounts: Accounts, username: str, password: str, text: str) -> None:
+def test_refused_logins_say_nothing_secret(
+    accounts: Accounts, username: str, password: str, text: str
+) -> None:
     with pytest.raises(LoginRefused, match=text) as caught:
         accounts.imap_login(username, password)
     assert "upstream" not in str(caught.value)
@@ -78,7 +77,7 @@ def test_refused_logins_say_nothing_secret(accounts: Accounts, username: str, pa
 
 
 def test_a_local_login_without_a_stored_password_is_temporary(accounts: Accounts) -> None:
-    with pytest.raises(KeystoreLocked, match="run: secmailproxy setup carol@example.org"):
+    with pytest.raises(KeystoreLocked, match=r"run: secmailproxy setup carol@example\.org"):
         accounts.imap_login("carol@example.org", "local")
 
 
@@ -108,30 +107,12 @@ async def test_a_mailbox_password_is_proven_at_the_smarthost_first(accounts: Acc
         await accounts.authenticate_submission("alice@example.org", "hers")
 
 
-@contextlib.asynccontextmanager
-async def sink(ca: TestCA, username: bytes, password: bytes) -> AsyncIterator[int]:
-    """A real SMTP server with one login, over TLS; its port."""
-
-    def judge(_server: SMTP, _session: Session, _envelope: object, _mechanism: str, data: object) -> AuthResult:
-        right = getattr(data, "login", b"") == username and getattr(data, "password", b"") == password
-        return AuthResult(success=right, handled=False)
-
-    def server() -> SMTP:
-        return SMTP(object(), authenticator=judge, auth_require_tls=False)
-
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(server, "127.0.0.1", 0, ssl=ca.server_context())
-    yield listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
-
-
 @pytest.mark.parametrize(("password", "is_right"), [("hers", True), ("not hers", False)])
 async def test_the_smarthost_judges_a_mailbox_password(
     ca: TestCA, secrets: FileSecrets, password: str, is_right: bool
 ) -> None:
-    async with sink(ca, b"shared", b"hers") as port:
-        smarthost = Smarthost(SmarthostSettings("127.0.0.1", port, "implicit", ca.ca_file, timeout=5))
+    async with smtp_sink(ca, "shared", "hers") as sink:
+        smarthost = Smarthost(SmarthostSettings("127.0.0.1", sink.port, "implicit", ca.ca_file, timeout=5))
         accounts = Accounts([ALICE], {ALICE.address: smarthost}, secrets)
         try:
             if is_right:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,28 +54,38 @@ class Discovery:
 
     async def _autoconfig(self, address: str, domain: str) -> Servers:
         """The first place in order that names a server."""
-        answers = await asyncio.gather(*(self._fetch(place, address, domain) for place in self.places))
+        answers = await asyncio.gather(
+            *(asyncio.to_thread(self._fetch, place, address, domain) for place in self.places)
+        )
         found = Servers()
         for octets in answers:
             if octets is not None:
                 found = found.or_else(clientconfig.read(octets, address, f"autoconfig of {domain}"))
         return found
 
-    async def _fetch(self, place: str, address: str, domain: str) -> bytes | None:
-        """The document, or None when it cannot be had."""
+    def _fetch(self, place: str, address: str, domain: str) -> bytes | None:
+        """The document, or None when it cannot be had. Blocks.
+
+        Not httpx's asynchronous client: cancelled during a TLS handshake it leaves its socket open.
+        """
         import httpx  # here and not above: only `setup` needs it
 
         url = place.format(domain=domain, address=quote(address, safe="@"))
         context = ssl.create_default_context(cafile=self.ca_file)
+        deadline = time.monotonic() + self.timeout
         try:
-            async with (
-                asyncio.timeout(self.timeout),
-                httpx.AsyncClient(verify=context, follow_redirects=True, trust_env=False) as client,
+            with (
+                httpx.Client(
+                    verify=context,
+                    timeout=self.timeout,
+                    follow_redirects=True,
+                    trust_env=False,
+                    event_hooks={"request": [_https_only]},
+                ) as client,
+                client.stream("GET", url) as answer,
             ):
-                client.event_hooks = {"request": [_https_only]}
-                async with client.stream("GET", url) as answer:
-                    return await _content(answer) if answer.status_code == 200 else None
-        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, TimeoutError):
+                return _content(answer, deadline) if answer.status_code == 200 else None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError):
             # No such host, no TLS, no answer: this place knows nothing, another may.
             return None
 
@@ -110,7 +121,7 @@ def ascii_domain(address: str) -> str:
     return name
 
 
-async def _https_only(request: httpx.Request) -> None:
+def _https_only(request: httpx.Request) -> None:
     """Stop a redirection to clear text before it is followed."""
     import httpx
 
@@ -118,11 +129,11 @@ async def _https_only(request: httpx.Request) -> None:
         raise httpx.UnsupportedProtocol("autoconfig is read over HTTPS only", request=request)
 
 
-async def _content(answer: httpx.Response) -> bytes | None:
-    """The body, or None when it is larger than any honest one."""
+def _content(answer: httpx.Response, deadline: float) -> bytes | None:
+    """The body, or None when it is larger or slower than any honest one."""
     octets = b""
-    async for piece in answer.aiter_bytes():
+    for piece in answer.iter_bytes():
         octets += piece
-        if len(octets) > _LARGEST_ANSWER:
+        if len(octets) > _LARGEST_ANSWER or time.monotonic() > deadline:
             return None
     return octets

@@ -231,7 +231,7 @@ def test_discovery_feeds_setup(
         <socketType>STARTTLS</socketType><username>%EMAILADDRESS%</username></outgoingServer>
         </emailProvider></clientConfig>"""
     place = https_place(document.encode())
-    discovery = Discovery(places=(place,), nameserver=("127.0.0.1", 9), ca_file=ca.ca_file, timeout=3)
+    discovery = Discovery(places=(place,), nameserver=("127.0.0.1", 9), ca_file=ca.ca_file, timeout=1)
     (tmp_path / "password").write_text(mailbox.password)
     done = run(
         *("setup", mailbox.address, "--json", "--ca-file", ca.ca_file),
