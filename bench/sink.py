@@ -1,4 +1,4 @@
-"""A smarthost that accepts everything: `python -m bench.sink PORT CERT KEY` listens with implicit TLS and AUTH."""
+"""A smarthost that accepts everything, with implicit TLS and AUTH: `python -m bench.sink PORT CERT KEY`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 
 class Sink:
-    """Takes a message and forgets it; one that is not encrypted is refused on the proxied way."""
+    """Takes a message, forgets it, and says what it was."""
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """Called by aiosmtpd with each message."""

@@ -1,6 +1,6 @@
 """Submission: smtplib straight to a smarthost, and through the proxy, which signs and encrypts.
 
-Client, proxy and smarthost are processes of their own; connections are kept; TLS to the smarthost on both ways.
+Client, proxy and smarthost are processes of their own. Connections are kept; the smarthost's have TLS.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def message(size: int) -> bytes:
     return b"From: %b\r\nTo: %b\r\nSubject: a secret\r\nMIME-Version: 1.0\r\n%b" % (
         SENDER.encode(),
         RCPT_TO.encode(),
-        entity(size),
+        entity(min(size, 5 * 1024)) * max(1, size // (5 * 1024)),
     )
 
 
