@@ -43,6 +43,8 @@ class Algorithm:
     bits: int
     signs: bool
     encrypts: bool
+    supported: bool = True
+    """Whether the engine can compute with it."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.bits}" if self.name in ("RSA", "DSA", "ElGamal") else self.name

@@ -57,6 +57,7 @@ class Reason(Enum):
     NOT_YET_VALID = "not yet valid"
     BAD_BINDING = "self-signature missing or broken"
     WEAK_ALGORITHM = "weak algorithm"
+    UNSUPPORTED = "algorithm not supported"
     NO_CAPABLE_KEY = "no key for this purpose"
     SUBKEY_EXPIRED = "every key for this purpose has expired"
     SUBKEY_REVOKED = "every key for this purpose is revoked"

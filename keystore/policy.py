@@ -165,8 +165,8 @@ def _certificate_refusal(facts: CertificateFacts, at: datetime, now: datetime) -
     primary = facts.primary
     if revocation := _gravest(primary.revocations):
         return _Refusal(Reason.REVOKED, _revoked(revocation))
-    if weak := _weak(primary.algorithm):
-        return _Refusal(Reason.WEAK_ALGORITHM, weak)
+    if refusal := _refused(primary.algorithm):
+        return refusal
     if primary.created > at:
         return _Refusal(Reason.NOT_YET_VALID, f"created on {_day(primary.created)}")
     if refusal := _unbound(facts, at, now):
@@ -252,8 +252,8 @@ def _key_refusal(
         return _Refusal(Reason.NO_CAPABLE_KEY)
     if revocation := _gravest(key.revocations):
         return _Refusal(Reason.SUBKEY_REVOKED, _revoked(revocation))
-    if weak := _weak(key.algorithm):
-        return _Refusal(Reason.WEAK_ALGORITHM, weak)
+    if refusal := _refused(key.algorithm):
+        return refusal
     if key.created > at:
         return _Refusal(Reason.NOT_YET_VALID, f"subkey created on {_day(key.created)}")
     if binding is None:
@@ -280,12 +280,13 @@ def _flags(stated: KeyFlags | None, algorithm: Algorithm) -> int:
     return able if stated is None else able & stated.value
 
 
-def _weak(algorithm: Algorithm) -> str:
-    """Why an algorithm is not trusted, or ""."""
-    if algorithm.name in ("RSA", "DSA"):
-        return str(algorithm) if algorithm.bits < MIN_MODULUS_BITS else ""
-    # ElGamal and unknown curves: the engine cannot encrypt to the one and cannot compute on the others.
-    return algorithm.name if algorithm.name == "ElGamal" or algorithm.bits < 255 else ""
+def _refused(algorithm: Algorithm) -> _Refusal | None:
+    """Why an algorithm is refused, if it is."""
+    if not algorithm.supported:
+        return _Refusal(Reason.UNSUPPORTED, algorithm.name)
+    if algorithm.name in ("RSA", "DSA") and algorithm.bits < MIN_MODULUS_BITS:
+        return _Refusal(Reason.WEAK_ALGORITHM, str(algorithm))
+    return None
 
 
 # --- choosing among signatures
@@ -331,6 +332,7 @@ _TELLING = (
     Reason.SUBKEY_EXPIRED,
     Reason.SUBKEY_REVOKED,
     Reason.WEAK_ALGORITHM,
+    Reason.UNSUPPORTED,
     Reason.BAD_BINDING,
     Reason.NOT_YET_VALID,
     Reason.NO_CAPABLE_KEY,

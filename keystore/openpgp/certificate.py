@@ -185,7 +185,25 @@ def key_bodies(certificate_octets: bytes) -> dict[Fingerprint, bytes]:
                     found[public_material(part.packet.body).fingerprint] = part.packet.body
     except Malformed:
         raise KeyRefused("this is not an OpenPGP certificate") from None
+    if not found:
+        raise KeyRefused("this is not an OpenPGP certificate of a version that we can read")
     return found
+
+
+def single_key(octets: bytes, fingerprint: Fingerprint) -> bytes:
+    """The part of a certificate that is about one key: the primary key alone, or with that one subkey.
+
+    The engine refuses whole certificates for one subkey that it does not know, and given a choice of keys it
+    makes one by itself. Raises KeyRefused.
+    """
+    key_bodies(octets)
+    primary, *others = components(octets)
+    if public_material(primary.packet.body).fingerprint == fingerprint:
+        return primary.packet.octets
+    for part in others:
+        if part.packet.tag == Tag.PUBLIC_SUBKEY and key_bodies(octets).get(fingerprint) == part.packet.body:
+            return join([Component(primary.packet), part])
+    raise KeyRefused(f"there is no key {fingerprint} in this certificate")
 
 
 def key_fingerprints(certificate_octets: bytes) -> tuple[Fingerprint, ...]:

@@ -130,7 +130,7 @@ def signature_packet(
 
 
 def _sign(key: PrivateKey, digest: bytes) -> bytes:
-    """A signature over a SHA-512 digest, as multiprecision integers (RFC 9580 sections 5.2.3.1 to 5.2.3.3)."""
+    """A signature over a SHA-512 digest, as multiprecision integers (RFC 9580 section 5.2.3)."""
     if isinstance(key.private, ed25519.Ed25519PrivateKey):
         made = key.private.sign(digest)
         return _integer(made[:32]) + _integer(made[32:])

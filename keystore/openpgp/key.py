@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from openpgp import composed as engine
 
 from keystore.errors import KeyRefused
 from keystore.model import Fingerprint
-from keystore.openpgp.certificate import MAX_CERTIFICATE_OCTETS, components, facts, join
+from keystore.openpgp.certificate import (
+    MAX_CERTIFICATE_OCTETS,
+    Component,
+    components,
+    facts,
+    join,
+    single_key,
+)
 from keystore.openpgp.engine import EngineRefused, ask
 from keystore.openpgp.packet import Malformed, Packet, Tag, dearmor, is_armored, packets
 from keystore.openpgp.private import PrivateKey, private_key
@@ -73,13 +80,14 @@ class SecretKey:
 
     def to_octets(self) -> bytes:
         """The unprotected transferable secret key, binary. Only the keystore may see it, to wrap it."""
-        parts = components(self.certificate_octets)
+        return self._with_secrets(components(self.certificate_octets))
+
+    def _with_secrets(self, parts: list[Component]) -> bytes:
         for part in parts:
             tag = Tag(part.packet.tag)
             if tag in _SECRET_TAG:
                 body = self._secrets.get(_fingerprint(part.packet.body), part.packet.body + STUB)
-                if body is not part.packet.body:
-                    part.packet = Packet(_SECRET_TAG[tag], body)
+                part.packet = Packet(_SECRET_TAG[tag], body)
         return join(parts)
 
     @classmethod
@@ -95,12 +103,15 @@ class SecretKey:
 
     @cached_property
     def signing_keys(self) -> dict[Fingerprint, SigningKey]:
-        """The engine's objects by fingerprint."""
-        whole = ask(lambda: engine.SignedSecretKey.from_bytes(self.to_octets()))
-        found: dict[Fingerprint, SigningKey] = {Fingerprint(whole.fingerprint.upper()): whole}
-        for subkey in whole.secret_subkeys:
-            found[Fingerprint(subkey.key.fingerprint.upper())] = subkey
-        return {fingerprint: key for fingerprint, key in found.items() if fingerprint in self._secrets}
+        """The engine's objects by fingerprint, of the keys whose algorithm it knows and can sign with."""
+        algorithms = {key.fingerprint: key.algorithm for key in facts(self.certificate_octets).keys}
+        able = [one for one, algorithm in algorithms.items() if algorithm.signs and algorithm.supported]
+        return {one: ask(partial(self._engine_key, one)) for one in able if one in self._secrets}
+
+    def _engine_key(self, fingerprint: Fingerprint) -> SigningKey:
+        octets = self._with_secrets(components(single_key(self.certificate_octets, fingerprint)))
+        whole = engine.SignedSecretKey.from_bytes(octets)
+        return whole.secret_subkeys[0] if whole.secret_subkeys else whole
 
 
 def _fingerprint(public_body: bytes) -> Fingerprint:

@@ -42,6 +42,11 @@ _INTEGERS = {RSA: 2, RSA_ENCRYPT: 2, RSA_SIGN: 2, ELGAMAL: 3, DSA: 4}
 """Algorithms whose public part is that many multiprecision integers, the first of which gives the size."""
 
 _NAMES = {RSA: "RSA", RSA_ENCRYPT: "RSA", RSA_SIGN: "RSA", ELGAMAL: "ElGamal", DSA: "DSA"}
+_UNSUPPORTED = frozenset(
+    {"ElGamal", "Brainpool P-256", "Brainpool P-384", "Brainpool P-512", "secp256k1"},
+)
+"""The engine neither encrypts to these nor verifies with them. We open mail to them."""
+
 _SIGN = frozenset({RSA, RSA_SIGN, DSA, ECDSA, EDDSA, ED25519, ED448})
 _ENCRYPT = frozenset({RSA, RSA_ENCRYPT, ELGAMAL, ECDH, X25519, X448})
 
@@ -129,7 +134,13 @@ def _algorithm(algorithm_id: int, curve: str, bits: int, integers: tuple[bytes, 
         name, bits, _ = _FIXED[algorithm_id]
     else:
         name = curve
-    return Algorithm(name, bits, signs=algorithm_id in _SIGN, encrypts=algorithm_id in _ENCRYPT)
+    return Algorithm(
+        name,
+        bits,
+        signs=algorithm_id in _SIGN,
+        encrypts=algorithm_id in _ENCRYPT,
+        supported=name not in _UNSUPPORTED and bits > 0,
+    )
 
 
 def _fingerprint(version: int, public: bytes) -> Fingerprint:

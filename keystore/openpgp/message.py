@@ -25,7 +25,7 @@ from keystore.errors import KeyRefused, NotReadable
 from keystore.model import DetachedSignature, Fingerprint, Opened, Purpose, Usability
 from keystore.openpgp import session
 from keystore.openpgp.ascii_armor import armor
-from keystore.openpgp.certificate import facts
+from keystore.openpgp.certificate import facts, single_key
 from keystore.openpgp.engine import EngineRefused, ask
 from keystore.openpgp.key import SecretKey, SigningKey
 from keystore.openpgp.packet import Malformed, Reader, Tag, packets
@@ -90,14 +90,9 @@ def sign_detached(key: SecretKey, octets: bytes, now: datetime) -> DetachedSigna
 def _recipient_key(
     certificate_octets: bytes, fingerprint: Fingerprint
 ) -> engine.SignedPublicKey | engine.SignedPublicSubKey:
-    whole = ask(lambda: engine.SignedPublicKey.from_bytes(certificate_octets))
-    if whole.fingerprint.upper() == fingerprint:
-        # Given a whole certificate, the engine chooses a subkey by itself; this one has none to choose.
-        return ask(lambda: engine.SignedPublicKey.from_bytes(whole.primary_key.to_bytes()))
-    for subkey in whole.public_subkeys:
-        if subkey.key.fingerprint.upper() == fingerprint:
-            return subkey
-    raise EngineRefused("no such key")
+    octets = single_key(certificate_octets, fingerprint)
+    whole = ask(lambda: engine.SignedPublicKey.from_bytes(octets))
+    return whole.public_subkeys[0] if whole.public_subkeys else whole
 
 
 def encrypt(
@@ -135,7 +130,7 @@ def _add_recipient(builder: engine.MessageBuilder, certificate: bytes, keys: Seq
     try:
         key = _recipient_key(certificate, keys[0])
         ask(lambda: builder.encrypt_to_key(key))
-    except (EngineRefused, IndexError):
+    except (EngineRefused, KeyRefused, IndexError):
         raise KeyRefused(f"cannot encrypt to certificate {facts(certificate).fingerprint}") from None
 
 

@@ -24,7 +24,7 @@ from openpgp import packet as engine_packet
 
 from keystore.facts import KeyFlags, Revocation, RevocationKind, SelfSignature
 from keystore.openpgp.engine import holds
-from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, read_length, write
+from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, packets, read_length, write
 
 HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 8: "SHA-256", 9: "SHA-384", 10: "SHA-512", 11: "SHA-224",
           12: "SHA3-256", 14: "SHA3-512"}  # fmt: skip
@@ -210,21 +210,31 @@ def _time(octets: bytes | None) -> datetime | None:
     return datetime.fromtimestamp(int.from_bytes(octets, "big"), UTC)
 
 
+def _read(tag: Tag, body: bytes) -> object:
+    """The engine's object of a packet. Raises Malformed unless it is exactly these octets.
+
+    The engine hashes what it made of a packet, not the packet: where it corrects something on reading, it
+    would verify other octets than those that are judged here.
+    """
+    packet = engine_packet.Packet.from_bytes(write(tag, body))
+    written = next(packets(packet.to_bytes()))
+    if written != Packet(tag, body):
+        raise Malformed("not written as it was read")
+    return packet.value
+
+
 @lru_cache(maxsize=4096)
 def _public_key(body: bytes) -> engine_packet.PublicKey:
-    return cast(engine_packet.PublicKey, engine_packet.Packet.from_bytes(write(Tag.PUBLIC_KEY, body)).value)
+    return cast(engine_packet.PublicKey, _read(Tag.PUBLIC_KEY, body))
 
 
+@lru_cache(maxsize=4096)
 def _public_subkey(body: bytes) -> engine_packet.PublicSubkey:
-    return cast(
-        engine_packet.PublicSubkey, engine_packet.Packet.from_bytes(write(Tag.PUBLIC_SUBKEY, body)).value
-    )
+    return cast(engine_packet.PublicSubkey, _read(Tag.PUBLIC_SUBKEY, body))
 
 
 def _signature(packet: SignaturePacket) -> engine_packet.Signature:
-    return cast(
-        engine_packet.Signature, engine_packet.Packet.from_bytes(write(Tag.SIGNATURE, packet.body)).value
-    )
+    return cast(engine_packet.Signature, _read(Tag.SIGNATURE, packet.body))
 
 
 def covers_key(packet: SignaturePacket, key: bytes) -> bool:
@@ -250,6 +260,7 @@ def covers_user_id(packet: SignaturePacket, primary: bytes, user_id: Packet) -> 
     """Whether the primary key made this certification, or revocation of one, over a user ID."""
 
     def question() -> None:
+        _public_key(primary), _signature(packet)
         octets = write(Tag.PUBLIC_KEY, primary) + user_id.octets + write(Tag.SIGNATURE, packet.body)
         certificate = engine.SignedPublicKey.from_bytes(octets)
         certificate.verify_bindings()

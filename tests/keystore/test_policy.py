@@ -146,6 +146,18 @@ def short_subkey(gpg: Oracle) -> str:
     return make(gpg, T2022, "rsa1024 encr never")
 
 
+def unknown_primary_curve(gpg: Oracle) -> str:
+    return make(gpg, T2022, E, primary="brainpoolP256r1")
+
+
+def unknown_subkey_curve(gpg: Oracle) -> str:
+    return make(gpg, T2022, "brainpoolP256r1 encr never")
+
+
+def unknown_curve_beside_a_known_one(gpg: Oracle) -> str:
+    return make(gpg, T2022, "secp256k1 encr never", E)
+
+
 def from_the_future(gpg: Oracle) -> str:
     return make(gpg, NOW + timedelta(days=30), E)
 
@@ -178,6 +190,9 @@ CASES = [
     Case(sha1_lately, Reason.WEAK_ALGORITHM, stricter=True),
     Case(short_rsa, Reason.WEAK_ALGORITHM, stricter=True),
     Case(short_subkey, Reason.WEAK_ALGORITHM, stricter=True),
+    Case(unknown_primary_curve, Reason.UNSUPPORTED, stricter=True),
+    Case(unknown_subkey_curve, Reason.UNSUPPORTED, stricter=True),
+    Case(unknown_curve_beside_a_known_one),
     Case(from_the_future, Reason.NOT_YET_VALID),
 ]
 
@@ -193,6 +208,7 @@ def test_encryption_as_gpg_judges_it(gpg: Oracle, case: Case) -> None:
     if ours.usable and theirs is not None:
         # The same subkey of several: the newest that is usable.
         assert openpgp.key_ids(theirs) == (ours.keys[0][-16:],)
+        openpgp.trial(gpg.binary(fingerprint), ours.keys)
     for when in (T2015, T2022, T2023, T2024):
         if policy.usability(facts, Purpose.ENCRYPT, when).usable:
             assert gpg.encrypts(when, fingerprint) is not None, f"laxer than gpg in {when.year}"
@@ -273,7 +289,10 @@ def certified(*signatures: SelfSignature, revocations: tuple[Revocation, ...] = 
         # gpg: a newer self-signature without a limit does not lift the limit of another user ID.
         (replace(GOOD, primary=key("A", bindings=(replace(CERTIFIED, key_lifetime=YEAR),))), Reason.EXPIRED),
         (replace(GOOD, primary=key("A", revocations=(HARD,))), Reason.REVOKED),
-        (replace(GOOD, primary=key("A", algorithm=Algorithm("DSA", 1024, True, False))), Reason.WEAK_ALGORITHM),
+        (
+            replace(GOOD, primary=key("A", algorithm=Algorithm("DSA", 1024, True, False))),
+            Reason.WEAK_ALGORITHM,
+        ),
         (replace(GOOD, primary=key("A", created=NOW + YEAR)), Reason.NOT_YET_VALID),
         (subkey(bindings=()), Reason.BAD_BINDING),
         (subkey(bindings=(replace(BINDING, hash_algorithm="RIPEMD-160"),)), Reason.WEAK_ALGORITHM),
@@ -282,8 +301,8 @@ def certified(*signatures: SelfSignature, revocations: tuple[Revocation, ...] = 
         (subkey(bindings=(replace(BINDING, key_lifetime=YEAR),)), Reason.SUBKEY_EXPIRED),
         (subkey(bindings=(replace(BINDING, key_lifetime=YEAR), replace(BINDING, created=T2023))), None),
         (subkey(revocations=(HARD,)), Reason.SUBKEY_REVOKED),
-        (subkey(algorithm=Algorithm("ElGamal", 4096, False, True)), Reason.WEAK_ALGORITHM),
-        (subkey(algorithm=Algorithm("curve 2a03", 0, False, True)), Reason.WEAK_ALGORITHM),
+        (subkey(algorithm=Algorithm("ElGamal", 4096, False, True, supported=False)), Reason.UNSUPPORTED),
+        (subkey(algorithm=Algorithm("curve 2a03", 0, False, True, supported=False)), Reason.UNSUPPORTED),
         (subkey(created=NOW + YEAR), Reason.NOT_YET_VALID),
     ],
 )
@@ -302,7 +321,15 @@ WITH_SIGNER = replace(GOOD, subkeys=(SUBKEY, SIGNER))
         (GOOD, ("A",)),
         (WITH_SIGNER, ("C", "A")),
         (replace(GOOD, subkeys=(replace(SIGNER, bindings=(SIGNS,)),)), ("A",)),
-        (replace(GOOD, subkeys=(replace(SIGNER, bindings=(replace(SIGNS, back_signature=replace(MD5, created=T2023)),)),)), ("A",)),
+        (
+            replace(
+                GOOD,
+                subkeys=(
+                    replace(SIGNER, bindings=(replace(SIGNS, back_signature=replace(MD5, created=T2023)),)),
+                ),
+            ),
+            ("A",),
+        ),
         (certified(replace(CERTIFIED, flags=KeyFlags.CERTIFY)), ()),
     ],
 )

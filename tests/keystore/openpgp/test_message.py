@@ -301,7 +301,7 @@ def test_no_flipped_octet_gives_another_plaintext(own: openpgp.SecretKey, sealed
             opened = openpgp.open_message(damaged, [own], lookup, NOW)
         except NotReadable:
             continue
-        # A flipped hint (a key ID made zero, a packet that is passed over) may still open: to the same octets.
+        # A flipped hint, such as a key ID that is now zero, may still open: to the same octets.
         assert opened.octets == TEXT
         assert states(opened) == [SignatureState.GOOD]
 
