@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from secmailproxy.mime.lexical import Broken, Lexer
 
+_BARE_PROTOCOL = re.compile(rb";\s*protocol\s*=\s*([A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)", re.IGNORECASE)
 _CONTINUED = re.compile(rb"([^*]*)\*(?:([0-9]*)(\*?))?")
 
 RawParameters = tuple[tuple[bytes, bytes], ...]
@@ -83,8 +84,16 @@ def content_type(value: bytes) -> ContentType:
     return ContentType(
         maintype.decode("latin-1").lower(),
         subtype.decode("latin-1").lower(),
-        tuple(_decoded(name, octets) for name, octets in raw),
+        tuple(_decoded(name, _with_slash(name, octets, value)) for name, octets in raw),
     )
+
+
+def _with_slash(name: bytes, octets: bytes, value: bytes) -> bytes:
+    """A protocol that is written without the quotes that its slash demands, as some senders do."""
+    if name.lower() != b"protocol" or b"/" in octets:
+        return octets
+    bare = _BARE_PROTOCOL.search(value)
+    return bare[1] if bare else octets
 
 
 def _decoded(name: bytes, octets: bytes) -> tuple[str, str]:
