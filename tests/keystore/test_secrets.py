@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -233,6 +234,14 @@ class TestKeyring:
         with pytest.raises(KeystoreError, match="did not keep") as caught:
             open_secrets(SecretsSettings("keyring")).set("keystore-key", VALUE)
         assert VALUE not in str(caught.value)
+
+    def test_a_configured_backend_that_is_absent(self):
+        script = "from keystore.secrets import *; open_secrets(SecretsSettings('keyring'))"
+        environment = {**os.environ, "PYTHON_KEYRING_BACKEND": "keyrings.absent.Keyring"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+        assert "KeystoreError: the keyring configured on this machine cannot start" in done.stderr
 
     def test_keyring_is_not_searched_for_other_backends(self, tmp_path):
         script = (
