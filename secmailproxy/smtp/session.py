@@ -185,7 +185,9 @@ class Session(Conversation):
             if not username or not password or "\0" in username + password:
                 raise NotAllowed("User name or password is missing or malformed.")
             account = await self._office.accounts.authenticate_submission(username, password)
-        except (NotAllowed, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            return await self._refuse_login(mechanism, NotAllowed("User name or password is not UTF-8."))
+        except NotAllowed as error:
             return await self._refuse_login(mechanism, error)
         except Exception as error:  # noqa: BLE001  answered like any other, but with the code of RFC 4954
             reply = self.reply_for(error)
@@ -195,16 +197,15 @@ class Session(Conversation):
         log.info("login: peer=%s mechanism=%s account=%s", self.peer, mechanism, account.address)
         return AuthResult(success=True)
 
-    async def _refuse_login(self, mechanism: str, error: Exception) -> AuthResult:
+    async def _refuse_login(self, mechanism: str, error: NotAllowed) -> AuthResult:
         """Answer late, and log one line of a form that does not change."""
-        self._failed_logins += 1
-        log.warning(
-            "login failed: peer=%s mechanism=%s attempt=%d", self.peer, mechanism, self._failed_logins
-        )
-        await asyncio.sleep(self._settings.login_delay * 2 ** (self._failed_logins - 1))
-        reply = Reply(535, "5.7.8 " + (error.text if isinstance(error, NotAllowed) else "not UTF-8"))
-        if isinstance(error, LoginRefused):
-            reply = reply_for(error, "")
+        reply = reply_for(error, "") if isinstance(error, LoginRefused) else Reply(535, f"5.7.8 {error.text}")
+        if reply.code >= 500:
+            self._failed_logins += 1
+            log.warning(
+                "login failed: peer=%s mechanism=%s attempt=%d", self.peer, mechanism, self._failed_logins
+            )
+            await asyncio.sleep(self._settings.login_delay * 2 ** (self._failed_logins - 1))
         await self.answer(reply)
         if self._failed_logins >= self._settings.login_attempts:
             await self.say(421, "4.7.0 too many failed logins")

@@ -122,7 +122,9 @@ class Smarthost:
                 f"{self.size_limit}"
             )
         if self.extensions is not None and "8BITMIME" not in self.extensions and not octets.isascii():
-            raise MalformedMessage(f"{self.settings.host} accepts no 8-bit message (no 8BITMIME)")
+            error = MalformedMessage(f"{self.settings.host} accepts no 8-bit message (no 8BITMIME)")
+            error.enhanced_status = "5.6.3"
+            raise error
 
     async def reconnect(self, credentials: Credentials) -> Connection:
         """A new logged-in connection."""

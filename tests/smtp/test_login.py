@@ -18,6 +18,7 @@ from tests.smtp.peers import (
     Sink,
     cut,
     submit,
+    until,
 )
 
 Scripts = Callable[..., Awaitable[Scripted]]
@@ -101,6 +102,28 @@ async def test_logins_that_cannot_be_judged_are_temporary(
     user = await greeted(client, (await proxy(peer.port)).port)
     for _ in range(5):
         assert (await user.ask(plain(USERNAME, PASSWORD))).startswith(b"454 4.4.2 ")
+
+
+async def test_a_login_refused_for_now_counts_for_nothing(
+    scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """The smarthost's own 4yz, and no limit of attempts."""
+    peer = await scripted({"AUTH": b"454 4.7.0 database away\r\n"})
+    user = await greeted(client, (await proxy(peer.port, login_attempts=1)).port)
+    for _ in range(3):
+        assert await user.ask(plain(USERNAME, PASSWORD)) == b"454 4.7.0 database away\r\n"
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_login(
+    sink: Sink, proxy: Proxies, client: Clients
+) -> None:
+    """Nothing is asked of the smarthost."""
+    front = await proxy(sink.port)
+    user = await greeted(client, front.port)
+    assert (await user.ask(b"AUTH LOGIN")).startswith(b"334 ")
+    user.writer.close()
+    await until(lambda: not front.server._sessions)
+    assert sink.logins == 0
 
 
 async def test_failed_logins_are_few_late_and_logged(

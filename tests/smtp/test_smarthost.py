@@ -1,26 +1,19 @@
-"""The smarthost client: verified TLS, login, kept connections, exact octets."""
+"""The smarthost: kept connections and who may use them."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import trustme
 
 from secmailproxy.errors import (
     ConfigError,
     LoginRefused,
-    MalformedMessage,
-    SecMailProxyError,
-    UpstreamLost,
     UpstreamUnavailable,
 )
-from secmailproxy.smtp.connection import _CHUNK
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, SmarthostSettings
-from tests.fixtures.certificates import TestCA
 from tests.fixtures.processes import free_port
 from tests.smtp.peers import PASSWORD, USERNAME, Answer, Peer, Scripted, Sink, cut, reset, stall
 
@@ -55,123 +48,6 @@ async def test_starttls(starttls_sink: Sink, smarthost: Hosts) -> None:
     host = smarthost(starttls_sink.port, tls="starttls")
     assert await send(host) == 250
     assert len(starttls_sink.accepted) == 1
-
-
-Tls = Callable[[TestCA], tuple[ssl.SSLContext | None, trustme.CA | None]]
-"""The server's side of TLS, and the authority to trust in place of the usual one."""
-
-
-def ours(ca: TestCA) -> tuple[ssl.SSLContext | None, trustme.CA | None]:
-    """As it should be."""
-    return ca.server_context(), None
-
-
-def clear(ca: TestCA) -> tuple[ssl.SSLContext | None, trustme.CA | None]:
-    """No TLS at first."""
-    return None, None
-
-
-def other_name(ca: TestCA) -> tuple[ssl.SSLContext | None, trustme.CA | None]:
-    """A trusted certificate for another host."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("other.example").configure_cert(context)
-    return context, authority
-
-
-def other_authority(ca: TestCA) -> tuple[ssl.SSLContext | None, trustme.CA | None]:
-    """A certificate for the right host by an authority that nobody named."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
-    return context, None
-
-
-EHLO_STARTTLS = b"250-peer.example\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS\r\n"
-INJECTED = b"220 go\r\n250-peer.example\r\n250 AUTH PLAIN\r\n235 welcome\r\n"
-STARTTLS = {"tls": "starttls"}
-
-CONNECTING: Mapping[str, tuple[Tls, Mapping[str, Answer], Mapping[str, object], str]] = {
-    "STARTTLS stripped": (clear, {}, STARTTLS, "does not offer STARTTLS; nothing was sent"),
-    "STARTTLS refused": (
-        clear,
-        {"EHLO": EHLO_STARTTLS, "STAR": b"454 4.7.0 not now\r\n"},
-        STARTTLS,
-        "refuses the connection: 454 4.7.0 not now",
-    ),
-    "STARTTLS and then clear text": (
-        clear,
-        {"EHLO": EHLO_STARTTLS, "STAR": INJECTED},
-        {**STARTTLS, "timeout": 0.5},
-        "",
-    ),
-    "clear text on the TLS port": (clear, {}, {}, "does not speak TLS as expected"),
-    "another name": (other_name, {}, {}, "is not accepted: Hostname mismatch"),
-    "another authority": (other_authority, {}, {}, "is not accepted: unable to get local issuer"),
-    "greeting 554": (ours, {"CONNECT": b"554 5.3.2 go away\r\n"}, {}, "refuses the connection: 554 5.3.2 go"),
-    "greeting 421": (ours, {"CONNECT": b"421 too many\r\n"}, {}, "refuses the connection: 421 too many"),
-    "greeting nonsense": (ours, {"CONNECT": b"SSH-2.0-x\r\n"}, {}, "does not speak SMTP"),
-    "no greeting": (ours, {"CONNECT": stall}, {"timeout": 0.2}, "did not answer within 0.2 s"),
-    "cut at once": (ours, {"CONNECT": cut}, {}, "cannot be reached"),
-    "EHLO 502": (ours, {"EHLO": b"502 no\r\n"}, {}, "refuses the connection: 502 no"),
-    "EHLO reset": (ours, {"EHLO": reset}, {}, "cannot be reached"),
-}
-
-
-@pytest.mark.parametrize("case", CONNECTING)
-async def test_no_credential_and_no_data_without_verified_tls(
-    case: str, scripted: Scripts, smarthost: Hosts, ca: TestCA, tmp_path: Path
-) -> None:
-    """SMTP-14, and every other way in which connecting fails: one error, its text for people."""
-    tls, script, settings, text = CONNECTING[case]
-    context, authority = tls(ca)
-    if authority is not None:
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        settings = {**settings, "ca_file": tmp_path / "ca.pem"}
-    peer = await scripted(script, tls=context)
-    host = smarthost(peer.port, **settings)
-    with pytest.raises(UpstreamUnavailable) as error:
-        await host.verify_login(USERNAME, PASSWORD)
-    assert text in error.value.text
-    assert f"localhost:{peer.port}" in error.value.text
-    assert not {"AUTH", "MAIL", "RCPT", "DATA"} & set(peer.verbs())
-    assert host.extensions is None
-
-
-LOGIN: Mapping[str, tuple[Mapping[str, Answer], type[SecMailProxyError], int, str]] = {
-    "refused": (
-        {"AUTH": b"535-5.7.8 Error: bad\r\n535 5.7.8 credentials\r\n"},
-        LoginRefused,
-        535,
-        "Error: bad credentials",
-    ),
-    "refused without enhanced code": ({"AUTH": b"535 no\r\n"}, LoginRefused, 535, "no"),
-    "refused for now": ({"AUTH": b"454 4.7.0 later\r\n"}, LoginRefused, 454, "later"),
-    "no AUTH": ({"EHLO": b"250 peer.example\r\n"}, UpstreamUnavailable, 451, "offers no login by password"),
-    "token only": (
-        {"EHLO": b"250-x\r\n250 AUTH XOAUTH2\r\n"},
-        UpstreamUnavailable,
-        451,
-        "offers no login by password",
-    ),
-    "nonsense": ({"AUTH": b"334 \r\n"}, UpstreamLost, 451, "no proper reply to the login"),
-    "not SMTP": ({"AUTH": b"what\r\n"}, UpstreamLost, 451, "broke the protocol"),
-    "stalls": ({"AUTH": stall}, UpstreamLost, 451, "did not answer in time"),
-    "cut": ({"AUTH": cut}, UpstreamLost, 451, "closed the connection"),
-}
-
-
-@pytest.mark.parametrize("case", LOGIN)
-async def test_a_login_that_fails(case: str, scripted: Scripts, smarthost: Hosts) -> None:
-    """The server's own text; a wrong password is tried once, not once for each mechanism."""
-    script, kind, code, text = LOGIN[case]
-    peer = await scripted(script)
-    host = smarthost(peer.port, timeout=1.0)
-    with pytest.raises(kind) as error:
-        await host.verify_login(USERNAME, PASSWORD)
-    assert text in error.value.text
-    assert error.value.smtp_code == code
-    assert PASSWORD not in error.value.text
-    assert peer.verbs().count("AUTH") == (0 if "AUTH" not in script else 1)
 
 
 async def test_a_real_server_refuses_a_wrong_password(sink: Sink, smarthost: Hosts) -> None:
@@ -238,6 +114,21 @@ async def test_an_open_transaction_is_reset_before_the_connection_is_used_again(
     assert peer.verbs() == ["EHLO", "AUTH", "MAIL", "RCPT", "RSET", "MAIL", "RCPT", "DATA"]
 
 
+@pytest.mark.parametrize("answer", [cut, stall, b"500 5.5.1 what?\r\n", b"421 4.3.2 bye\r\n"])
+async def test_a_connection_that_cannot_be_reset_is_not_used(
+    answer: Answer, scripted: Scripts, smarthost: Hosts
+) -> None:
+    """Nothing of the transaction before can come into the next."""
+    peer = await scripted({"RSET": answer})
+    host = smarthost(peer.port, timeout=0.5)
+    async with host.begin(USERNAME, PASSWORD) as transaction:
+        await transaction.mail(USERNAME)
+        await transaction.rcpt("secret@example.org")
+    assert await send(host) == 250
+    assert len(peer.peers) == 2
+    assert peer.peers[0].messages == []
+
+
 async def test_a_transaction_given_up_at_354_is_cut_without_the_dot(
     scripted: Scripts, smarthost: Hosts
 ) -> None:
@@ -300,82 +191,6 @@ async def test_not_more_than_keep_connections_are_kept(sink: Sink, smarthost: Ho
     host = smarthost(sink.port, keep=2)
     await asyncio.gather(*(send(host) for _ in range(4)))
     assert [len(kept) for kept in host._idle.values()] == [2]
-
-
-SIZES = [0, 1, _CHUNK - 8, _CHUNK, _CHUNK + 1, 5 * _CHUNK]
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_octets_arrive_exactly(size: int, scripted: Scripts, smarthost: Hosts) -> None:
-    """Small and large, in one piece and in several; 8-bit octets, dots, blanks at line ends."""
-    line = b".trailing \t\xe4\r\n..\r\n \r\n"
-    octets = (b"Subject: x\r\n\r\n" + line * (size // len(line) + 1))[:size]
-    octets = octets[: octets.rfind(b"\r\n") + 2] if b"\r\n" in octets else b""
-    peer = await scripted()
-    assert await send(smarthost(peer.port), octets) == 250
-    wire = peer.messages[0]
-    assert wire.endswith(b".\r\n")
-    assert (b"\r\n" + wire[:-3]).replace(b"\r\n.", b"\r\n")[2:] == octets
-
-
-@pytest.mark.parametrize("octets", [b"a\nb\r\n", b"a\rb\r\n", b"a\0b\r\n"])
-async def test_no_ambiguous_octet_leaves(octets: bytes, scripted: Scripts, smarthost: Hosts) -> None:
-    """SMTP-11, at the last moment: refused before the first octet, and the connection is cut."""
-    peer = await scripted()
-    with pytest.raises(MalformedMessage):
-        await send(smarthost(peer.port), octets)
-    assert peer.messages == []
-
-
-async def refuse_early(peer: Peer) -> None:
-    """Read a little of the message, refuse it, go."""
-    await peer.say(b"354 go\r\n")
-    await peer.reader.readline()
-    await peer.say(b"552 5.3.4 too large\r\n")
-    peer.writer.close()
-    raise ConnectionAbortedError
-
-
-async def accept_early(peer: Peer) -> None:
-    """Claim to have the message before its end."""
-    await peer.say(b"354 go\r\n")
-    await peer.reader.readline()
-    await peer.say(b"250 2.0.0 thanks\r\n")
-    await stall(peer)
-
-
-async def stop_reading(peer: Peer) -> None:
-    """Take nothing more."""
-    await peer.say(b"354 go\r\n")
-    peer.writer.transport.pause_reading()
-    await asyncio.Event().wait()
-
-
-LARGE = b"x" * 70 + b"\r\n"
-
-
-async def test_a_refusal_before_the_end_of_the_message_is_the_reply(
-    scripted: Scripts, smarthost: Hosts
-) -> None:
-    """The server's own words rather than a lost connection."""
-    peer = await scripted({"DATA": refuse_early})
-    assert await send(smarthost(peer.port), LARGE * 200_000) == 552
-
-
-async def test_an_acceptance_before_the_end_of_the_message_is_none(
-    scripted: Scripts, smarthost: Hosts
-) -> None:
-    """SMTP-01."""
-    peer = await scripted({"DATA": accept_early})
-    with pytest.raises(UpstreamLost, match="before the end of the message"):
-        await send(smarthost(peer.port), LARGE * 200_000)
-
-
-async def test_a_server_that_stops_reading_is_given_up(scripted: Scripts, smarthost: Hosts) -> None:
-    """The timer is for each piece, not for the whole message."""
-    peer = await scripted({"DATA": stop_reading})
-    with pytest.raises(UpstreamLost, match="did not answer in time"):
-        await send(smarthost(peer.port, timeout=0.3), LARGE * 200_000)
 
 
 async def test_what_the_smarthost_offers_is_learned_without_login(
