@@ -68,7 +68,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CryptoSummary:
-    """What may be claimed for one message (RFC 9787 section 4); rendered by `verdict` and `message inspect`."""
+    """What may be claimed for one message (RFC 9787 section 4)."""
 
     scheme: Scheme | None = None
     protection: Protection = Protection.NONE
