@@ -485,3 +485,23 @@ def test_relaying_is_a_real_test() -> None:
     arrived: Entity = parse(relayed(b"Subject: x\r\n\r\ntrailing \r\n"))
     assert arrived.body == b"trailing\r\n"
     assert header.value(arrived, "Received") is not None
+
+
+async def test_a_key_that_gnupg_holds_signs_and_encrypts(
+    make_keystore: KeystoreFactory, gnupg_home: Callable[..., GnuPG]
+) -> None:
+    holder, reader = gnupg_home(), gnupg_home()
+    alice, bob = holder.generate(ALICE), reader.generate(BOB)
+    reader.take(holder.export(alice))
+    keys = make_keystore("held", gnupg_home=holder.home)
+    keys.import_from_gnupg(secret=True)
+    keys.import_keys(reader.export(bob), source="test")
+    held = Outbound(keys, OutboundSettings())
+    (copy,) = await held.protect(Envelope(ALICE, (BOB,)), MESSAGE)
+    plaintext, status = opened_by(reader, copy.octets)
+    assert f"VALIDSIG {alice}" in status
+    assert b"Subject: the crooked\r\n windmill\r\n" in plaintext
+    assert b"GOODSIG" in holder.run("--decrypt", data=openpgp_ciphertext(parse(copy.octets)) or b"").stderr
+    (signed,) = await held.protect(Envelope(ALICE, (CAROL,)), MESSAGE)
+    assert made(parse(signed.octets)) is Made.SIGNED
+    assert b"windmill" not in await held.protect_to_self(ALICE, MESSAGE, sign=True)

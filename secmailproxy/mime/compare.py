@@ -39,6 +39,8 @@ def _different(before: Entity, after: Entity, *, root: bool = False) -> str | No
     if before.parts:
         pairs = zip(before.parts, after.parts, strict=True)
         return next((found for one, other in pairs if (found := _different(one, other))), None)
+    if before.body == after.body and transfer_encoding(before) == transfer_encoding(after):
+        return None
     return None if _decoded(before) == _decoded(after) else f"the content of a part of type {kind} differs"
 
 

@@ -18,7 +18,9 @@ _BLANKS_BEFORE_LINE_END = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _SAFE_LINE = re.compile(rb"(?!From |\.\Z)(?:[ -<>-~\t]{0,75}[!-<>-~])?")
 """A whole line that quoted-printable leaves as it is."""
-_TO_QUOTE = re.compile(rb"[^ -<>-~\t]")
+_TO_QUOTE = {octet: f"={octet:02X}" for octet in range(256) if not (32 <= octet < 127 or octet == 9)} | {
+    61: "=3D"
+}
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _NOT_TEXT = re.compile(rb"[\x00\r\x80-\xff]")
 _STRAY = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
@@ -41,7 +43,7 @@ def encode_quoted_printable(octets: bytes) -> bytes:
 
 
 def _quoted_line(line: bytes) -> bytes:
-    quoted = _TO_QUOTE.sub(_quoted, line)
+    quoted = line.decode("latin-1").translate(_TO_QUOTE).encode("ascii")
     if quoted.endswith((b" ", b"\t")):
         quoted = quoted[:-1] + b"=%02X" % quoted[-1]
     return _folded(b"=2E" if quoted == b"." else quoted)
