@@ -193,7 +193,9 @@ class Scripted:
         finally:
             listener.close()
             for peer in self.peers:
-                peer.writer.transport.abort()
+                # Python 3.11.2 cannot abort a TLS transport that was closed twice.
+                with contextlib.suppress(AttributeError):
+                    peer.writer.transport.abort()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
