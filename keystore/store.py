@@ -327,6 +327,8 @@ class Store:
             yield
         except sqlite3.OperationalError as error:
             raise _operational(self._path, error) from error
+        except sqlite3.ProgrammingError as error:
+            raise StoreLocked(f"the keystore {self._path} is closed") from error
         except sqlite3.DatabaseError as error:
             raise StoreDamaged(
                 f"{self._path} is damaged or not a keystore ({error}): restore it from a backup"

@@ -142,16 +142,20 @@ class Vault:
 
     def _checked(self, key: bytes) -> bytes:
         check = wrap.derive(key, "secmailproxy keystore key check")
+        stored = self._store.fact(_CHECK) or self._first_check(check)
+        if not hmac.compare_digest(stored, check):
+            raise StoreLocked(
+                f"the secret {KEY_NAME!r} is not the one that this keystore was made with: restore the "
+                "right one, or choose the secrets backend that has it"
+            )
+        return key
+
+    def _first_check(self, check: bytes) -> bytes:
         with self._store.transaction():
             stored = self._store.fact(_CHECK)
             if stored is None:
                 self._store.put_fact(_CHECK, check)
-            elif not hmac.compare_digest(stored, check):
-                raise StoreLocked(
-                    f"the secret {KEY_NAME!r} is not the one that this keystore was made with: restore the "
-                    "right one, or choose the secrets backend that has it"
-                )
-        return key
+            return stored or check
 
 
 def _context(fingerprint: Fingerprint) -> bytes:

@@ -254,6 +254,8 @@ def _print_keys(
 
 def _only(keystore: Keystore, query: tuple[str, ...]) -> Certificate:
     """Return the one certificate that matches; several are listed and a fingerprint is asked for."""
+    if not "".join(query).strip():
+        raise UsageError("The query is empty; give a fingerprint or an address.")
     found = keystore.certificates(" ".join(query))
     if not found:
         raise NotFound(_no_match(query))

@@ -374,6 +374,13 @@ class TestChange:
             assert CAROL.fingerprint in stderr
         assert len(key_json("list")["keys"]) == 2
 
+    @pytest.mark.parametrize("query", ["", " "])
+    def test_an_empty_query_names_no_key(self, key, key_json, file, query):
+        key("import", file(armored(BOB)))
+        for words in (["delete", query, "--yes"], ["trust", query, "verified"], ["export", query]):
+            assert "query is empty" in key(*words, code=64).stderr
+        assert key_json("list")["keys"][0]["trust"] == "known"
+
     def test_delete(self, key, key_json, file):
         key("import", file(armored(BOB)), file(CAROL.to_octets(), "carol"))
         assert key_json("delete", "bob") == {"deleted": BOB.fingerprint, "secret": False}

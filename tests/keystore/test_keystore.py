@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import timeit
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -481,6 +482,29 @@ class TestTwoProcesses:
         with closing(Keystore.open(KeystoreSettings(tmp_path / "keystore"), secrets)) as keystore:
             keystore.unlock()
             assert len(keystore.certificates()) == 3
+
+
+def test_threads(keystore):
+    own = keystore.generate("alice@example.org", now=NOW).fingerprint
+
+    def work(number: int) -> None:
+        for turn in range(10):
+            learn(keystore, stranger(f"user{number}-{turn}@example.org"))
+            message = keystore.encrypt(TEXT, [own], own, NOW)
+            [signature] = keystore.decrypt(message, NOW).signatures
+            assert signature.state is SignatureState.GOOD
+            assert keystore.select(f"user{number}-{turn}@example.org", NOW).usable
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(keystore.certificates()) == 41
+
+
+def test_closed(make_keystore):
+    keystore = make_keystore()
+    keystore.close()
+    with pytest.raises(StoreLocked, match="closed"):
+        keystore.certificates()
 
 
 def test_lookups_are_fast(keystore):
