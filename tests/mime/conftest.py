@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures.processes import die_with_parent, service_folder
 
 _LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
 _CONFIGURATION = """
@@ -48,17 +51,22 @@ class Dovecot:
             stderr=subprocess.PIPE,
             env={**os.environ, "USER": "reader", "HOME": str(folder)},
             bufsize=0,
+            preexec_fn=die_with_parent,
         )
         self._input = self._process.stdin
         self._output = self._process.stdout
         assert self._input is not None
         assert self._output is not None
         self._reader = os.fdopen(os.dup(self._output.fileno()), "rb")
-        self._line()
-        self._command(b"SELECT INBOX")
         self._count = 0
 
+    def open(self) -> None:
+        """Wait for the greeting and select the mailbox."""
+        self._line()
+        self._command(b"SELECT INBOX")
+
     def close(self) -> None:
+        """End the session and the process."""
         self._input.close()
         self._process.wait(10)
         self._reader.close()
@@ -114,12 +122,8 @@ def _after(response: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
+def dovecot() -> Iterator[Dovecot]:
     """A Dovecot whose answers are what ours are compared with."""
-    folder = tmp_path_factory.mktemp("dovecot")
-    folder.chmod(0o755)
-    for parent in list(folder.parents)[:2]:
-        parent.chmod(parent.stat().st_mode | 0o111)
-    server = Dovecot(folder)
-    yield server
-    server.close()
+    with service_folder("mime") as folder, closing(Dovecot(folder)) as server:
+        server.open()
+        yield server
