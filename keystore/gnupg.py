@@ -134,7 +134,7 @@ class Gnupg:
     def sign_and_encrypt(self, key: Fingerprint, octets: bytes, recipients: Sequence[bytes]) -> bytes:
         """Return an armored message (CRLF), signed by `key`, encrypted to the certificates `recipients`.
 
-        gpg chooses the newest encryption subkey of each; the caller compares that with its own choice.
+        Each has one encryption key only, since gpg would choose by its own rules.
         """
         words = ["--armor", "--digest-algo", "SHA512", "--cipher-algo", "AES256", "--compress-algo", "none"]
         words += ["--trust-model", "always", "--no-encrypt-to", "--local-user", f"{key}!"]

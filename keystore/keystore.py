@@ -219,7 +219,7 @@ class Keystore:
 
         Every recipient must be usable at `now`, or KeyRefused says which is not.
         """
-        certificates = [self._demand(one) for one in recipients]
+        certificates = [self._demand(one) for one in dict.fromkeys(recipients)]
         return self._messages.encrypt(octets, certificates, self._demand(signer) if signer else None, now)
 
     def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:

@@ -71,8 +71,8 @@ class Messages:
         keys = self._demand_usable(signer, Purpose.SIGN, now)
         if signer.holder is not Holder.GNUPG:
             return openpgp.encrypt(octets, targets, self._vault.key(signer.fingerprint), now)
-        made = self._gnupg.sign_and_encrypt(keys[0], octets, [certificate for certificate, _ in targets])
-        # gpg chose the subkeys by its own rules; only exactly our choice may leave.
+        narrowed = [openpgp.only_key(certificate, chosen[0]) for certificate, chosen in targets]
+        made = self._gnupg.sign_and_encrypt(keys[0], octets, narrowed)
         if sorted(openpgp.key_ids(made)) != sorted(key_id(chosen[0]) for _, chosen in targets):
             raise KeyRefused("GnuPG would encrypt to other keys than those chosen")
         return made

@@ -22,7 +22,7 @@ from keystore.openpgp.message import (
     sign_detached,
     trial,
 )
-from keystore.openpgp.transfer import protect, united
+from keystore.openpgp.transfer import only_key, protect, united
 from keystore.openpgp.verify import Lookup, verify_detached
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ParsedKey",
     "SecretKey",
     "generate",
+    "only_key",
     "parse_keys",
     "protect",
     "united",

@@ -1,4 +1,4 @@
-"""Own keys on their way in and out: the union of two versions of one key, and a form under a passphrase.
+"""Keys on their way in and out: the union of two versions, a form under a passphrase, a part for gpg.
 
 Standards: RFC 9580 sections 3.7.1.3 (iterated and salted string-to-key), 5.5.3 (secret key packets), 10.2.
 """
@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from keystore.errors import KeyRefused
 from keystore.model import Fingerprint
-from keystore.openpgp.certificate import merge
+from keystore.openpgp.certificate import components, join, key_fingerprints, merge
 from keystore.openpgp.key import SecretKey, unlock
+from keystore.openpgp.material import public_material
 from keystore.openpgp.packet import Reader, Tag, packets, write
 from keystore.openpgp.secret import SecretPacket, parse_secret, string_to_key
 
@@ -37,6 +38,21 @@ def _secrets(key: SecretKey) -> dict[Fingerprint, bytes]:
         if packet.tag in _SECRET
     ]
     return {secret.public.fingerprint: body for secret, body in opened if not secret.stub}
+
+
+def only_key(certificate_octets: bytes, key: Fingerprint) -> bytes:
+    """The certificate without its other subkeys, so that whoever encrypts to it has no choice.
+
+    Raises KeyRefused when it has no such key.
+    """
+    parts = components(certificate_octets)
+    if key not in key_fingerprints(certificate_octets):
+        raise KeyRefused(f"there is no key {key} in this certificate")
+    return join(
+        part
+        for part in parts
+        if part.packet.tag != Tag.PUBLIC_SUBKEY or public_material(part.packet.body).fingerprint == key
+    )
 
 
 def protect(key: SecretKey, passphrase: str | None) -> bytes:

@@ -156,7 +156,7 @@ class TestHolder:
         ours.import_from_gnupg(secret=True)
         introduce(ours, theirs)
         everybody = [own(ours), own(theirs)]
-        message = ours.encrypt(TEXT, everybody, own(ours), later())
+        message = ours.encrypt(TEXT, [*everybody, own(theirs)], own(ours), later())
         assert message.startswith(b"-----BEGIN PGP MESSAGE-----\r\n")
         chosen = [ours.usability(one, Purpose.ENCRYPT, later()).keys[0] for one in everybody]
         assert openpgp.key_ids(message) == tuple(map(key_id, chosen))
@@ -166,6 +166,22 @@ class TestHolder:
             assert [(one.state, one.fingerprint) for one in opened.signatures] == [
                 (SignatureState.GOOD, own(ours))
             ]
+
+    def test_encrypts_to_the_subkey_chosen(self, ours, gnupg_home):
+        """Of two subkeys made in the same second, gpg takes the last; the choice is ours all the same."""
+        reader = gnupg_home()
+        then = f"--faked-system-time={int((NOW - DAY).timestamp())}!"
+        reader.run(then, "--quick-generate-key", "dave@example.org", "ed25519", "sign,cert", "never")
+        listing = reader.run("--list-keys", "--with-colons").stdout.decode()
+        fingerprint = listing.split("fpr:::::::::")[1][:40]
+        for _ in range(3):
+            reader.run(then, "--quick-add-key", fingerprint, "cv25519", "encr", "never")
+        ours.import_keys(reader.export(fingerprint), source="dave")
+        chosen = ours.usability(fingerprint, Purpose.ENCRYPT, later()).keys
+        assert len(chosen) == 3
+        message = ours.encrypt(TEXT, [fingerprint], own(ours), later())
+        assert openpgp.key_ids(message) == (key_id(chosen[0]),)
+        assert reader.run("--decrypt", data=message, check=False).stdout == TEXT
 
     def test_gpg_conf_changes_nothing(self, ours, theirs, gnupg):
         introduce(ours, theirs)
