@@ -1,0 +1,174 @@
+"""The documents are complete and right: commands, options, settings, dependencies, examples, links."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from secmailproxy.cli import COMMANDS, program
+from secmailproxy.config import Config
+from secmailproxy.config_errors import model_within
+from secmailproxy.folders import Folders
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
+
+
+def sections(path: Path) -> dict[str, str]:
+    """Title -> text up to the next title, of any level."""
+    parts = re.split(r"(?m)^#+ (.+)\n", path.read_text(encoding="utf-8"))
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """First cell -> the other cells, of every table row that begins with a code word."""
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return {one[0]: one[1:] for one in cells}
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command with its full name, groups included."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for one in command.list_commands(context):
+            found = command.get_command(context, one)
+            assert found is not None
+            yield from commands(found, f"{name} {one}")
+
+
+ALL_COMMANDS = dict(commands(program, "secmailproxy"))
+
+
+def documented_commands() -> dict[str, str]:
+    """Command -> its section in cli.md; the title may go on with arguments."""
+    titles = {title: text for title, text in sections(DOCS / "cli.md").items() if title.startswith("`")}
+    found = {}
+    for title, text in titles.items():
+        words = title.strip("`").split()
+        plain = [word for word in words if word.islower() and word.isidentifier()]
+        found[" ".join(plain)] = text
+    return found
+
+
+def test_cli_names_every_command_and_no_other() -> None:
+    assert set(documented_commands()) == set(ALL_COMMANDS) - {"secmailproxy"}
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_COMMANDS if name != "secmailproxy"])
+def test_cli_names_every_option_and_no_other(name: str) -> None:
+    actual = {
+        option
+        for parameter in ALL_COMMANDS[name].params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+    table = rows(documented_commands()[name])
+    documented = {option for cell in table for option in re.findall(r"`(--?[a-z][a-z-]*)`", cell)}
+    assert documented == actual
+    for cell, (meaning,) in ((cell, rest) for cell, rest in table.items() if cell.startswith("`--")):
+        assert meaning, cell
+
+
+@pytest.mark.parametrize("name", list(ALL_COMMANDS))
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = ALL_COMMANDS[name]
+    assert (command.help or "").strip().endswith((".", "?", "!"))
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help or parameter.show_default, parameter.name
+
+
+def test_the_table_of_commands_is_the_program() -> None:
+    assert set(COMMANDS) == {name.split()[1] for name in ALL_COMMANDS if " " in name}
+
+
+def models(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Title in configuration.md -> the table it describes."""
+    for name, field in model.model_fields.items():
+        inner = model_within(field.annotation)
+        if inner is None or (name in ("imap", "submission") and title == "listen"):
+            continue
+        key = f"{title}.{name}" if title else name
+        yield key, inner
+        yield from models(inner, key)
+
+
+SETTINGS = dict(models(Config, ""))
+
+
+def setting_sections() -> dict[str, str]:
+    titles = sections(DOCS / "configuration.md")
+    return {title.strip("`[]"): text for title, text in titles.items() if title.startswith("`")}
+
+
+def test_configuration_names_every_table_and_no_other() -> None:
+    assert set(setting_sections()) == set(SETTINGS)
+
+
+def default_of(field: FieldInfo) -> str:
+    """As configuration.md writes it."""
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, BaseModel):
+        return f'`"{field.default}"`'
+    if field.default == ():
+        return "`[]`"
+    return f"`{json.dumps(field.default)}`"
+
+
+@pytest.mark.parametrize("title", list(SETTINGS))
+def test_configuration_names_every_option_with_its_default(title: str) -> None:
+    actual = {
+        f"`{field.alias or name}`": default_of(field) for name, field in SETTINGS[title].model_fields.items()
+    }
+    documented = {cell: rest[0] for cell, rest in rows(setting_sections()[title]).items()}
+    assert documented == actual
+
+
+def code_blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.+?)^```", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*DOCS.rglob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name
+)
+def test_examples_in_documents_are_right(path: Path, tmp_path: Path) -> None:
+    folders = Folders(tmp_path / "config.toml", tmp_path / "state", tmp_path / "cache")
+    for block in code_blocks(path, "toml"):
+        Config.parse(block.encode(), folders)
+    for block in code_blocks(path, "json"):
+        json.loads(block)
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*DOCS.rglob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    names = {re.split(r"[\[<>=~! ]", one)[0] for one in wanted}
+    text = (DOCS / "dependencies.md").read_text()
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    documented = {name.strip() for cell in cells for name in cell.split(",")} - {"library"}
+    assert documented == names
