@@ -168,7 +168,7 @@ class TestHolder:
             ]
 
     def test_encrypts_to_the_subkey_chosen(self, ours, gnupg_home):
-        """Of two subkeys made in the same second, gpg takes the last; the choice is ours all the same."""
+        """Which of several subkeys is used is our choice: gpg gets to see no other."""
         reader = gnupg_home()
         then = f"--faked-system-time={int((NOW - DAY).timestamp())}!"
         reader.run(then, "--quick-generate-key", "dave@example.org", "ed25519", "sign,cert", "never")
@@ -182,6 +182,12 @@ class TestHolder:
         message = ours.encrypt(TEXT, [fingerprint], own(ours), later())
         assert openpgp.key_ids(message) == (key_id(chosen[0]),)
         assert reader.run("--decrypt", data=message, check=False).stdout == TEXT
+        octets = ours.certificate(fingerprint).octets
+        for subkey in chosen:
+            made = ours._gnupg.sign_and_encrypt(own(ours), TEXT, [openpgp.only_key(octets, subkey)])
+            assert openpgp.key_ids(made) == (key_id(subkey),)
+        with pytest.raises(KeyRefused):
+            openpgp.only_key(octets, own(ours))
 
     def test_gpg_conf_changes_nothing(self, ours, theirs, gnupg):
         introduce(ours, theirs)
