@@ -194,6 +194,8 @@ class Conversation(SMTP):
         if code == 421:
             self._leaving = True
         self._write(Reply(code, text))
+        if not self._writer.transport.get_write_buffer_size():
+            return
         # A client that is gone or does not read gets no reply; what was begun for it goes on.
         with contextlib.suppress(OSError):
             async with asyncio.timeout(self.idle_timeout):
