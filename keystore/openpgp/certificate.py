@@ -21,6 +21,9 @@ from keystore.openpgp.packet import Malformed, Packet, Tag, packets, write
 MAX_CERTIFICATE_OCTETS = 8 * 1024 * 1024
 """Certificates flooded with signatures reached tens of megabytes on the old keyservers."""
 
+MAX_SELF_SIGNATURES = 1000
+"""More are a flood: each costs a verification, and to leave out some could leave out a revocation."""
+
 _PUBLIC = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 _COMPONENTS = frozenset({Tag.PUBLIC_KEY, Tag.PUBLIC_SUBKEY, Tag.USER_ID, Tag.USER_ATTRIBUTE})
 
@@ -98,6 +101,7 @@ class _SelfSignatures:
     def __init__(self, primary: PublicMaterial) -> None:
         self.primary = primary
         self.broken = 0
+        self.looked_at = 0
 
     def _claimed(self, part: Component, kinds: Iterable[int]) -> list[sig.SignaturePacket]:
         """The signatures of these kinds that name the primary key as their maker."""
@@ -111,6 +115,9 @@ class _SelfSignatures:
                 continue
             if packet.kind in wanted and packet.claims(self.primary.fingerprint):
                 found.append(packet)
+        self.looked_at += len(found)
+        if self.looked_at > MAX_SELF_SIGNATURES:
+            raise KeyRefused(f"certificate {self.primary.fingerprint} is flooded with signatures")
         return found
 
     def _verified(self, packet: sig.SignaturePacket, right: bool) -> bool:

@@ -6,6 +6,7 @@ Standards: RFC 9580 sections 10.1, 10.2 (transferable keys) and 5.5.3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -103,10 +104,15 @@ class SecretKey:
 
     @cached_property
     def signing_keys(self) -> dict[Fingerprint, SigningKey]:
-        """The engine's objects by fingerprint, of the keys whose algorithm it knows and can sign with."""
+        """The engine's objects by fingerprint, of the keys that it can sign with."""
         algorithms = {key.fingerprint: key.algorithm for key in facts(self.certificate_octets).keys}
         able = [one for one, algorithm in algorithms.items() if algorithm.signs and algorithm.supported]
-        return {one: ask(partial(self._engine_key, one)) for one in able if one in self._secrets}
+        made: dict[Fingerprint, SigningKey] = {}
+        for fingerprint in able:
+            if fingerprint in self._secrets:
+                with suppress(EngineRefused):
+                    made[fingerprint] = ask(partial(self._engine_key, fingerprint))
+        return made
 
     def _engine_key(self, fingerprint: Fingerprint) -> SigningKey:
         octets = self._with_secrets(components(single_key(self.certificate_octets, fingerprint)))
@@ -196,7 +202,7 @@ def unlock(secret_octets: bytes, passphrase: str | None) -> SecretKey:
         key = SecretKey(public, secrets)
         if not secrets:
             raise KeyRefused(f"there is no secret key in key {key.fingerprint}")
-        _ = key.private_keys, key.signing_keys
-    except (Malformed, EngineRefused):
+        _ = key.private_keys  # proves that the halves belong together
+    except Malformed:
         raise KeyRefused("this secret key is damaged, or of a kind that we cannot use") from None
     return key

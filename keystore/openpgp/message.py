@@ -117,7 +117,10 @@ def encrypt(
         builder.seipd_v1("aes256")
     if signer is not None:
         chosen = signing_key(signer, now)
-        builder.sign(chosen, None, "sha512")
+        try:
+            ask(lambda: builder.sign(chosen, None, "sha512"))
+        except EngineRefused:
+            raise KeyRefused(f"key {signer.fingerprint} could not sign") from None
     for certificate, keys in recipients:
         _add_recipient(builder, certificate, keys)
     try:

@@ -172,6 +172,14 @@ def test_garbage_is_refused(octets: bytes) -> None:
             openpgp.key_fingerprints(candidate)
 
 
+def test_a_flooded_certificate_is_refused(alice: bytes) -> None:
+    parts = components(alice)
+    genuine = parts[1].signatures[0]
+    parts[1].signatures += [genuine[:-2] + number.to_bytes(2, "big") for number in range(1000)]
+    with pytest.raises(KeyRefused, match="flooded"):
+        openpgp.facts(join(parts))
+
+
 def test_unknown_packets_and_subkeys_are_passed_over(alice: bytes) -> None:
     unknown = write(60, b"new") + write(Tag.TRUST, b"\0") + write(Tag.PUBLIC_SUBKEY, b"\x04\0\0\0\0\x63abc")
     facts = openpgp.facts(alice + unknown)
