@@ -264,7 +264,8 @@ class _Opening:
 
     def _as_decrypted(self, decrypted: Entity) -> Unprotected:
         root = presented.settled(decrypted, self.limits.entity)
-        outside = entity.parse(presented.storable(self.root.header), self.limits.entity)
+        head = presented.storable(self.root.header)
+        outside = self.root if head == self.root.header else entity.parse(head, self.limits.entity)
         payload = root
         for _ in range(self.inner_signatures):
             payload = payload.parts[0]
@@ -285,10 +286,14 @@ class _Opening:
         return Unprotected(replace(summary, subject=subject), whole)
 
     def _within_limits(self, whole: bytes) -> Entity:
-        """`whole` parsed again as every later reader will do it, with room for the verdict field."""
+        """The header of `whole`, read as every later reader will, with room for the verdict field.
+
+        The body has no more parts than what it was made of, and that was within the limits.
+        """
         limits = self.limits.entity
         room = replace(limits, fields=limits.fields - 1, header_octets=limits.header_octets - VERDICT_LENGTH)
-        return entity.parse(whole, room)
+        end = header.section_end(whole, 0, len(whole)) or len(whole)
+        return entity.parse(whole[:end], room)
 
     def _author(self, outside: Entity, protected: shown.ProtectedHeader | None) -> tuple[CryptoSummary, bool]:
         """The judgement, and whether From comes from inside."""

@@ -10,20 +10,18 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from secmailproxy.errors import LimitExceeded
 
-_FIELD = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")
+_FIELD = re.compile(rb"([^\n:]*)(:?)[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n")
 _ENCODED_WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One header field as a span of the message: name, colon, value, folded lines, final line end."""
 
     name: str
@@ -78,22 +76,14 @@ def scan(octets: bytes, start: int, end: int, most: int = 1000) -> tuple[Field, 
 
 
 def _scan(octets: bytes, start: int, end: int, most: int) -> Iterator[Field]:
-    count = 0
-    while start < end:
-        match = _FIELD.match(octets, start, end)
-        if match is None or octets.startswith((b"\n", b"\r\n"), start, end):
+    for count, match in enumerate(_FIELD.finditer(octets, start, end), 1):
+        if match.start() == end or octets.startswith((b"\n", b"\r\n"), match.start(), end):
             return
-        count += 1
         if count > most:
             raise LimitExceeded(f"a header section has more than {most} fields")
-        first_line_end = octets.find(b"\n", start, match.end())
-        colon = octets.find(b":", start, first_line_end if first_line_end >= 0 else match.end())
-        if colon < 0:
-            name, value_start = octets[start : match.end()].rstrip(b"\r\n"), match.end()
-        else:
-            name, value_start = octets[start:colon].rstrip(b" \t"), colon + 1
-        yield Field(name.decode("latin-1"), start, value_start, match.end())
-        start = match.end()
+        name, colon = match.groups()
+        value_start = match.end(2) if colon else match.end()
+        yield Field(name.rstrip(b" \t\r").decode("latin-1"), match.start(), value_start, match.end())
 
 
 def find(entity: HasFields, name: str) -> Field | None:

@@ -5,6 +5,7 @@ Standards: RFC 2045 section 5.1, RFC 2231 (continued and extended parameters).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from secmailproxy.mime.lexical import Broken, Lexer
 
 _BARE_PROTOCOL = re.compile(rb";\s*protocol\s*=\s*([A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)", re.IGNORECASE)
+_SHORT = 512
 _CONTINUED = re.compile(rb"([^*]*)\*(?:([0-9]*)(\*?))?")
 
 RawParameters = tuple[tuple[bytes, bytes], ...]
@@ -78,6 +80,16 @@ def token_and_parameters(value: bytes) -> tuple[bytes | None, RawParameters]:
 
 def content_type(value: bytes) -> ContentType:
     """A Content-Type value for decisions; a broken one is application/octet-stream."""
+    return _read_again(value) if len(value) <= _SHORT else _content_type(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_again(value: bytes) -> ContentType:
+    """The same few values come in every message, and each message is parsed more than once."""
+    return _content_type(value)
+
+
+def _content_type(value: bytes) -> ContentType:
     maintype, subtype, raw = media_type(value)
     if not maintype or not subtype:
         return ContentType("application", "octet-stream")
