@@ -125,6 +125,31 @@ def test_beyond_the_limits_nothing_is_opened(desk: Desk, body: bytes, limits: In
     assert "more than" in read.summary.decryption_reason or "larger" in read.summary.decryption_reason
 
 
+@pytest.mark.parametrize(
+    ("start", "protection", "verdict"),
+    [
+        (b"", Protection.NONE, Verdict.NONE),
+        (b"Content-Type: multipart/signed; boundary=x\r\n", Protection.SIGNED, Verdict.UNACCEPTABLE),
+        (b"Content-Type: multipart/encrypted; boundary=x\r\n", Protection.ENCRYPTED, Verdict.NONE),
+    ],
+)
+def test_nothing_good_is_said_of_a_message_beyond_the_limits(
+    desk: Desk, start: bytes, protection: Protection, verdict: Verdict
+):
+    octets = start + b"X: y\r\n" * 1100 + b"\r\nbody\r\n"
+    read = desk.read(octets)
+    assert (read.summary.protection, read.summary.verdict, read.presented) == (protection, verdict, None)
+    assert "fields" in (read.summary.verdict_reason or read.summary.decryption_reason)
+    forged = desk.read(b"Secmail-Verdict-ABC: signed\r\n" + octets)
+    assert forged.presented == octets
+    assert forged.summary.verdict is verdict
+
+
+def test_header_sections_together_are_limited_too(desk: Desk):
+    forwards = b"Content-Type: message/rfc822\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"
+    assert "header" in desk.read(message(forwards * 8)).summary.verdict_reason
+
+
 def test_limits_hold_inside_the_encryption(desk: Desk):
     deep = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + b"--x\r\n\r\n" * 1100
     read = desk.read(message(desk.encrypt(deep, ALICE)))
