@@ -60,4 +60,7 @@ class MailClient:
         with client:
             client.login(self.username, self.password)
             _, answer = client.select("INBOX", readonly=True)
-            yield client, int(answer[0] or b"0")
+            count = int(answer[0] or b"0")
+            if not count:
+                raise imaplib.IMAP4.error("the inbox is empty")
+            yield client, count

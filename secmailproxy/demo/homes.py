@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint
-from keystore.secrets import open_secrets
+from keystore.secrets import Secrets, open_secrets
 from secmailproxy.accounts import password_secret
 from secmailproxy.config import Config
 from secmailproxy.demo.clients import MailClient
@@ -59,8 +58,8 @@ fingerprint = "{fingerprint}"
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """One person: an address, a password at the mail server, and a folder that holds everything."""
+class Person:
+    """An address, a password at the mail server, and a folder that holds everything."""
 
     address: str
     name: str
@@ -74,60 +73,74 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """A person's configuration and opened keystore, with the own key in it. Close it at the end."""
+
+    person: Person
+    store: Secrets
+    keystore: Keystore
+    fingerprint: Fingerprint
+
+    def close(self) -> None:
+        """Forget the keys."""
+        self.keystore.close()
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """A running proxy and what a mail client needs to know of it."""
 
     home: Home
-    fingerprint: Fingerprint
     client: MailClient
     verdict_field: str
 
+    @property
+    def address(self) -> str:
+        """Whose proxy it is."""
+        return self.home.person.address
 
-def make_home(home: Home, server: MailServer, strict_domain: str) -> Fingerprint:
+
+def make_home(person: Person, server: MailServer, strict_domain: str) -> Home:
     """Write the configuration, keep the password, generate the key. Blocks."""
-    home.folders.prepare()
-    write_privately(home.folder / "passphrase", secrets.token_urlsafe(24).encode() + b"\n")
+    person.folders.prepare()
+    write_privately(person.folder / "passphrase", secrets.token_urlsafe(24).encode() + b"\n")
     text = _CONFIG.format(
         strict_domain=strict_domain,
-        address=home.address,
-        name=home.name,
+        address=person.address,
+        name=person.name,
         imap_port=server.imap_port,
         smtp_port=server.smtp_port,
         ca_file=server.tls.ca_file,
     )
-    write_privately(home.folders.config_file, text.encode())
-    config = Config.load(home.folders)
+    write_privately(person.folders.config_file, text.encode())
+    config = Config.load(person.folders)
     store = open_secrets(config.secrets_settings(None))
-    store.set(password_secret(home.address), home.password)  # for `forward`, which has nobody to ask
-    with closing(Keystore.open(config.keystore_settings(), store)) as keystore:
-        return keystore.generate(home.address, name=home.name, now=datetime.now(UTC)).fingerprint
+    store.set(password_secret(person.address), person.password)  # for `forward`, which has nobody to ask
+    keystore = Keystore.open(config.keystore_settings(), store)
+    return Home(person, store, keystore, keystore.generate(person.address, name=person.name).fingerprint)
 
 
-def give_certificate(giver: Home, fingerprint: Fingerprint, taker: Home) -> None:
+def give_certificate(giver: Home, taker: Home) -> None:
     """Import the giver's certificate into the taker's keystore, and pin it for `forward`. Blocks."""
-    with closing(_keystore(giver)) as theirs, closing(_keystore(taker)) as ours:
-        ours.import_keys(theirs.export(fingerprint), source=f"given by {giver.name}", passphrase=None)
-    forward = _FORWARD.format(address=taker.address, to=giver.address, fingerprint=fingerprint)
-    write_privately(taker.folders.config_file, taker.folders.config_file.read_bytes() + forward.encode())
-
-
-def _keystore(home: Home) -> Keystore:
-    config = Config.load(home.folders)
-    return Keystore.open(config.keystore_settings(), open_secrets(config.secrets_settings(None)))
+    certificate = giver.keystore.export(giver.fingerprint)
+    taker.keystore.import_keys(certificate, source=f"given by {giver.person.name}")
+    path = taker.person.folders.config_file
+    forward = _FORWARD.format(
+        address=taker.person.address, to=giver.person.address, fingerprint=giver.fingerprint
+    )
+    write_privately(path, path.read_bytes() + forward.encode())
 
 
 @asynccontextmanager
-async def running_proxy(home: Home, fingerprint: Fingerprint) -> AsyncIterator[Proxy]:
+async def running_proxy(home: Home) -> AsyncIterator[Proxy]:
     """Serve this home, in this process, until the block ends."""
-    config = await asyncio.to_thread(Config.load, home.folders)
-    store = open_secrets(config.secrets_settings(None))
-    keystore = await asyncio.to_thread(Keystore.open, config.keystore_settings(), store)
-    with closing(keystore):
-        service = Service(config, keystore, store)
-        report = await service.start()
-        try:
-            imap, submission = (int(one.rpartition(":")[2]) for one in (report.imap, report.submission))
-            client = MailClient(imap, submission, home.address, home.password)
-            yield Proxy(home, fingerprint, client, field_name(home.folders.verdict_token()))
-        finally:
-            await service.stop(_GRACE)
+    person = home.person
+    config = await asyncio.to_thread(Config.load, person.folders)
+    service = Service(config, home.keystore, home.store)
+    report = await service.start()
+    try:
+        imap, submission = (int(one.rpartition(":")[2]) for one in (report.imap, report.submission))
+        client = MailClient(imap, submission, person.address, person.password)
+        yield Proxy(home, client, field_name(person.folders.verdict_token()))
+    finally:
+        await service.stop(_GRACE)

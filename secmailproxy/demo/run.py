@@ -8,12 +8,12 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from secmailproxy.demo.certificates import make_tls
-from secmailproxy.demo.homes import Home, give_certificate, make_home, running_proxy
+from secmailproxy.demo.homes import Person, give_certificate, make_home, running_proxy
 from secmailproxy.demo.servers import MailServer
 from secmailproxy.demo.steps import STRICT_DOMAIN, Outcome, Stage, tell
 
@@ -27,16 +27,18 @@ Closing = Callable[[Stage, tuple[Outcome, ...], float], None]
 async def stage_in(folder: Path) -> AsyncIterator[Stage]:
     """The mail server, both people with keys exchanged, and their proxies, running."""
     tls = make_tls(folder, datetime.now(UTC))
-    alice, bob = (
-        Home(address, name, secrets.token_urlsafe(12), folder / name.lower()) for address, name in PEOPLE
-    )
-    server = MailServer(tls, {one.address: one.password for one in (alice, bob)})
-    async with server.running():
-        keys = [await asyncio.to_thread(make_home, one, server, STRICT_DOMAIN) for one in (alice, bob)]
-        await asyncio.to_thread(give_certificate, alice, keys[0], bob)
-        await asyncio.to_thread(give_certificate, bob, keys[1], alice)
-        async with running_proxy(alice, keys[0]) as hers, running_proxy(bob, keys[1]) as his:
-            yield Stage(server, hers, his)
+    people = [
+        Person(address, name, secrets.token_urlsafe(12), folder / name.lower()) for address, name in PEOPLE
+    ]
+    server = MailServer(tls, {one.address: one.password for one in people})
+    async with server.running(), AsyncExitStack() as stack:
+        homes = [await asyncio.to_thread(make_home, one, server, STRICT_DOMAIN) for one in people]
+        for home in homes:
+            stack.callback(home.close)
+        for giver, taker in (homes, homes[::-1]):
+            await asyncio.to_thread(give_certificate, giver, taker)
+        alice, bob = [await stack.enter_async_context(running_proxy(home)) for home in homes]
+        yield Stage(server, alice, bob)
 
 
 async def run_demo(

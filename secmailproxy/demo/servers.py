@@ -99,10 +99,11 @@ class MailServer:
         self, server: SMTP, session: SinkSession, envelope: SinkEnvelope, mechanism: str, data: object
     ) -> AuthResult:
         """Called by aiosmtpd for AUTH."""
-        if not isinstance(data, LoginPassword):
-            return AuthResult(success=False, handled=False)
-        wanted = self._passwords.get(data.login.decode("utf-8", "replace"), "")
-        return AuthResult(success=bool(wanted) and hmac.compare_digest(data.password, wanted.encode()))
+        right = False
+        if isinstance(data, LoginPassword):
+            wanted = self._passwords.get(data.login.decode("utf-8", "replace"), "")
+            right = bool(wanted) and hmac.compare_digest(data.password, wanted.encode())
+        return AuthResult(success=right, handled=False)  # aiosmtpd words the reply
 
     async def handle_DATA(self, server: SMTP, session: SinkSession, envelope: SinkEnvelope) -> str:
         """Called by aiosmtpd with each message."""

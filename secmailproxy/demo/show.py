@@ -17,7 +17,7 @@ def show_opening(console: Console, stage: Stage) -> None:
     """Who takes part."""
     console.print("[bold]secmailproxy demo[/bold]: a mail server, two people, and a proxy for each of them\n")
     for proxy in (stage.alice, stage.bob):
-        console.print(f"  {proxy.home.address}  key {proxy.fingerprint}", highlight=False)
+        console.print(f"  {proxy.address}  key {proxy.home.fingerprint}", highlight=False)
     console.print()
 
 
@@ -52,7 +52,9 @@ def show_summary(console: Console, outcomes: tuple[Outcome, ...], seconds: float
 def show_settings(console: Console, stage: Stage) -> None:
     """What to type into a real mail client while the servers are kept running."""
     for proxy in (stage.alice, stage.bob):
-        table = Table(title=f"{proxy.home.name}'s mail client", title_justify="left", show_header=False)
+        table = Table(
+            title=f"{proxy.home.person.name}'s mail client", title_justify="left", show_header=False
+        )
         for name, value in settings_of(proxy).items():
             table.add_row(name.replace("_", " "), str(value))
         console.print(table)
@@ -62,7 +64,7 @@ def show_settings(console: Console, stage: Stage) -> None:
 def settings_of(proxy: Proxy) -> dict[str, Any]:
     """The settings of a mail client, ready for JSON."""
     return {
-        "address": proxy.home.address,
+        "address": proxy.address,
         "user_name": proxy.client.username,
         "password": proxy.client.password,
         "imap_server": "127.0.0.1",

@@ -47,6 +47,18 @@ class StepFailed(Exception):
     """A promise did not hold; the text says which."""
 
 
+# The last two: a step finds less than it looks for, because an earlier one failed.
+_FAILURES = (
+    StepFailed,
+    SecMailProxyError,
+    OSError,
+    smtplib.SMTPException,
+    imaplib.IMAP4.error,
+    LookupError,
+    ValueError,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a step has to show: one sentence, and perhaps an exhibit of several lines."""
@@ -101,7 +113,7 @@ async def tell(stage: Stage, report: Callable[[Outcome], None]) -> tuple[Outcome
         began = time.monotonic()
         try:
             held, shown = True, await step.run(stage)
-        except (StepFailed, SecMailProxyError, OSError, smtplib.SMTPException, imaplib.IMAP4.error) as error:
+        except _FAILURES as error:
             held, shown = False, Shown(f"{type(error).__name__}: {error}")
         outcomes.append(Outcome(step.name, step.title, held, shown, time.monotonic() - began))
         report(outcomes[-1])
@@ -156,7 +168,7 @@ def _lines_from(octets: bytes, mark: bytes, count: int) -> list[str]:
 
 
 async def _send(stage: Stage) -> Shown:
-    alice, bob = stage.alice.home, stage.bob.home
+    alice, bob = stage.alice.home.person, stage.bob.home.person
     message = _compose(f"{alice.name} <{alice.address}>", f"{bob.name} <{bob.address}>", SUBJECT)
     message.set_content(TEXT)
     message.add_attachment(ATTACHMENT, maintype="text", subtype="csv", filename=ATTACHMENT_NAME)
@@ -189,12 +201,12 @@ async def _read(stage: Stage) -> Shown:
     files = {part.get_filename(): part.get_payload(decode=True) for part in message.iter_attachments()}
     _hold(files == {ATTACHMENT_NAME: ATTACHMENT}, "the attachment is the same")
     verdict = _verdict(presented, stage.bob)
-    signer = f"signer={stage.alice.home.address}"
+    signer = f"signer={stage.alice.address}"
     _hold("signature=valid" in verdict and signer in verdict, f"the verdict is valid (it is {verdict!r})")
     size, structure = await asyncio.to_thread(stage.bob.client.newest_size_and_structure)
     _hold(size == len(presented), "RFC822.SIZE is the size of what is presented")
     _hold(ATTACHMENT_NAME in structure, "BODYSTRUCTURE names the attachment")
-    sentence = f"Text, subject and attachment are back; signed by {stage.alice.home.address}, valid."
+    sentence = f"Text, subject and attachment are back; signed by {stage.alice.address}, valid."
     exhibit = [f"{stage.bob.verdict_field}:", f"  {verdict}", *_fields(presented, b"from", b"to", b"subject")]
     return Shown(sentence, "\n".join([*exhibit, "", *text.splitlines()]))
 
@@ -206,7 +218,7 @@ async def _tampered_ciphertext(stage: Stage) -> Shown:
     at += stage.stored[at : at + 2] == b"\r\n" and 2
     swapped = b"A" if stage.stored[at : at + 1] != b"A" else b"B"
     tampered = stage.stored[:at] + swapped + stage.stored[at + 1 :]
-    await stage.server.deliver(stage.bob.home.address, tampered)
+    await stage.server.deliver(stage.bob.address, tampered)
     presented = await asyncio.to_thread(stage.bob.client.newest)
     verdict = _verdict(presented, stage.bob)
     _hold("signature=valid" not in verdict, "a changed message is not valid")
@@ -217,7 +229,7 @@ async def _tampered_ciphertext(stage: Stage) -> Shown:
 
 
 async def _tampered_text(stage: Stage) -> Shown:
-    alice = stage.alice.home
+    alice = stage.alice.home.person
     carol = "carol@example.com"
     message = _compose(f"{alice.name} <{alice.address}>", carol, "Price list")
     message.set_content("The price is 100 euro.\n")
@@ -226,7 +238,7 @@ async def _tampered_text(stage: Stage) -> Shown:
     _hold(rcpt_tos == (carol,) and b"multipart/signed" in signed, "mail to a stranger leaves signed")
     verdicts = []
     for octets in (signed, signed.replace(b"100 euro", b"900 euro")):
-        await stage.server.deliver(stage.bob.home.address, octets)
+        await stage.server.deliver(stage.bob.address, octets)
         verdicts.append(_verdict(await asyncio.to_thread(stage.bob.client.newest), stage.bob))
     _hold("signature=valid" in verdicts[0], f"the original is valid (it is {verdicts[0]!r})")
     _hold("signature=invalid" in verdicts[1], f"the changed copy is invalid (it is {verdicts[1]!r})")
@@ -241,7 +253,7 @@ async def _plain(stage: Stage) -> Shown:
         b"From:  News <news@example.com> \r\nTo: bob@example.org\r\nSUBJECT:\tplain as ever\r\n"
         b"X-Folded: one\r\n\t two \r\n\r\nGr\xc3\xbc\xc3\x9fe,\r\n  trailing blanks  \r\n.\r\nlast line"
     )
-    await stage.server.deliver(stage.bob.home.address, octets)
+    await stage.server.deliver(stage.bob.address, octets)
     presented = await asyncio.to_thread(stage.bob.client.newest)
     _hold(presented == octets, "a plain message comes octet for octet")
     return Shown(f"All {len(octets)} octets are as they were; no field added, none removed.")
@@ -250,7 +262,7 @@ async def _plain(stage: Stage) -> Shown:
 async def _refused(stage: Stage) -> Shown:
     address = f"clerk@{STRICT_DOMAIN}"
     sent = len(stage.server.outbox)
-    message = _compose(stage.alice.home.address, address, "Account number")
+    message = _compose(stage.alice.address, address, "Account number")
     message.set_content("The account number is attached.\n")
     try:
         await asyncio.to_thread(stage.alice.client.submit, address, message.as_bytes())
@@ -268,14 +280,14 @@ async def _refused(stage: Stage) -> Shown:
 
 
 async def _forward(stage: Stage) -> Shown:
-    to = stage.bob.home.address
+    to = stage.bob.address
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "secmailproxy", "forward", "--to", to),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "SECMAILPROXY_HOME": str(stage.alice.home.folder)},
+        env={**os.environ, "SECMAILPROXY_HOME": str(stage.alice.home.person.folder)},
     )
     output, _ = await process.communicate(SYSTEM_MAIL)
     said = output.decode("utf-8", "replace").strip()
