@@ -84,6 +84,8 @@ class SubmissionAccount:
     smarthost: Smarthost
     username: str
     password: str = field(repr=False)
+    others: frozenset[str] = frozenset()
+    """Addresses of the other accounts, lower case: this login must not speak, or sign, for them."""
 
 
 class AccountDoor(Protocol):
@@ -149,7 +151,8 @@ class Accounts:
         upstream_username = account.smtp_username or account.address
         if account.login is Login.MAILBOX:
             await smarthost.verify_login(upstream_username, upstream_password)
-        return SubmissionAccount(account.address, smarthost, upstream_username, upstream_password)
+        others = frozenset(one.address.lower() for one in self._accounts if one is not account)
+        return SubmissionAccount(account.address, smarthost, upstream_username, upstream_password, others)
 
     def _account(self, username: str, password: str) -> Account:
         """The account with this address, else the only one with this user name at its servers."""

@@ -87,22 +87,25 @@ class Outbound:
         """Use other rules from the next call on."""
         self._rules = settings.rules
 
-    async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
         """Refuses a recipient before the message is seen, where the rules allow no other end (SMTP-06).
 
         Raises NoUsableCertificate naming the key's state, SigningKeyUnusable, KeystoreLocked.
         """
-        await asyncio.to_thread(self._check_recipient, mail_from, rcpt_to)
+        await asyncio.to_thread(self._check_recipient, sender, rcpt_to)
 
     async def protect(
-        self, envelope: Envelope, message: bytes, *, named: frozenset[str] | None = None
+        self, envelope: Envelope, message: bytes, *, sender: str = "", named: frozenset[str] | None = None
     ) -> tuple[Copy, ...]:
         """The copies to send, the one for named recipients first, one for each blind recipient after it.
 
-        `message` has LF or CRLF. `named` replaces the addresses that the header's To and Cc name.
+        `message` has LF or CRLF. `sender` is the address whose key and rules count (default: the envelope's);
+        never one out of the header, which anybody can write. `named` replaces the addresses that the header's
+        To and Cc name.
         Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage.
         """
-        return await asyncio.to_thread(self._protect, envelope, message, named)
+        sender = sender or envelope.mail_from
+        return await asyncio.to_thread(self._protect, envelope, message, sender, named)
 
     async def protect_to_self(self, address: str, message: bytes, *, sign: bool) -> bytes:
         """A draft or sent mail, encrypted to its owner alone (IMAP-16, IMAP-17).
@@ -131,25 +134,26 @@ class Outbound:
         return await asyncio.to_thread(self._protect_system, message, fingerprint, head)
 
     @_our_errors()
-    def _check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+    def _check_recipient(self, sender: str, rcpt_to: str) -> None:
         now = self._clock()
-        rule = rule_for(mail_from, rcpt_to, self._rules)
+        rule = rule_for(sender, rcpt_to, self._rules)
         if rule.protect is Protect.NEVER:
             return
         selection = self._keystore.select(rcpt_to, now, rule.fingerprints)
         if refusal := policy.recipient_refusal(rcpt_to, rule, selection):
             raise NoUsableCertificate(refusal)
-        identity, problem = self._identity(mail_from, now) if mail_from else (None, "")
+        identity, problem = self._identity(sender, now) if sender else (None, "")
         if problem:
             raise SigningKeyUnusable(problem)
         if identity and identity.certificate.holder is Holder.OWN and self._keystore.locked:
-            raise KeystoreLocked(f"the key of <{mail_from}> is locked")
+            raise KeystoreLocked(f"the key of <{sender}> is locked")
 
     @_our_errors()
-    def _protect(self, envelope: Envelope, message: bytes, named: frozenset[str] | None) -> tuple[Copy, ...]:
+    def _protect(
+        self, envelope: Envelope, message: bytes, sender: str, named: frozenset[str] | None
+    ) -> tuple[Copy, ...]:
         now = self._clock()
         root = parse(crlf(message))
-        sender = envelope.mail_from or _author(root)
         already = made(root)
         if already is not Made.NOTHING:
             self._refuse_made(already, root, sender, envelope.rcpt_tos, now)
@@ -281,12 +285,6 @@ def _addresses(root: Entity, *names: str) -> list[str]:
         for one in address_list(value)
         if one.is_mailbox
     ]
-
-
-def _author(root: Entity) -> str:
-    """The address in From; "" when there is none or several."""
-    addresses = _addresses(root, "From")
-    return addresses[0] if len(addresses) == 1 else ""
 
 
 def _named(root: Entity) -> frozenset[str]:

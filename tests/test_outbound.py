@@ -240,9 +240,13 @@ async def test_what_no_rule_protects_keeps_its_octets(keystore: Keystore) -> Non
     assert await plain.protect(Envelope("", (BOB,)), b"A: b\n\nc") == (Copy((BOB,), b"A: b\r\n\r\nc"),)
 
 
-async def test_the_author_signs_where_the_envelope_sender_is_null(outbound: Callable[..., Outbound]) -> None:
-    (copy,) = await outbound().protect(Envelope("", (BOB,)), MESSAGE)
+async def test_with_a_null_envelope_sender_the_owner_of_the_login_signs_never_the_header(
+    outbound: Callable[..., Outbound],
+) -> None:
+    (copy,) = await outbound().protect(Envelope("", (BOB,)), MESSAGE, sender=ALICE)
     assert made(parse(copy.octets)) is Made.SIGNED
+    (copy,) = await outbound().protect(Envelope("", (BOB,)), MESSAGE)
+    assert made(parse(copy.octets)) is Made.NOTHING
 
 
 async def test_smtp_15_what_the_client_protected_passes_octet_for_octet(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from secmailproxy.accounts import SubmissionAccount
-from secmailproxy.errors import SecMailProxyError
+from secmailproxy.errors import NotAllowed, SecMailProxyError
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.commands import Path
 from secmailproxy.smtp.delivery import Copy, Report, deliver
@@ -22,11 +22,14 @@ from secmailproxy.smtp.smarthost import Credentials, Transaction
 class Protector(Protocol):
     """What submission needs of `secmailproxy.outbound.Outbound`."""
 
-    async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
         """Raises NoUsableCertificate or KeystoreLocked when a rule forbids this recipient."""
 
-    async def protect(self, envelope: Envelope, message: bytes) -> Sequence[Copy]:
-        """The copies to send, the one for To and Cc first. Raises SecMailProxyError."""
+    async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[Copy]:
+        """The copies to send, the one for To and Cc first. Raises SecMailProxyError.
+
+        `sender` is the address whose key and rules count.
+        """
 
 
 class Submission:
@@ -57,7 +60,9 @@ class Submission:
         return len(self._rcpts)
 
     async def mail(self, path: Path) -> Reply:
-        """Begin at the smarthost. Raises LoginRefused, UpstreamUnavailable."""
+        """Begin at the smarthost. Raises NotAllowed, LoginRefused, UpstreamUnavailable."""
+        if path.address.lower() in self._account.others:
+            raise NotAllowed(f"<{path.address}> is another account here; log in with it to send from it")
         transaction = await self._account.smarthost.start(self._account.username, self._account.password)
         try:
             reply = await transaction.mail(path.address, self._options(path))
@@ -75,7 +80,7 @@ class Submission:
         transaction, mail = self._begun()
         if path.address in (known.address for known in self._rcpts):
             return Reply(250, "2.1.5 this recipient was accepted before")
-        await self._outbound.check_recipient(mail.address, path.address)
+        await self._outbound.check_recipient(self._sender(mail), path.address)
         reply = await transaction.rcpt(path.address, path.options)
         if reply.positive:
             self._rcpts.append(path)
@@ -87,9 +92,9 @@ class Submission:
         Raises SecMailProxyError.
         """
         try:
-            transaction, _ = self._begun()
+            transaction, mail = self._begun()
             envelope = self.envelope()
-            copies = await self._outbound.protect(envelope, message)
+            copies = await self._outbound.protect(envelope, message, sender=self._sender(mail))
             if {address for copy in copies for address in copy.rcpt_tos} != set(envelope.rcpt_tos):
                 raise SecMailProxyError("the copies are not for the recipients of the message; not sent")
             if len(copies) == 1:
@@ -128,6 +133,10 @@ class Submission:
         return tuple(
             option for option in path.options if "8BITMIME" in known or not option.upper().startswith("BODY=")
         )
+
+    def _sender(self, mail: Path) -> str:
+        """Whose key and rules count; a null sender (a receipt) is the owner of the login."""
+        return mail.address or self._account.address
 
     def _begun(self) -> tuple[Transaction, Path]:
         assert self._transaction is not None

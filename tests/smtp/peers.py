@@ -221,10 +221,10 @@ class PlainCopy:
 class PassThrough:
     """Protects nothing: for tests of transport only."""
 
-    async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
         """Everybody may get mail."""
 
-    async def protect(self, envelope: Envelope, message: bytes) -> Sequence[PlainCopy]:
+    async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
         """One copy for all."""
         return (PlainCopy(envelope.rcpt_tos, message),)
 
@@ -240,7 +240,8 @@ class Door:
         if username == "locked-out":
             raise NotAllowed("No account has this user name.")
         await self.smarthost.verify_login(username, password)
-        return SubmissionAccount(username, self.smarthost, username, password)
+        others = frozenset({"carol@example.org"}) - {username}
+        return SubmissionAccount(username, self.smarthost, username, password, others)
 
 
 @dataclass

@@ -221,9 +221,9 @@ async def test_a_handler_slower_than_the_idle_timeout_still_delivers_its_reply(
         await peer.say(b"250 2.0.0 slow\r\n")
 
     class Slow(PassThrough):
-        async def protect(self, envelope: Envelope, message: bytes) -> Sequence[PlainCopy]:
+        async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
             await asyncio.sleep(3 * idle)
-            return await super().protect(envelope, message)
+            return await super().protect(envelope, message, sender=sender)
 
     peer = await scripted({} if where == "protect" else {where: slow})
     front = await proxy(peer.port, Slow() if where == "protect" else None, idle_timeout=idle)
@@ -246,10 +246,19 @@ async def test_an_idle_client_is_told_and_disconnected(sink: Sink, proxy: Proxie
 class Strict(PassThrough):
     """A rule demands encryption, and there is a key for bob alone."""
 
-    async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
         """As Outbound does."""
         if rcpt_to != "bob@example.org":
             raise NoUsableCertificate(f"no encryption key for <{rcpt_to}> (key expired 2026-01-02)")
+
+
+async def test_one_account_does_not_speak_for_another(sink: Sink, proxy: Proxies, client: Clients) -> None:
+    """The key that signs is chosen by the sender: it must not be that of somebody else's account."""
+    user = await client((await proxy(sink.port)).port)
+    refused = await user.ask(b"MAIL FROM:<Carol@example.org>")
+    assert refused.startswith(b"554 5.7.1 "), refused
+    assert b"another account" in refused
+    assert (await user.ask(b"MAIL FROM:<alias@example.org>")).startswith(b"250 ")
 
 
 async def test_a_recipient_without_key_is_refused_and_nothing_sent_to_it(
@@ -289,11 +298,11 @@ async def test_our_own_failures_are_answered_and_nothing_is_sent(
     """SMTP-07, SMTP-18: no text of an unexpected exception, neither in the reply nor in the log."""
 
     class Broken(PassThrough):
-        async def check_recipient(self, mail_from: str, rcpt_to: str) -> None:
+        async def check_recipient(self, sender: str, rcpt_to: str) -> None:
             if where == "check_recipient":
                 raise error
 
-        async def protect(self, envelope: Envelope, message: bytes) -> Sequence[PlainCopy]:
+        async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
             raise error
 
     peer = await scripted()
@@ -314,7 +323,7 @@ async def test_our_own_failures_are_answered_and_nothing_is_sent(
 class Split(PassThrough):
     """A copy for each recipient."""
 
-    async def protect(self, envelope: Envelope, message: bytes) -> Sequence[PlainCopy]:
+    async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
         """As for Bcc."""
         return tuple(PlainCopy((rcpt_to,), message) for rcpt_to in envelope.rcpt_tos)
 
@@ -354,7 +363,7 @@ async def test_copies_for_other_recipients_are_not_sent(
     """Nobody is lost and nobody added, whatever goes wrong above us."""
 
     class Wrong(PassThrough):
-        async def protect(self, envelope: Envelope, message: bytes) -> Sequence[PlainCopy]:
+        async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
             return (PlainCopy(("eve@example.org",), message),)
 
     peer = await scripted()
