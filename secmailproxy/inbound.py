@@ -26,6 +26,7 @@ from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdi
 from secmailproxy.verdict import VERDICT_LENGTH
 
 NO_SMIME = "S/MIME is not supported yet"
+AMBIGUOUS = "its parts would be read differently by different programs"
 _FAILURES = {
     "no-secret-key": "no secret key here opens it",
     "no-integrity": "it has no integrity protection",
@@ -235,7 +236,7 @@ class _Opening:
 
     def _as_received(self) -> Unprotected:
         """Nothing was decrypted: the octets stay, and the header outside is what is shown."""
-        summary = self._judge(shown.sole_author(shown.from_fields(self.root)))
+        summary = self._judge(shown.author(self.root))
         subject = header.text(self.root, "subject")
         summary = replace(self._with_signed_header(summary), subject=subject)
         if header.find(self.root, self.verdict_field) is None:
@@ -264,11 +265,12 @@ class _Opening:
 
     def _as_decrypted(self, decrypted: Entity) -> Unprotected:
         root = presented.settled(decrypted, self.limits.entity)
+        payload = self._settled_payload(root)
+        if payload is None:
+            self.failure, self.payload, self.closed = AMBIGUOUS, self.root, 1
+            return self._as_received()
         head = presented.storable(self.root.header)
         outside = self.root if head == self.root.header else entity.parse(head, self.limits.entity)
-        payload = root
-        for _ in range(self.inner_signatures):
-            payload = payload.parts[0]
         protected = shown.protected_header(payload)
         wrapped = shown.wrapped_message(payload)
         if wrapped is not None:
@@ -284,6 +286,16 @@ class _Opening:
         )
         subject = header.text(self._within_limits(whole), "subject")
         return Unprotected(replace(summary, subject=subject), whole)
+
+    def _settled_payload(self, root: Entity) -> Entity | None:
+        """The payload inside the settled plaintext, None when settling changed what surrounds it."""
+        payload = root
+        for _ in range(self.inner_signatures):
+            taken = signed.take_apart(payload)
+            if taken is None:
+                return None
+            payload = taken.part
+        return payload
 
     def _within_limits(self, whole: bytes) -> Entity:
         """The header of `whole`, read as every later reader will, with room for the verdict field.

@@ -24,6 +24,12 @@ __all__ = ["desk"]
 # -- what never is
 
 
+def with_preamble(signed: bytes, evil: bytes, line_end: bytes) -> bytes:
+    """A part where some readers see one, in front of the first boundary."""
+    hidden = line_end + b"--sig" + line_end + evil.replace(b"\r\n", line_end)
+    return signed.replace(b"\r\n\r\n--sig", b"\r\n\r\npreamble" + hidden + b"\r\n--sig", 1)
+
+
 def tricks(desk: Desk) -> dict[str, bytes]:
     """Messages that want to look signed by Alice, and whole."""
     signed, by_eve = desk.sign(TEXT), desk.sign(TEXT, EVE)
@@ -70,6 +76,13 @@ def tricks(desk: Desk) -> dict[str, bytes]:
         "signed part inside encrypted mixed": desk.encrypt(
             mixed + evil + b"\r\n--m\r\n" + signed + b"\r\n--m--\r\n"
         ),
+        "part hidden behind lone carriage returns": with_preamble(signed, evil, b"\r"),
+        "the same inside encryption": desk.encrypt(with_preamble(signed, evil, b"\r")),
+        "part hidden behind NUL": desk.encrypt(with_preamble(signed, evil, b"\x00\r")),
+        "part after the end": signed + b"--sig\r\n" + evil + b"--sig--\r\n",
+        "part after the end, hidden": signed + b"\r--sig\r" + evil,
+        "boundary in pieces": signed.replace(b'boundary="sig"', b'boundary*0="si"; boundary*1="g"'),
+        "boundary that ends in a blank": signed.replace(b'"sig"', b'"sig "').replace(b"--sig", b"--sig "),
         "inline signature": b"Content-Type: text/plain\r\n\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n\r\nx\r\n"
         + signed[signed.index(b"-----BEGIN") :],
         "S/MIME": signed.replace(b"application/pgp-signature", b"application/pkcs7-signature"),
@@ -87,7 +100,10 @@ TRICKS = [
     "no signature in it", "signed by somebody else", "encrypted, signed by somebody else",
     "signature around the encryption", "signature around, other signature inside",
     "encrypted twice, signed within", "broken signature around a good one",
-    "signed part inside encrypted mixed", "inline signature", "S/MIME", "opaque S/MIME",
+    "signed part inside encrypted mixed", "part hidden behind lone carriage returns",
+    "the same inside encryption", "part hidden behind NUL", "part after the end",
+    "part after the end, hidden",
+    "boundary in pieces", "boundary that ends in a blank", "inline signature", "S/MIME", "opaque S/MIME",
 ]  # fmt: skip
 
 
@@ -156,6 +172,11 @@ def test_only_the_one_address_of_from_binds(desk: Desk, sender: bytes, bound: bo
     assert read.summary.signer == ALICE
 
 
+@pytest.mark.parametrize("hidden", [b"X: y\rFrom: eve@example.net\r\n", b"X: \x00\r\n", b"X: y\r\rEvil\r\n"])
+def test_headers_that_readers_cut_differently_bind_nobody(desk: Desk, hidden: bytes):
+    assert desk.read(hidden + message(desk.sign(TEXT))).summary.verdict is Verdict.MISMATCH
+
+
 def test_no_from_at_all(desk: Desk):
     received = header.remove_fields(message(desk.sign(TEXT)), {"from"})
     assert desk.read(received).summary.verdict is Verdict.MISMATCH
@@ -169,9 +190,7 @@ def test_changing_any_signed_octet_leaves_nothing_valid(desk: Desk, data: st.Dat
     at = data.draw(st.integers(start, end - 1))
     octet = data.draw(st.integers(0, 255).filter(lambda octet: octet != whole[at]))
     changed = whole[:at] + bytes([octet]) + whole[at + 1 :]
-    # A lone LF for CRLF is how mail stores keep lines: it is put right before the verification.
-    if whole[at : at + 2] != b"\r\n" or octet:
-        assert desk.read(changed).summary.verdict is not Verdict.VALID
+    assert desk.read(changed).summary.verdict is not Verdict.VALID
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

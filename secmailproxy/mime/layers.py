@@ -19,6 +19,10 @@ _PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _PKCS7_SIGNATURE = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
 _PKCS7_ENDINGS = (".p7m", ".p7z")
 _SIGNED_ENDINGS = (".p7s", ".p7c")
+_BOUNDARY = re.compile(rb"[!-~](?:[ -~]{0,78}[!-~])?")
+_CONTINUED = re.compile(rb"\bboundary\s*\*", re.IGNORECASE)
+_ODD = re.compile(rb"\x00|\r(?!\n)")
+"""Octets at which some readers end a line and others do not."""
 _BLANKS_TO_LINE_END = re.compile(rb"[ \t]*\r?(?:\n|\Z)")
 
 
@@ -61,28 +65,42 @@ def errant_layers(entity: Entity) -> int:
 def is_unambiguous(entity: Entity) -> bool:
     """Whether every reader cuts the multipart `entity` into the same parts.
 
-    One Content-Type, one boundary, no transfer encoding, every boundary line exactly that, the last closed.
+    One Content-Type, one plain boundary, no transfer encoding, every boundary line exactly that, the last
+    closed, and outside of the parts nothing that some reader could take for another boundary.
     """
-    boundaries = [value for name, value in entity.content_type.params if name == "boundary"]
-    if len(header.find_all(entity, "content-type")) != 1 or len(boundaries) != 1 or not boundaries[0]:
+    boundary = _sole_boundary(entity)
+    if boundary is None or not entity.parts:
         return False
     if any(
         encoding.lower() not in _IDENTITY for encoding in header.values(entity, "content-transfer-encoding")
     ):
         return False
-    delimiter = b"--" + boundaries[0].encode("latin-1", "replace")
-    return bool(entity.parts) and _delimited(entity, delimiter)
+    return _delimited(entity, b"--" + boundary)
+
+
+def _sole_boundary(entity: Entity) -> bytes | None:
+    declared = header.values(entity, "content-type")
+    found = [value for name, value in entity.content_type.params if name == "boundary"]
+    if len(declared) != 1 or len(found) != 1 or _CONTINUED.search(declared[0]):
+        return None
+    boundary = found[0].encode("latin-1", "replace")
+    return boundary if _BOUNDARY.fullmatch(boundary) else None
 
 
 def _delimited(entity: Entity, delimiter: bytes) -> bool:
     octets = entity.octets
+    position = entity.body_start
     for part in entity.parts:
         line_start = octets.rfind(b"\n", 0, part.start - 1) + 1
-        if not _is_delimiter(octets, line_start, delimiter):
+        if not _is_delimiter(octets, line_start, delimiter) or _ODD.search(octets, position, part.start):
             return False
-    end = entity.parts[-1].end
-    last = end if octets.startswith(delimiter, end) else octets.find(b"\n", end) + 1
-    return _is_delimiter(octets, last, delimiter + b"--")
+        position = part.end
+    last = position if octets.startswith(delimiter, position) else octets.find(b"\n", position) + 1
+    return (
+        _is_delimiter(octets, last, delimiter + b"--")
+        and octets.find(b"\n" + delimiter, last, entity.end) < 0
+        and not _ODD.search(octets, position, entity.end)
+    )
 
 
 def _is_delimiter(octets: bytes, line_start: int, delimiter: bytes) -> bool:

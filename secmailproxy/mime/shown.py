@@ -22,6 +22,7 @@ from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.header import Field
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+_ODD = re.compile(rb"\x00|\r(?!\n)")
 _PLAIN_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+@[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 _FOR_PEOPLE = frozenset(
@@ -134,6 +135,14 @@ def same_as_outside(outer: Entity, protected: ProtectedHeader) -> tuple[str, ...
 
 def _meaning(raw: bytes) -> bytes:
     return b" ".join(raw.partition(b":")[2].split())
+
+
+def author(message: Entity) -> str | None:
+    """The sole author of a message that is shown as it is; see `sole_author`.
+
+    A lone CR or NUL anywhere in the header gives None too: for some readers a field begins there.
+    """
+    return None if _ODD.search(message.header) else sole_author(from_fields(message))
 
 
 def sole_author(from_fields: Iterable[bytes]) -> str | None:
