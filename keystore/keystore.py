@@ -267,7 +267,8 @@ class Keystore:
     ) -> Usability:
         if certificate.trust is Trust.REJECTED:
             return Usability((), Reason.REJECTED)
-        usability = policy.usability(openpgp.facts(certificate.octets), purpose, now, address)
+        # OpenPGP counts whole seconds, so one answer serves for all of a second, however often it is asked for.
+        usability = _usability(certificate.octets, purpose, now.replace(microsecond=0), address)
         if not usability.usable or purpose is not Purpose.ENCRYPT:
             return usability
         keys = tuple(key for key in usability.keys if _passes_trial(certificate.octets, key))
@@ -278,6 +279,11 @@ class Keystore:
         if certificate is None:
             raise KeyRefused(f"there is no certificate {fingerprint} in this keystore")
         return certificate
+
+
+@lru_cache(maxsize=1024)
+def _usability(certificate: bytes, purpose: Purpose, second: datetime, address: str | None) -> Usability:
+    return policy.usability(openpgp.facts(certificate), purpose, second, address)
 
 
 @lru_cache(maxsize=2048)

@@ -134,7 +134,12 @@ class Store:
     def version(self) -> tuple[int, int]:
         """A value that differs after each change, by this object or by another process."""
         with self.lock:
-            return self._writes, self._guarded(lambda: self._pragma("data_version"))
+            try:
+                # Asked before every answer of the keystore, so without the detours of the other queries.
+                row = self._database.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error:
+                return self._writes, self._guarded(lambda: self._pragma("data_version"))
+            return self._writes, row[0]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

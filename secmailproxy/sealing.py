@@ -108,13 +108,13 @@ class Sealer:
         stamp: Stamp,
     ) -> bytes:
         """multipart/encrypted of a payload that is ready. Raises ProofFailed."""
-        product = self._made(ready, fingerprints, signer, stamp)
-        self._prove_opened(product, ready, fingerprints, signer, stamp.now)
+        product, ciphertext = self._made(ready, fingerprints, signer, stamp)
+        self._prove_opened(ciphertext, ready, fingerprints, signer, stamp.now)
         return product
 
     def sealed_for_another(self, ready: ProtectedMessage, fingerprint: Fingerprint, stamp: Stamp) -> bytes:
         """multipart/encrypted that this machine need not be able to read: no secret is touched."""
-        return self._made(ready, (fingerprint,), None, stamp)
+        return self._made(ready, (fingerprint,), None, stamp)[0]
 
     def _made(
         self,
@@ -122,14 +122,15 @@ class Sealer:
         fingerprints: Sequence[Fingerprint],
         signer: Fingerprint | None,
         stamp: Stamp,
-    ) -> bytes:
+    ) -> tuple[bytes, bytes]:
+        """The message and the armored ciphertext in it, found there again."""
         ciphertext = self.keystore.encrypt(ready.payload, fingerprints, signer, stamp.now)
         product = assemble.encrypted(ready.outer, ciphertext, stamp.boundary)
         root = parse(product)
         _prove_outside(root, ready)
         if assemble.openpgp_ciphertext(root) != ciphertext:
             raise ProofFailed("the message did not come out as multipart/encrypted")
-        return product
+        return product, ciphertext
 
     def _ready(self, message: Entity, protects: Protects, stamp: Stamp, *, hidden: bool) -> ProtectedMessage:
         form = canonical(message)
@@ -157,13 +158,12 @@ class Sealer:
 
     def _prove_opened(
         self,
-        product: bytes,
+        ciphertext: bytes,
         ready: ProtectedMessage,
         fingerprints: Sequence[Fingerprint],
         signer: Fingerprint | None,
         now: datetime,
     ) -> None:
-        ciphertext = assemble.openpgp_ciphertext(parse(product)) or b""
         if not self._opens_in_process(fingerprints):
             return
         opened = self.keystore.decrypt(ciphertext, now)
