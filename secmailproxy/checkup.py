@@ -97,7 +97,7 @@ def _keystore(keystore: Keystore) -> Iterator[Check]:
 
 def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
     """Whether the account has a key, for how long, and whether it works."""
-    identity = keystore.identity(address)
+    identity = keystore.identity(address, now)
     if identity is None:
         yield _no_key(keystore, address, now)
         return

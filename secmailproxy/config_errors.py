@@ -50,7 +50,7 @@ class ConfigProblems(ConfigError):
 
     @classmethod
     def of_toml(cls, file: Path, text: str) -> ConfigProblems:
-        """From the text of tomllib's error, which ends in "(at line N, column M)" or "(at end of document)"."""
+        """From the text of tomllib's error, which ends in "(at line N, column M)" or has no place."""
         found = re.search(r"\s*\(at line (\d+), column \d+\)", text)
         line = int(found[1]) if found else 0
         what = text[: found.start()] if found else text.removesuffix(" (at end of document)")

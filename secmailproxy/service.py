@@ -144,7 +144,7 @@ class Service:
                     await self._listeners[name].stop(0)
                 self._listeners[name], self._bound[name] = listener, bound
             raise
-        self._smarthosts = _smarthosts(new, self._smarthosts, old)
+        former, self._smarthosts = self._smarthosts, _smarthosts(new, self._smarthosts, old)
         self._accounts.replace(new.account_values(), self._smarthosts)
         self._outbound.replace_settings(outbound)
         self._config = new
@@ -152,6 +152,9 @@ class Service:
         if (new.secrets, new.keystore, new.submission) != (old.secrets, old.keystore, old.submission):
             log.warning("a change in [secrets], [keystore] or [submission] takes effect at the next start")
         await self._stop_all([listener for listener, _ in replaced.values()], new.service.grace_seconds)
+        for smarthost in set(former.values()) - set(self._smarthosts.values()):
+            # Only idle connections end; a transaction in flight keeps its own.
+            await smarthost.close()
         return await self.report()
 
     async def stop(self, grace: float) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import stat
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from secmailproxy.autoconfig.discovery import Discovery
 from secmailproxy.cli import program
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot, Mailbox
+from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.postfix import Postfix
 
 PASSPHRASE = "correct battery"
@@ -244,3 +248,90 @@ def test_discovery_feeds_setup(
     assert servers["imap"]["port"] == mailbox.server.imaps_port
     assert (servers["smtp"]["port"], servers["smtp"]["tls"]) == (postfix.submission_port, "starttls")
     assert os.environ["SECMAILPROXY_HOME"] == str(home)
+
+
+def answer_at_a_terminal(words: list[str], replies: list[tuple[str, str]], home: Path) -> tuple[int, str]:
+    """Run secmailproxy on a terminal of its own; each reply is typed when its prompt has appeared."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "secmailproxy", *words],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "SECMAILPROXY_HOME": str(home), "TERM": "dumb"},
+        start_new_session=True,
+    )
+    os.close(child)
+    shown, seen = "", 0
+    for prompt, reply in replies:
+        while prompt not in shown[seen:]:
+            shown += os.read(parent, 4096).decode()
+        seen = shown.index(prompt, seen) + len(prompt)
+        os.write(parent, f"{reply}\n".encode())
+    try:
+        while piece := os.read(parent, 4096):
+            shown += piece.decode()
+    except OSError:
+        # Linux ends a terminal without a process with EIO.
+        pass
+    os.close(parent)
+    return process.wait(20), shown
+
+
+def test_setup_asks_for_what_it_does_not_know(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    words = ["setup", mailbox.address, "--no-discovery", "--secrets", "file", "--ca-file", str(ca.ca_file)]
+    replies = [
+        ("Your name", "Alice"),
+        ("IMAP server:", "localhost"),
+        ("IMAP server, TLS", ""),
+        ("IMAP server, port", str(mailbox.server.imaps_port)),
+        ("IMAP server, user name", ""),
+        ("Submission server (SMTP):", "localhost"),
+        ("Submission server (SMTP), TLS", "starttls"),
+        ("Submission server (SMTP), port", str(postfix.submission_port)),
+        ("Submission server (SMTP), user name", ""),
+        ("GnuPG", "n"),
+        (f"Password of {mailbox.address}", mailbox.password),
+        ("Passphrase for the secrets file", PASSPHRASE),
+        ("Repeat for confirmation", PASSPHRASE),
+    ]
+    status, shown = answer_at_a_terminal(words, replies, home)
+    assert status == 0, shown
+    assert "is set up" in shown
+    assert mailbox.password not in shown
+    assert PASSPHRASE not in shown
+    account = tomllib.loads((home / "config.toml").read_text())["accounts"][0]
+    assert (account["name"], account["imap"]["tls"], account["smtp"]["tls"]) == (
+        "Alice",
+        "implicit",
+        "starttls",
+    )
+    doctor = run("doctor", "--passphrase-file", tmp_path / "passphrase")
+    assert doctor.exit_code == 0, doctor.output
+
+
+def test_a_key_stays_in_gnupg(
+    home: Path,
+    run: Run,
+    mailbox: Mailbox,
+    postfix: Postfix,
+    ca: TestCA,
+    tmp_path: Path,
+    gnupg_home: Callable[..., GnuPG],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gnupg = gnupg_home()
+    monkeypatch.setenv("GNUPGHOME", str(gnupg.home))
+    refused = run(*options(mailbox, postfix, ca, tmp_path), "--key-from-gnupg")
+    assert refused.exit_code == 65, refused.output
+    assert "GnuPG has no secret key" in refused.stderr
+    assert not (home / "config.toml").exists()
+    fingerprint = gnupg.generate(f"Alice <{mailbox.address}>")
+    done = run(*options(mailbox, postfix, ca, tmp_path), "--key-from-gnupg", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["key"] == {"fingerprint": fingerprint, "action": "adopted"}
+    doctor = run("doctor", "--json")
+    trip = next(one for one in json.loads(doctor.stdout)["checks"] if one["name"] == "round trip")
+    assert trip["state"] == "ok", trip

@@ -1,0 +1,95 @@
+"""The checks of `doctor` that depend on time and on what the keystore holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from keystore.keystore import Keystore
+from secmailproxy.checkup import Check, check_all, worst
+from secmailproxy.config import Config
+from secmailproxy.folders import Folders
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ADDRESS = "alice@example.test"
+CONFIG = f"""
+[secrets]
+backend = "file"
+[[accounts]]
+address = "{ADDRESS}"
+imap = {{ host = "127.0.0.1", port = 1 }}
+smtp = {{ host = "127.0.0.1", port = 1 }}
+"""
+
+
+def passphrase() -> str:
+    return "open"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config.parse(
+        CONFIG.encode(), Folders(tmp_path / "c" / "config.toml", tmp_path / "s", tmp_path / "k")
+    )
+
+
+@pytest.fixture
+def keystore(config: Config) -> Iterator[Keystore]:
+    from keystore.secrets import open_secrets
+
+    config.folders.prepare()
+    opened = Keystore.open(config.keystore_settings(), open_secrets(config.secrets_settings(passphrase)))
+    yield opened
+    opened.close()
+
+
+def findings(config: Config, now: datetime = NOW) -> dict[str, Check]:
+    return {check.name: check for check in check_all(config, passphrase, now)}
+
+
+@pytest.mark.parametrize(
+    ("expires", "state", "text"),
+    [
+        (None, "ok", "never expires"),
+        (timedelta(days=31), "ok", "expires 2026-04-01"),
+        (timedelta(days=30), "warn", "in 30 days"),
+        (timedelta(days=1, hours=1), "warn", "in 1 days"),
+    ],
+)
+def test_expiry(config: Config, keystore: Keystore, expires: timedelta | None, state: str, text: str) -> None:
+    keystore.generate(ADDRESS, now=NOW, expires=expires)
+    found = findings(config)
+    assert (found["key"].state, text in found["key"].text) == (state, True), found["key"]
+    assert found["round trip"].state == "ok"
+    assert bool(found["key"].remedy) is (state != "ok")
+
+
+def test_an_expired_key_fails(config: Config, keystore: Keystore) -> None:
+    keystore.generate(ADDRESS, now=NOW - timedelta(days=10), expires=timedelta(days=5))
+    found = findings(config)["key"]
+    assert (found.state, "expired" in found.text) == ("fail", True)
+    assert "--generate-key" in found.remedy
+
+
+def test_without_a_key_and_password(config: Config, keystore: Keystore) -> None:
+    found = findings(config)
+    assert (found["key"].state, found["password"].state) == ("fail", "warn")
+    assert (found["IMAP server"].state, found["smarthost"].state) == ("warn", "warn")
+    assert "round trip" not in found
+
+
+def test_a_wrong_passphrase_ends_the_checkup(config: Config, keystore: Keystore) -> None:
+    assert not keystore.locked
+    found = list(check_all(config, lambda: "shut", NOW))
+    assert [(check.name, check.state) for check in found] == [("config", "ok"), ("secrets", "fail")]
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [([], "ok"), (["ok"], "ok"), (["ok", "warn"], "warn"), (["fail", "warn", "ok"], "fail")],
+)
+def test_the_worst_counts(states: list[str], expected: str) -> None:
+    assert worst([Check("x", "", state, "") for state in states]) == expected  # type: ignore[arg-type]  # literals
