@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from secmailproxy.mime import entity, structure
 from secmailproxy.mime.section import Section, section
@@ -298,6 +300,41 @@ def test_boundaries_are_found_where_dovecot_finds_them(dovecot, body):
         b"Content-Type: multipart/mixed; boundary=out\r\n\r\n--out\r\nContent-Type: message/rfc822\r\n\r\n"
     )
     assert list(differences(dovecot, inside + message + b"\r\n--out--\r\n")) == []
+
+
+LINES = st.sampled_from(
+    [
+        b"",
+        b"--a",
+        b"--a--",
+        b"--ab",
+        b"--ab--",
+        b"--a-",
+        b"--abc",
+        b"text",
+        b" folded",
+        b"no colon",
+        b"Subject: x",
+        b"From: a <b@c>, d:e@f;",
+        b"Content-Type: multipart/mixed; boundary=a",
+        b'Content-Type: multipart/alternative; boundary="ab"',
+        b"Content-Type: multipart/mixed",
+        b"Content-Type: text/html; charset=x",
+        b'Content-Disposition: attachment; filename="x y"',
+        b"Content-Transfer-Encoding: base64",
+        b"MIME-Version: 1.0",
+    ]
+)
+
+
+@given(st.lists(LINES, min_size=1, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_any_heap_of_lines_has_the_structure_that_dovecot_sees(dovecot, lines):
+    message = b"Content-Type: multipart/mixed; boundary=a\r\n" + b"".join(line + b"\r\n" for line in lines)
+    root = entity.parse(message)
+    number = dovecot.store(message)
+    assert dovecot.fetch(number, b"BODYSTRUCTURE") == structure.bodystructure(root)
+    assert dovecot.fetch(number, b"ENVELOPE") == structure.imap_envelope(root)
 
 
 def test_a_message_beyond_the_limits_still_has_a_structure():
