@@ -86,6 +86,9 @@ def make_private(folder: Path) -> None:
                 f"{folder} belongs to another user; set {HOME_VARIABLE} to a folder of your own."
             )
         if stat.S_IMODE(found.st_mode) & 0o077:
+            if found.st_mode & stat.S_ISVTX or Path.home().is_relative_to(folder.resolve()):
+                # Such as /tmp, / or a home folder: closing it would lock out what else lives there.
+                raise ConfigError(f"{folder} is shared; set {HOME_VARIABLE} to a folder for this alone.")
             folder.chmod(0o700)
     except OSError as error:
         raise ConfigError(

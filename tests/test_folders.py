@@ -33,6 +33,21 @@ def test_a_folder_that_cannot_be_is_an_error_with_a_remedy(tmp_path: Path) -> No
         make_private(tmp_path / "file" / "x")
 
 
+def test_a_shared_folder_is_refused_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, home = tmp_path / "tmp", tmp_path / "home" / "alice"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    home.mkdir(parents=True)
+    home.chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    for folder in (shared, home, home.parent):
+        before = mode(folder)
+        with pytest.raises(ConfigError, match="is shared; set SECMAILPROXY_HOME to a folder for this alone"):
+            make_private(folder)
+        assert mode(folder) == before
+    make_private(home / "secmailproxy")
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"old")

@@ -161,6 +161,6 @@ def as_text(wish: Wish, outcome: Outcome) -> str:
         "",
         *(f"  {line}".rstrip() for line in table),
         "",
-        "Then start the proxy: secmailproxy serve",
+        "Then start the proxy: secmailproxy serve (if it runs already, send it SIGHUP).",
     ]
     return "\n".join(lines)
