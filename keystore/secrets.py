@@ -25,7 +25,7 @@ SERVICE = "secmailproxy"
 Result = TypeVar("Result")
 _REMEDY = (
     'Set [secrets] backend = "file" for a file encrypted under a passphrase, or "systemd" for '
-    "systemd credentials."
+    "systemd credentials; before there is a configuration, a passphrase option chooses the file."
 )
 
 

@@ -184,6 +184,13 @@ class Config(Section):
         return cls.parse(octets, folders)
 
     @classmethod
+    def defaults(cls, backend: Literal["keyring", "file"]) -> Config:
+        """Without accounts, for commands about keys and single messages where no file has been written yet."""
+        config = cls(secrets=Secrets(backend=backend))
+        config.folders.prepare()
+        return config
+
+    @classmethod
     def parse(cls, octets: bytes, folders: Folders) -> Config:
         """Check the octets of a configuration file that lies at `folders.config_file`."""
         path = folders.config_file

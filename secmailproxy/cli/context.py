@@ -99,6 +99,21 @@ def load_config() -> Config:
     return Config.load()
 
 
+def load_config_or_defaults(passphrase: Passphrase) -> Config:
+    """The configuration; where there is none yet, its defaults without accounts.
+
+    Then secrets are in the encrypted file if that exists, or if a passphrase option chooses it; else in the
+    keyring of the desktop, which says what to do where there is none.
+    """
+    from secmailproxy.config import Config
+    from secmailproxy.folders import Folders
+
+    folders = Folders.of_user()
+    if folders.config_file.exists():
+        return load_config()
+    return Config.defaults("file" if passphrase.given or folders.secrets_file.exists() else "keyring")
+
+
 @dataclass
 class Passphrase:
     """A passphrase that is fetched once, when it is first needed: from a file, a descriptor or a prompt."""
@@ -205,11 +220,37 @@ def open_secrets(config: Config, passphrase: Callable[[], str] | None = None) ->
     )
 
 
+@dataclass(slots=True)
+class LateSecrets:
+    """Secrets that are opened when one is first asked for: what needs none works where there are none."""
+
+    config: Config
+    passphrase: Callable[[], str] | None
+    _opened: Secrets | None = None
+
+    def get(self, name: str) -> str | None:
+        """Raises KeystoreError when there are no secrets to be had."""
+        return self._open().get(name)
+
+    def set(self, name: str, value: str) -> None:
+        """Raises KeystoreError when there are no secrets to be had."""
+        self._open().set(name, value)
+
+    def delete(self, name: str) -> None:
+        """Raises KeystoreError when there are no secrets to be had."""
+        self._open().delete(name)
+
+    def _open(self) -> Secrets:
+        if self._opened is None:
+            self._opened = open_secrets(self.config, self.passphrase)
+        return self._opened
+
+
 def open_keystore(config: Config, passphrase: Callable[[], str] | None = None) -> Keystore:
     """The opened keystore; close it (or use `closing`). Raises KeystoreLocked or KeystoreError."""
     from keystore.keystore import Keystore
 
-    return Keystore.open(config.keystore_settings(), open_secrets(config, passphrase))
+    return Keystore.open(config.keystore_settings(), LateSecrets(config, passphrase))
 
 
 def print_json(value: object) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from keystore.errors import KeystoreError, StoreLocked
-from secmailproxy.cli.context import Passphrase, load_config, open_secrets, passphrase_options
+from secmailproxy.cli.context import LateSecrets, load_config, passphrase_options
 from secmailproxy.errors import (
     ConfigError,
     LimitExceeded,
@@ -37,7 +37,6 @@ from secmailproxy.forward.target import fingerprint_of, pinned
 
 if TYPE_CHECKING:
     from keystore.model import Fingerprint
-    from keystore.secrets import Secrets
     from secmailproxy.config import AccountSection, Config
 
 TRY_LATER = 75
@@ -96,29 +95,6 @@ class Job:
     """The program to hand over to; None for the smarthost of `account`."""
     account: AccountSection | None
     mark: str
-
-
-@dataclass(frozen=True, slots=True)
-class LateSecrets:
-    """Secrets that are opened when one is asked for: encrypting needs none, and a daemon may have none."""
-
-    config: Config
-    passphrase: Passphrase
-
-    def get(self, name: str) -> str | None:
-        """Raises KeystoreError when there are no secrets to be had."""
-        return self._open().get(name)
-
-    def set(self, name: str, value: str) -> None:
-        """Raises KeystoreError when there are no secrets to be had."""
-        self._open().set(name, value)
-
-    def delete(self, name: str) -> None:
-        """Raises KeystoreError when there are no secrets to be had."""
-        self._open().delete(name)
-
-    def _open(self) -> Secrets:
-        return open_secrets(self.config, self.passphrase)
 
 
 @click.command(cls=PipeCommand, name="forward")

@@ -17,7 +17,7 @@ from keystore.model import Certificate, Holder, ImportAction, ImportResult, Trus
 from secmailproxy.cli import keytext
 from secmailproxy.cli.context import (
     Passphrase,
-    load_config,
+    load_config_or_defaults,
     open_keystore,
     passphrase_options,
     print_json,
@@ -50,11 +50,16 @@ def command() -> None:
 
 @contextmanager
 def _keystore(passphrase: Passphrase) -> Iterator[Keystore]:
-    keystore = open_keystore(load_config(), passphrase)
+    keystore = open_keystore(load_config_or_defaults(passphrase), passphrase)
     try:
         yield keystore
     finally:
         keystore.close()
+
+
+def _either(secrets_passphrase: Passphrase, passphrase: Passphrase) -> Passphrase:
+    """For the secrets file: its own option, else that of the key, which often is the same one."""
+    return secrets_passphrase if secrets_passphrase.given or not passphrase.given else passphrase
 
 
 @command.command(name="import")
@@ -90,7 +95,7 @@ def import_(
     _check_sources(sources, query, secret)
     level = Trust(trust) if trust else None
     results: list[tuple[str, ImportResult]] = []
-    with _keystore(secrets_passphrase) as keystore:
+    with _keystore(_either(secrets_passphrase, passphrase)) as keystore:
         for source in sources:
             found = _import_source(keystore, source, ca_file, passphrase, level)
             results += [(_name(source), result) for result in found]

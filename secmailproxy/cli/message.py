@@ -20,7 +20,7 @@ import click
 from secmailproxy import inbound, verdict
 from secmailproxy.cli.context import (
     Passphrase,
-    load_config,
+    load_config_or_defaults,
     open_keystore,
     passphrase_options,
     print_json,
@@ -122,7 +122,7 @@ def inspect(file: str, as_json: bool, now: datetime, passphrase: Passphrase) -> 
 @contextmanager
 def _tools(passphrase: Passphrase) -> Iterator[tuple[Keystore, str]]:
     """The keystore, and the name of the verdict field."""
-    config = load_config()
+    config = load_config_or_defaults(passphrase)
     keystore = open_keystore(config, passphrase)
     try:
         yield keystore, verdict.field_name(config.folders.verdict_token())

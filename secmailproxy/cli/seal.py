@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from secmailproxy.cli.context import Passphrase, load_config, open_keystore, passphrase_options
+from secmailproxy.cli.context import Passphrase, load_config_or_defaults, open_keystore, passphrase_options
 from secmailproxy.errors import UsageError
 from secmailproxy.forward.message import checked_address, from_pipe
 from secmailproxy.model import Envelope
@@ -34,7 +34,7 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
     All recipients are named ones; Bcc fields are removed. Line ends are CRLF, those of mail.
     """
     message = from_pipe(_read(file))
-    config = load_config()
+    config = load_config_or_defaults(passphrase)
     settings = config.outbound_settings()
     if protect is not None:
         settings = OutboundSettings((Rule(protect=Protect(protect)),))
