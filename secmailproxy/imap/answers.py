@@ -132,7 +132,7 @@ def form_request(items: Sequence[FetchItem]) -> bytes:
 def form_answer(response: FetchResponse, items: Sequence[FetchItem], view: View, *, with_uid: bool) -> bytes:
     """The response for a FORM message: the server's metadata and our content."""
     attributes = _keep_metadata(response, with_uid=with_uid)
-    message = entity.parse(view.octets if view.octets is not None else view.header)
+    message = entity.parse_or_leaf(view.octets if view.octets is not None else view.header)
     attributes += [_echo(i) + b" " + _form_value(i, view, message) for i in items if i.name in _CONTENT]
     return _respond(response.number, attributes)
 

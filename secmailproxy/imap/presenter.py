@@ -126,7 +126,7 @@ class Presenter:
 def form_of(field: bytes, presented: bytes) -> View:
     """The presented form of `presented` (CRLF) after the verdict field (may be empty)."""
     octets = field + presented
-    message = entity.parse(octets)
+    message = entity.parse_or_leaf(octets)
     view = View(Kind.FORM, field, len(octets), message.header, octets=octets)
     return replace(
         view,

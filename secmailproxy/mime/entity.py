@@ -98,6 +98,14 @@ def parse(octets: bytes, limits: Limits | None = None, *, default_type: ContentT
     return _Parser(octets, limits or Limits()).entity(0, default_type, is_message=True)[0]
 
 
+def parse_or_leaf(octets: bytes) -> Entity:
+    """The message as `parse` gives it, or where it is over the limits, as one text without parts."""
+    try:
+        return parse(octets)
+    except LimitExceeded:
+        return leaf(octets)
+
+
 def leaf(octets: bytes, limits: Limits | None = None) -> Entity:
     """The message as one text without parts: what is left to serve when `parse` raised LimitExceeded.
 

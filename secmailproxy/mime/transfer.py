@@ -21,6 +21,7 @@ _SAFE_LINE = re.compile(rb"(?!From |\.\Z)(?:[ -<>-~\t]{0,75}[!-<>-~])?")
 _TO_QUOTE = {octet: f"={octet:02X}" for octet in range(256) if not (32 <= octet < 127 or octet == 9)} | {
     61: "=3D"
 }
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _NOT_TEXT = re.compile(rb"[\x00\r\x80-\xff]")
 _STRAY = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
@@ -76,10 +77,18 @@ def _without_from(line: bytes) -> bytes:
 def decode(body: bytes, encoding: str) -> bytes:
     """The octets that `body` stands for; of an unknown encoding, and where it breaks off, what there is."""
     if encoding == QUOTED_PRINTABLE:
-        return binascii.a2b_qp(_STRAY.sub(b"=3D", _BLANKS_BEFORE_LINE_END.sub(b"", body)))
+        return binascii.a2b_qp(_regular(body))
     if encoding == BASE64:
         return _decode_base64(body)
     return body
+
+
+def _regular(body: bytes) -> bytes:
+    """Quoted-printable without what is not allowed in it: blanks at line ends, lone CR, stray "=".
+
+    A lone CR comes first: once the blank after it is gone, it would pass for half of a line end.
+    """
+    return _STRAY.sub(b"=3D", _BLANKS_BEFORE_LINE_END.sub(b"", _LONE_CR.sub(b"=0D", body)))
 
 
 def _decode_base64(body: bytes) -> bytes:
@@ -95,7 +104,7 @@ def repair_quoted_printable(body: bytes) -> bytes:
     """The same content as `body`, already quoted-printable, made safe: no blanks at line ends, no long line,
     no 8-bit octet, no "From " at the start of a line.
     """
-    quoted = _STRAY.sub(b"=3D", _BLANKS_BEFORE_LINE_END.sub(b"", body)).replace(b"=\n", b"=\r\n")
+    quoted = _regular(body).replace(b"=\n", b"=\r\n")
     lines = _BARE_LF.sub(b"=0A=\r\n", quoted).split(b"\r\n")
     return b"\r\n".join(_folded(_NOT_TEXT.sub(_quoted, line)) for line in lines)
 

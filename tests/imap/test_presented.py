@@ -42,6 +42,14 @@ def flipped(sealed: bytes) -> bytes:
     return sealed[:line] + (b"A" if sealed[line : line + 1] != b"A" else b"B") + sealed[line + 1 :]
 
 
+def nested(depth: int) -> bytes:
+    """Multiparts in multiparts, deeper than we follow."""
+    heads = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(depth)
+    )
+    return b"Subject: deep\r\n" + heads + b"\r\nbottom\r\n"
+
+
 def messages(user: ProxyUser, stranger: ProxyUser) -> dict[str, bytes]:
     """One message of each kind."""
     clear = letter(user.address, user.address)
@@ -73,6 +81,7 @@ def messages(user: ProxyUser, stranger: ProxyUser) -> dict[str, bytes]:
         % (user.address.encode(), inner),
         "malformed": b"Subject: odd\r\nContent-Type: multipart/encrypted; boundary=x\r\n\r\n--x\r\n\r\nno",
         "header alone": wrapped,
+        "forged too deep": forged + nested(30),
     }
 
 
@@ -90,6 +99,7 @@ KINDS = [
     "signed around encrypted",
     "malformed",
     "header alone",
+    "forged too deep",
 ]
 UID = {kind: uid for uid, kind in enumerate(KINDS, 1)}
 
@@ -144,7 +154,7 @@ def test_size_is_that_of_the_body_before_and_after(user: ProxyUser, imap: RawIma
 def test_all_items_come_from_one_form(imap: RawImap, kind: str) -> None:
     """IMAP-05: structure, sections and sizes are those of BODY[] parsed."""
     uid = UID[kind]
-    whole = entity.parse(value(imap, uid, b"BODY.PEEK[]"))
+    whole = entity.parse_or_leaf(value(imap, uid, b"BODY.PEEK[]"))
     items = fetch(imap, uid, b"ENVELOPE BODYSTRUCTURE BODY")
     assert items["ENVELOPE"] == structure.imap_envelope(whole)
     assert items["BODYSTRUCTURE"] == structure.bodystructure(whole)
@@ -226,6 +236,7 @@ def verdicts(user: ProxyUser, octets: bytes) -> list[str]:
         ("tampered", "not decrypted; signature=none"),
         ("tampered signed", "not verified; signature=invalid"),
         ("forged", "not verified; signature=none"),
+        ("forged too deep", "not verified; signature=none"),
     ],
 )
 def test_each_message_has_one_true_verdict_first(

@@ -6,7 +6,7 @@ import binascii
 import quopri
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from secmailproxy.mime import transfer
@@ -53,6 +53,7 @@ def test_base64_loses_nothing(octets: bytes) -> None:
 
 
 @given(OCTETS)
+@example(b"From \r \n")
 def test_repaired_quoted_printable_means_the_same(octets: bytes) -> None:
     repaired = transfer.repair_quoted_printable(octets)
     assert transfer.decode(repaired, "quoted-printable") == transfer.decode(octets, "quoted-printable")
