@@ -22,10 +22,10 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_exists(document: Path) -> None:
-    named = set(
-        re.findall(r"^(?:\| )?secmailproxy ([a-z]+)|`secmailproxy ([a-z]+)", document.read_text(), re.M)
-    )
-    assert {one or other for one, other in named} <= set(COMMANDS)
+    text = document.read_text()
+    code = "\n".join([*re.findall(r"```.*?```", text, re.S), *re.findall(r"`[^`\n]+`", text)])
+    named = set(re.findall(r"^\W*secmailproxy ([a-z]+)", code, re.M))
+    assert named <= set(COMMANDS)
 
 
 def test_the_two_commands_are_there_and_executable() -> None:

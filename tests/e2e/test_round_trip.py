@@ -54,7 +54,7 @@ MESSAGES = {
     ),
     "empty": part("text/plain", b"", "7bit"),
     "html": part("text/html", b"<img src=cid:1>\r\n", "7bit"),
-    "forwarded": b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\nFrom: x@example.net\r\n\r\ninner text\r\n",
+    "forwarded": b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\nFrom: x@example.net\r\n\r\ninner\r\n",
     "large": large(),
 }
 
@@ -74,7 +74,8 @@ def leaves(octets: bytes) -> list[tuple[str, str | None, bytes]]:
 def test_content_comes_back(kind: str, pair: tuple[ProxyUser, ProxyUser]) -> None:
     alice, bob = pair
     header = (
-        f"From: Alice <{alice.address}>\r\nTo: {bob.address}\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe_{kind.replace(' ', '_')}?=\r\n"
+        f"From: Alice <{alice.address}>\r\nTo: {bob.address}\r\n"
+        f"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe_{kind.replace(' ', '_')}?=\r\n"
         f"Message-ID: <{kind.replace(' ', '.')}@example.test>\r\nDate: Mon, 02 Mar 2026 10:00:00 +0100\r\n"
         "In-Reply-To: <earlier@example.test>\r\nX-Mailer: the tests\r\n"
     )
