@@ -23,7 +23,8 @@ def show_opening(console: Console, stage: Stage) -> None:
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
     """One step, as soon as it is over."""
-    mark = "[green]✔[/green]" if outcome.held else "[bold red]✘[/bold red]"
+    yes, no = ("✔", "✘") if console.encoding.startswith("utf") else ("ok", "NO")
+    mark = f"[green]{yes}[/green]" if outcome.held else f"[bold red]{no}[/bold red]"
     console.print(f"{mark} [bold]{outcome.title}[/bold]", highlight=False)
     # Text, not markup: what is shown may hold square brackets.
     console.print(Text("  " + outcome.shown.sentence))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import smtplib
@@ -10,6 +11,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from secmailproxy.demo.run import stage_in
 from secmailproxy.demo.show import as_json
@@ -32,9 +35,11 @@ def test_every_step_holds_and_json_says_so() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
 
 
-def test_for_people_it_shows_ciphertext_plaintext_and_a_summary() -> None:
-    done = subprocess.run(PROGRAM, capture_output=True, check=False, timeout=60)
-    text = done.stdout.decode()
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_for_people_it_shows_ciphertext_plaintext_and_a_summary(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(PROGRAM, capture_output=True, check=False, timeout=60, env=environment)
+    text = done.stdout.decode(encoding)
     assert done.returncode == 0, text
     assert "-----BEGIN PGP MESSAGE-----" in text
     assert "Subject: [...]" in text

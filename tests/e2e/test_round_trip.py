@@ -54,7 +54,7 @@ MESSAGES = {
     ),
     "empty": part("text/plain", b"", "7bit"),
     "html": part("text/html", b"<img src=cid:1>\r\n", "7bit"),
-    "forwarded": b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\nFrom: x@example.net\r\n\r\ninner\r\n",
+    "forwarded": b"Content-Type: message/rfc822\r\n\r\nSubject: in\r\nFrom: x@example.net\r\n\r\ninner\r\n",
     "large": large(),
 }
 
