@@ -24,12 +24,16 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 
 # What the environment was made of: when nothing of it changed, there is nothing to do.
-wanted=$("$python" -c 'import sys; print(sys.version, sys.prefix)'; pwd; echo "$extras"; cksum pyproject.toml)
+interpreter=$("$python" -c 'import sys; print(*sys.version.split(), sys.base_prefix)')
+wanted=$(echo "$interpreter"; pwd; echo "$extras"; cksum pyproject.toml)
 if [ -x .venv/bin/secmailproxy ] && [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 echo "install: installing secmailproxy${extras:+ with $extras} into $(pwd)/.venv" >&2
+# Another interpreter, or an installation that was cut short: begin anew.
+clear=--clear
+[ "$(head -n 1 .venv/installed 2>/dev/null)" != "$interpreter" ] || clear=
 rm -f .venv/installed
-"$python" -m venv .venv
+"$python" -m venv ${clear:+"$clear"} .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable ".${extras:+[$extras]}"
 printf '%s\n' "$wanted" >.venv/installed
