@@ -17,7 +17,7 @@ from tests.fixtures.keystores import KeystoreFactory, credentials, keystore, mak
 
 __all__ = ["credentials", "keystore", "make_keystore"]
 
-NOW = datetime.now(UTC) + timedelta(minutes=1)
+NOW = datetime.now(UTC) + timedelta(days=1)  # keys are made when the tests run, long after this line
 STAMP = Stamp(NOW, "boundary", "<1@example.org>")
 MESSAGE = parse(b"From: alice@example.org\r\nSubject: s\r\n\r\nbody\r\n")
 FIELDS = (b"From: alice@example.org\r\n", b"Subject: s\r\n")
