@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import email
 import email.policy
 import random
@@ -13,27 +12,13 @@ import pytest
 
 from secmailproxy.imap import grammar
 from secmailproxy.mime import entity, section, structure
-from secmailproxy.model import Envelope
-from secmailproxy.outbound import Outbound, OutboundSettings
-from secmailproxy.policy import Protect, Rule
+from secmailproxy.policy import Protect
 from tests.fixtures.dovecot import Dovecot, Mailbox
-from tests.fixtures.people import SUBJECT, ProxyUser, letter, proxy_user
+from tests.fixtures.people import SUBJECT, ProxyUser, letter, protect, proxy_user
 from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.transcript import RawImap, direct, proxied
 
 LARGE = 200_000
-
-
-def protect(user: ProxyUser, message: bytes, how: Protect = Protect.REQUIRE) -> bytes:
-    """A message to the user from the user, as this program sends it."""
-
-    async def protected() -> bytes:
-        outbound = Outbound(keystore, OutboundSettings((Rule(protect=how),)))
-        (copy,) = await outbound.protect(Envelope(user.address, (user.address,)), message)
-        return copy.octets
-
-    with user.home.keystore() as keystore:
-        return asyncio.run(protected())
 
 
 def flipped(sealed: bytes) -> bytes:
