@@ -52,6 +52,27 @@ def test_protected_fields_replace_those_outside(desk: Desk):
     ]
 
 
+@pytest.mark.parametrize("hp", [b'hp="cipher"', b'protected-headers="v1"'])
+def test_what_servers_found_comes_from_outside_only(desk: Desk, hp: bytes):
+    """A sender can neither write the provider's findings nor make them vanish."""
+    claims = (
+        b"Authentication-Results: mx; dkim=pass\r\nARC-Seal: x\r\nX-Spam-Flag: NO\r\nReceived: from bank\r\n"
+        b"Return-Path: <bank@example.net>\r\nHP-Outer: Authentication-Results: mx; dkim=fail\r\n"
+        b"HP-Outer: X-Spam-Flag: YES\r\n"
+    )
+    part = protected(more=claims).replace(b'hp="cipher"', hp)
+    findings = b"Authentication-Results: mx; dkim=fail\r\nX-Spam-Flag: YES\r\n"
+    for body in (part, b"Content-Type: message/rfc822; forwarded=no\r\n\r\n" + part):
+        presented = desk.read(findings + message(desk.encrypt(body, ALICE))).presented
+        assert presented is not None
+        shown = entity.parse(presented)
+        assert header.values(shown, "Authentication-Results") == (b"mx; dkim=fail",)
+        assert header.values(shown, "X-Spam-Flag") == (b"YES",)
+        assert header.values(shown, "Received") == (b"from mx.example.org",)
+        assert header.find(shown, "Return-Path") is None
+        assert header.find(shown, "ARC-Seal") is None
+
+
 def test_fields_that_the_sender_put_outside_only_are_dropped(desk: Desk):
     part = protected(more=b"HP-Outer: Subject: [...]\r\nHP-Outer: X-Tag: decoy\r\n")
     outside = message(desk.encrypt(part, ALICE), b"[...]").replace(

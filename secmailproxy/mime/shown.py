@@ -7,7 +7,8 @@ only, so there every outside field without a counterpart inside stays.
 
 Standards: RFC 9788 section 4, draft-autocrypt-lamps-protected-headers, RFC 9787 section 1.1.1.
 Security: HP fields are read from the payload's root only; a From inside replaces the one outside only when it
-is the same address or a signature is bound to it, which the caller decides.
+is the same address or a signature is bound to it, which the caller decides. What servers write on the way is
+shown from outside only: a sender could otherwise put the provider's own findings into the payload.
 """
 
 from __future__ import annotations
@@ -43,6 +44,29 @@ _FOR_PEOPLE = frozenset(
     }
 )
 """Fields that an `hp` message shows from inside only; From, Date and Message-ID stay if none is inside."""
+_OF_SERVERS = frozenset(
+    {
+        "received",
+        "received-spf",
+        "return-path",
+        "delivered-to",
+        "envelope-to",
+        "x-original-to",
+        "authentication-results",
+        "x-authentication-results",
+    }
+)
+_OF_SERVERS_PREFIXES = (
+    "arc-",
+    "x-spam",
+    "x-virus",
+    "x-google-",
+    "x-gm-",
+    "x-microsoft-antispam",
+    "x-ms-exchange-",
+    "x-forefront-",
+)
+"""Fields in which servers say what they found (RFC 8601, RFC 8617) and how a message came (RFC 5321)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +90,7 @@ def protected_header(payload: Entity) -> ProtectedHeader | None:
     complete = payload.content_type.param("hp") in {"clear", "cipher"}
     if not complete and payload.content_type.param("protected-headers") is None:
         return None
-    kept = [field for field in payload.fields if is_field(field) and not is_structural(field.name)]
+    kept = [field for field in payload.fields if _can_be_protected(field)]
     outer = frozenset(
         field.value(payload.octets).split(b":", 1)[0].strip().lower().decode("latin-1")
         for field in kept
@@ -86,11 +110,18 @@ def wrapped_message(payload: Entity) -> Entity | None:
 def wrapped_header(message: Entity) -> ProtectedHeader:
     """The header of a wrapped message: all of it is protected."""
     fields = tuple(
-        (field.name, field.raw(message.octets))
-        for field in message.fields
-        if is_field(field) and not is_structural(field.name)
+        (field.name, field.raw(message.octets)) for field in message.fields if _can_be_protected(field)
     )
     return ProtectedHeader(fields, frozenset(), complete=True)
+
+
+def _can_be_protected(field: Field) -> bool:
+    name = field.name.lower()
+    return is_field(field) and not is_structural(name) and not _is_of_servers(name)
+
+
+def _is_of_servers(name: str) -> bool:
+    return name in _OF_SERVERS or name.startswith(_OF_SERVERS_PREFIXES)
 
 
 def shown_fields(outer: Entity, protected: ProtectedHeader | None, *, inner_from: bool) -> list[bytes]:
@@ -114,6 +145,8 @@ def shown_fields(outer: Entity, protected: ProtectedHeader | None, *, inner_from
 
 
 def _is_addition(name: str, inside: frozenset[str], protected: ProtectedHeader) -> bool:
+    if _is_of_servers(name):
+        return True
     if name in inside or name in protected.outer:
         return False
     return not (protected.complete and name in _FOR_PEOPLE)
