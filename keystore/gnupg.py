@@ -39,10 +39,17 @@ _DIGESTS = {2: "sha1", 3: "ripemd160", 8: "sha256", 9: "sha384", 10: "sha512", 1
 """Hash algorithm IDs (RFC 9580 section 9.5) to the names in micalg (RFC 3156 section 5)."""
 
 _DAMAGE_CODES = frozenset({4, 9, 10, 18, 19, 30, 38, 41, 79, 82, 89, 125})
-"""libgpg-error codes (err-codes.h) that blame the message; any other blames the agent, card or person."""
+"""libgpg-error codes (err-codes.h) that blame the message; others may blame the agent, card or person."""
+
+_CANCELLED = frozenset({99, 198})
+"""The codes that say that a person has cancelled a prompt."""
 
 _STATUS_PREFIX = b"[GNUPG:] "
 _MAX_STATUS = 1024 * 1024
+
+
+class HolderInDoubt(StoreLocked):
+    """gpg did not open a message, and its error does not tell whether message or holder is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +162,7 @@ class Gnupg:
         """Return "cipher:key" (number, hexadecimal) of a message that gpg has decrypted without fault.
 
         `held` says that the message names a key which GnuPG is known to hold: without it now, the holder is
-        absent. NotReadable: no secret key, damaged, or without integrity protection.
+        absent. NotReadable: no secret key, damaged, or without integrity protection; HolderInDoubt.
         """
         words = ["--skip-verify", "--show-session-key", "--decrypt"]
         outcome = self._run(words, ciphertext, wanted=False)
@@ -236,13 +243,13 @@ def _demand_decrypted(outcome: _Outcome, *, held: bool) -> None:
         raise NotReadable("the message is damaged, or its integrity is not protected", reason="damaged")
     refusals = [code for code in outcome.error_codes() if code not in _DAMAGE_CODES]
     if outcome.all("ERROR") and refusals:
-        raise StoreLocked(
+        raise (StoreLocked if _CANCELLED.intersection(refusals) else HolderInDoubt)(
             "GnuPG holds the key for this message but did not use it: the agent is locked, a passphrase "
             "prompt was cancelled, or the card is absent"
         )
     if outcome.has("NO_SECKEY") and not outcome.all("ERROR"):
         if held:
-            raise StoreLocked(
+            raise HolderInDoubt(
                 "GnuPG's secret key for this message is not reachable: is its agent or card absent?"
             )
         raise NotReadable("GnuPG has no secret key for this message", reason="no-secret-key")

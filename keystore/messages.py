@@ -16,7 +16,7 @@ from datetime import datetime
 from keystore import openpgp
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused, NotReadable, StoreLocked
-from keystore.gnupg import Gnupg
+from keystore.gnupg import Gnupg, HolderInDoubt
 from keystore.model import (
     Certificate,
     DetachedSignature,
@@ -100,7 +100,15 @@ class Messages:
 
     def _open_by_gnupg(self, ciphertext: bytes, addressees: _Addressees, now: datetime) -> Opened:
         held = addressees.gnupg
-        session_key = openpgp.session_key_from_text(self._gnupg.session_key(ciphertext, held=held))
+        try:
+            text = self._gnupg.session_key(ciphertext, held=held)
+        except HolderInDoubt:
+            # Strangers can make messages on which gpg's errors are like those of an absent card. If they were
+            # taken for one, such a message would keep a whole mailbox from being read.
+            if not self._gnupg_answers(openpgp.key_ids(ciphertext), now):
+                raise
+            raise NotReadable("GnuPG cannot read the message", reason="damaged") from None
+        session_key = openpgp.session_key_from_text(text)
         try:
             return openpgp.open_with_session_key(ciphertext, session_key, self._cache.by_issuer, now)
         except NotReadable as error:
@@ -108,6 +116,24 @@ class Messages:
                 raise
         inside = self._gnupg.unwrap(ciphertext, held=held)
         return openpgp.open_unwrapped(ciphertext, inside, self._cache.by_issuer, now)
+
+    def _gnupg_answers(self, ids: Sequence[str], now: datetime) -> bool:
+        """Whether GnuPG opens a message of our own to each of these keys that it holds."""
+        held = {
+            key: certificate
+            for number in ids
+            for certificate in self._cache.by_issuer(number)
+            for key in openpgp.key_fingerprints(certificate.octets)
+            if certificate.holder is Holder.GNUPG and key_id(key) == number
+        }
+        try:
+            for key, certificate in held.items():
+                self._gnupg.session_key(
+                    openpgp.encrypt(b"", [(certificate.octets, [key])], None, now), held=True
+                )
+        except (KeyRefused, NotReadable, StoreLocked):
+            return False
+        return bool(held)
 
     def _addressees(self, ids: Sequence[str]) -> _Addressees:
         holders = {one.holder for number in ids if number != _HIDDEN for one in self._cache.by_issuer(number)}

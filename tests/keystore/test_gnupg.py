@@ -314,6 +314,29 @@ class TestOtherKindsOfEncryption:
             with pytest.raises(NotReadable):
                 action(octets, held=True)
 
+    @pytest.mark.parametrize(
+        ("algorithm", "fields"),
+        [
+            (18, b"\x00\x0f\x40\x01\x05" + bytes(5)),  # a point cut short: gpg says "End of file"
+            (18, b"\x02\x03\x04" + b"\x01" * 64 + b"\x30" + bytes(48)),  # of another curve: "Invalid object"
+            (18, b"\x01\x07\x40" + b"\x01" * 32 + b"\x30" + bytes(48)),
+            (16, b"\x00\x01\x01\x00\x01\x01"),
+            (1, b"\x00\x01\x01"),
+        ],
+    )
+    def test_hostile_session_keys_are_not_taken_for_an_absent_holder(self, ours, parts, algorithm, fields):
+        """StoreLocked would keep the whole mailbox unread for as long as the message lies in it."""
+        recipient, key, inside = parts
+        named = next(packets(recipient)).body[1:9]
+        hostile = write(Tag.PKESK, b"\x03" + named + bytes([algorithm]) + fields)
+        for rest in (
+            write(Tag.SEIPD, b"\x01" + bytes(80)),
+            write(Tag.GNUPG_AEAD, _aead_packet("eax", key, inside)),
+        ):
+            with pytest.raises(NotReadable) as caught:
+                ours.decrypt(hostile + rest, later())
+            assert caught.value.reason == "damaged"
+
     def test_layers_of_encryption(self, ours, theirs):
         introduce(ours, theirs)
         inner = _binary(theirs.encrypt(TEXT, [own(ours)], None, later()))
