@@ -267,7 +267,7 @@ class Keystore:
     ) -> Usability:
         if certificate.trust is Trust.REJECTED:
             return Usability((), Reason.REJECTED)
-        # OpenPGP counts whole seconds, so one answer serves for all of a second, however often it is asked for.
+        # OpenPGP counts whole seconds: one answer serves for all of a second, however often it is asked for.
         usability = _usability(certificate.octets, purpose, now.replace(microsecond=0), address)
         if not usability.usable or purpose is not Purpose.ENCRYPT:
             return usability

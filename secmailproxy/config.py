@@ -185,7 +185,7 @@ class Config(Section):
 
     @classmethod
     def defaults(cls, backend: Literal["keyring", "file"]) -> Config:
-        """Without accounts, for commands about keys and single messages where no file has been written yet."""
+        """Without accounts: for commands about keys and single messages, before a file has been written."""
         config = cls(secrets=Secrets(backend=backend))
         config.folders.prepare()
         return config
