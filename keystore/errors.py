@@ -30,7 +30,7 @@ class KeyRefused(KeystoreError):
 class NotReadable(KeystoreError):
     """A ciphertext cannot be opened: no secret key for it, no integrity protection, or damaged."""
 
-    def __init__(self, text: str, *, reason: "str" = "damaged") -> None:
+    def __init__(self, text: str, *, reason: str = "damaged") -> None:
         """`reason` is one of no-secret-key, no-integrity, damaged, too-large, unsupported."""
         super().__init__(text)
         self.reason = reason

@@ -114,7 +114,7 @@ class Importer:
             merged.addresses,
             merged.user_ids,
             secret=secret is not None or (old is not None and old.holder is not Holder.NONE),
-            reason="" if encrypts.usable else f"kept, but not for encryption: {_why(encrypts)}",
+            reason="" if encrypts.usable else f"kept, but not for encryption: {encrypts.explanation}",
         )
 
     def _secret_row(
@@ -189,11 +189,6 @@ def _trust(old: StoredCertificate | None, origin: Origin, *, secret: bool) -> Tr
 def _demand_bound(*answers: Usability) -> None:
     if all(answer.reason in _UNBOUND for answer in answers):
         raise KeyRefused("no user ID of this certificate is bound by a valid self-signature")
-
-
-def _why(usability: Usability) -> str:
-    reason = usability.reason.value if usability.reason else ""
-    return f"{reason} ({usability.detail})" if usability.detail else reason
 
 
 def refused(results: Iterable[ImportResult]) -> bool:

@@ -26,8 +26,8 @@ from keystore.model import (
     Purpose,
     SignatureResult,
     Usability,
+    key_id,
 )
-from keystore.store import key_id
 from keystore.vault import Vault
 
 Judge = Callable[[Certificate, Purpose, datetime], Usability]
@@ -143,10 +143,9 @@ class Messages:
         self, certificate: Certificate, purpose: Purpose, now: datetime
     ) -> tuple[Fingerprint, ...]:
         usability = self._judge(certificate, purpose, now)
-        if usability.reason is not None:
-            detail = f" ({usability.detail})" if usability.detail else ""
+        if not usability.usable:
             verb = "encrypt to" if purpose is Purpose.ENCRYPT else "sign with"
-            raise KeyRefused(f"cannot {verb} {certificate.fingerprint}: {usability.reason.value}{detail}")
+            raise KeyRefused(f"cannot {verb} {certificate.fingerprint}: {usability.explanation}")
         if purpose is Purpose.SIGN and certificate.holder is Holder.NONE:
             raise KeyRefused(f"there is no secret key for {certificate.fingerprint} in this keystore")
         return usability.keys

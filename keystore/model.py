@@ -14,6 +14,11 @@ Fingerprint = NewType("Fingerprint", str)
 """Upper-case hexadecimal, 40 (v4) or 64 (v6) digits, no blanks: the only identifier of a certificate."""
 
 
+def key_id(fingerprint: str) -> str:
+    """The key ID, 16 digits, of a v4 (the last) or v6 (the first) fingerprint (RFC 9580 section 5.5.4)."""
+    return fingerprint[:16] if len(fingerprint) == 64 else fingerprint[-16:]
+
+
 class Scheme(Enum):
     """The two ways to protect mail."""
 
@@ -63,7 +68,6 @@ class Reason(Enum):
     SUBKEY_REVOKED = "every key for this purpose is revoked"
     REJECTED = "rejected by the user"
     ENGINE_REFUSES = "a trial encryption failed"
-    AMBIGUOUS = "several certificates claim this address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,13 @@ class Usability:
     def usable(self) -> bool:
         """Whether at least one key serves."""
         return self.reason is None
+
+    @property
+    def explanation(self) -> str:
+        """For people, such as "expired (on 2026-01-02)"; "" when usable."""
+        if self.reason is None:
+            return ""
+        return f"{self.reason.value} ({self.detail})" if self.detail else self.reason.value
 
 
 @dataclass(frozen=True, slots=True)

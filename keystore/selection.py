@@ -53,5 +53,4 @@ def select_pinned(
 
 
 def _refusal(fingerprint: Fingerprint, why: Usability) -> str:
-    reason = why.reason.value if why.reason else "usable"
-    return f"certificate {fingerprint}: {reason}" + (f" ({why.detail})" if why.detail else "")
+    return f"certificate {fingerprint}: {why.explanation}"

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
-from keystore.model import Fingerprint, Holder, Peer, Trust
+from keystore.model import Fingerprint, Holder, Peer, Trust, key_id
 
 _APPLICATION_ID = 0x534D5031
 _BUSY_SECONDS = 10.0
@@ -98,11 +98,6 @@ _CERTIFICATE = """
     SELECT c.fingerprint, c.octets, c.trust, c.source, coalesce(s.holder, 'none')
     FROM certificates c LEFT JOIN secret_keys s ON s.certificate = c.fingerprint
 """
-
-
-def key_id(fingerprint: str) -> str:
-    """The key ID, 16 digits, of a v4 or v6 fingerprint (RFC 9580 section 5.5.4)."""
-    return fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16]
 
 
 class Store:

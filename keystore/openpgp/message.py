@@ -53,9 +53,8 @@ def signing_key(key: SecretKey, now: datetime) -> SigningKey:
     for fingerprint in usable.keys:
         if fingerprint in key.signing_keys:
             return key.signing_keys[fingerprint]
-    why = usable.reason.value if usable.reason else "its secret signing key is not here"
-    detail = f" ({usable.detail})" if usable.detail else ""
-    raise KeyRefused(f"key {key.fingerprint} cannot sign: {why}{detail}")
+    why = usable.explanation or "its secret signing key is not here"
+    raise KeyRefused(f"key {key.fingerprint} cannot sign: {why}")
 
 
 @lru_cache(maxsize=64)

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keystore.errors import NotReadable
+from keystore.model import key_id
 from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, binary, packets
 from keystore.openpgp.private import PrivateKey, open_session_key
 from keystore.openpgp.secret import CIPHERS, NONCE_SIZES, aead_opener
-from keystore.openpgp.signature import key_id
 
 HIDDEN = "0" * 16
 MAX_SESSION_KEY_PACKETS = 1000

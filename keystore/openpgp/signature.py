@@ -5,7 +5,7 @@ the subpackets are read here; only the hashed ones count, since nobody vouches f
 mathematics is the engine's. Two of its questions need a detour:
 
 - A certification can only be verified as part of a certificate, so one is made of the primary key, the user
-ID   and this single signature (about 60 microseconds).
+  ID and this single signature (about 60 microseconds).
 - A signature over data takes a primary key packet, so a signing subkey is framed as one; the fingerprint and
   the mathematics of a key do not depend on the tag.
 
@@ -23,6 +23,7 @@ from openpgp import composed as engine
 from openpgp import packet as engine_packet
 
 from keystore.facts import KeyFlags, Revocation, RevocationKind, SelfSignature
+from keystore.model import key_id
 from keystore.openpgp.engine import holds
 from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, packets, read_length, write
 
@@ -129,11 +130,6 @@ class SignaturePacket:
             return parse_signature(body) if body else None
         except Malformed:
             return None
-
-
-def key_id(fingerprint: str) -> str:
-    """The key ID of a v4 (last) or v6 (first 16 digits) fingerprint (RFC 9580 section 5.5.4)."""
-    return fingerprint[:16] if len(fingerprint) == 64 else fingerprint[-16:]
 
 
 def parse_signature(body: bytes) -> SignaturePacket:

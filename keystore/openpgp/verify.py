@@ -121,9 +121,8 @@ def _state(
         return SignatureState.BAD, "the signature does not fit the message"
     if packet.critical_unknown:
         return SignatureState.UNACCEPTABLE, "the signature has a condition that we do not know"
-    if judged.reason is not None:
-        detail = f" ({judged.detail})" if judged.detail else ""
-        return SignatureState.UNACCEPTABLE, judged.reason.value + detail
+    if not judged.usable:
+        return SignatureState.UNACCEPTABLE, judged.explanation
     if trust is Trust.REJECTED:
         return SignatureState.UNACCEPTABLE, "rejected by the user"
     return SignatureState.GOOD, ""

@@ -21,9 +21,8 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from keystore import openpgp
 from keystore.errors import KeyRefused, NotReadable, StoreLocked
 from keystore.gnupg import Gnupg
-from keystore.model import Fingerprint, Holder, ImportAction, Purpose, SignatureState, Trust
+from keystore.model import Fingerprint, Holder, ImportAction, Purpose, SignatureState, Trust, key_id
 from keystore.openpgp.packet import Tag, packets, write
-from keystore.store import key_id
 from tests.fixtures.keystores import NOW
 
 DAY = timedelta(days=1)
