@@ -121,10 +121,24 @@ class Keystore:
     def identity(self, address: str, now: datetime | None = None) -> Identity | None:
         """Return the own certificate to sign with for an own address; None when there is none that can."""
         now = now or datetime.now(UTC)
-        own = [one for one in self._cache.by_address(address) if one.holder is not Holder.NONE]
-        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in own]
+        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address)]
         usable = [candidate for candidate in able if candidate[1].usable]
         return Identity(address.lower(), max(usable, key=standing)[0]) if usable else None
+
+    def own(self, address: str) -> list[Certificate]:
+        """Return the certificates of an address, in any case, whose secret half is here or GnuPG holds it."""
+        return [one for one in self._cache.by_address(address) if one.holder is not Holder.NONE]
+
+    def unusable_own(self, address: str, now: datetime) -> tuple[Fingerprint, Usability] | None:
+        """Return the best own key of an address where none can sign, and why; None when there is none at all.
+
+        To be asked when `identity` has answered None.
+        """
+        unusable = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address)]
+        if not unusable:
+            return None
+        best, why = max(unusable, key=standing)
+        return best.fingerprint, why
 
     # -- changes
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
-from keystore.model import Certificate, Holder, Purpose, SignatureState
+from keystore.model import Certificate, SignatureState
 from keystore.secrets import Secrets, open_secrets
 from secmailproxy.accounts import Account, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
@@ -120,23 +120,11 @@ def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
 
 
 def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
-    for one in keystore.certificates(address):
-        reason = keystore.usability(one.fingerprint, Purpose.SIGN, now, address).reason
-        if one.holder is not Holder.NONE and reason is not None:
-            return Check(
-                "key",
-                address,
-                "fail",
-                f"{one.fingerprint} is not usable: {reason.value}",
-                f"run: secmailproxy setup {address} --generate-key",
-            )
-    return Check(
-        "key",
-        address,
-        "fail",
-        "there is no key: mail leaves unprotected, encrypted mail stays unreadable",
-        f"run: secmailproxy setup {address} --generate-key",
-    )
+    text = "there is no key: mail leaves unprotected, encrypted mail stays unreadable"
+    if unusable := keystore.unusable_own(address, now):
+        fingerprint, usability = unusable
+        text = f"{fingerprint} is not usable: {usability.explanation}"
+    return Check("key", address, "fail", text, f"run: secmailproxy setup {address} --generate-key")
 
 
 def _round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:

@@ -174,8 +174,8 @@ def _adopt(keystore: Keystore, fingerprint: Fingerprint, address: str) -> Certif
         )
     usability = keystore.usability(fingerprint, Purpose.SIGN, now(), address)
     identity = keystore.identity(address)
-    if usability.reason is not None:
-        raise SigningKeyUnusable(f"Key {fingerprint} cannot serve {address}: {usability.reason.value}.")
+    if not usability.usable:
+        raise SigningKeyUnusable(f"Key {fingerprint} cannot serve {address}: {usability.explanation}.")
     if identity is None or identity.certificate.fingerprint != fingerprint:
         chosen = identity.certificate.fingerprint if identity else "none"
         raise UsageError(

@@ -202,13 +202,11 @@ class Outbound:
         identity = self._keystore.identity(sender, now)
         if identity is not None:
             return identity, ""
-        own = [one for one in self._keystore.certificates(sender) if one.holder is not Holder.NONE]
-        if not own:
+        unusable = self._keystore.unusable_own(sender, now)
+        if unusable is None:
             return None, ""
-        usability = self._keystore.usability(own[0].fingerprint, Purpose.SIGN, now, sender)
-        reason = usability.reason.value if usability.reason else "not usable"
-        detail = f" ({usability.detail})" if usability.detail else ""
-        return None, f"the own key {own[0].fingerprint} of <{sender}> cannot sign: {reason}{detail}"
+        fingerprint, usability = unusable
+        return None, f"the own key {fingerprint} of <{sender}> cannot sign: {usability.explanation}"
 
     def _refuse_made(
         self, already: Made, root: Entity, sender: str, rcpt_tos: tuple[str, ...], now: datetime
@@ -230,7 +228,7 @@ class Outbound:
     def _only_to_self(self, root: Entity, rcpt_tos: tuple[str, ...], now: datetime) -> bool:
         """Whether nobody but the owner of this keystore can read what goes to others too (SMTP-16)."""
         ciphertext = openpgp_ciphertext(root)
-        others = [one for one in rcpt_tos if not self._is_own_address(one)]
+        others = [one for one in rcpt_tos if not self._keystore.own(one)]
         if ciphertext is None or not others:
             return False
         try:
@@ -242,9 +240,6 @@ class Outbound:
             certificates and all(one.holder is not Holder.NONE for one in certificates)
             for certificates in known
         )
-
-    def _is_own_address(self, address: str) -> bool:
-        return any(one.holder is not Holder.NONE for one in self._keystore.certificates(address))
 
     @_our_errors()
     def _protect_to_self(self, address: str, message: bytes, sign: bool) -> bytes:
@@ -265,11 +260,9 @@ class Outbound:
         if made(parse(octets)) is Made.ENCRYPTED:
             return b"%s: %s\r\n" % (LOOP_FIELD.encode(), head.loop.encode()) + octets
         usability = self._keystore.usability(fingerprint, Purpose.ENCRYPT, now)
-        if usability.reason is not None:
-            detail = f" ({usability.detail})" if usability.detail else ""
+        if not usability.usable:
             raise NoUsableCertificate(
-                f"no encryption key for <{head.rcpt_to}> (certificate {fingerprint}: "
-                f"{usability.reason.value}{detail})"
+                f"no encryption key for <{head.rcpt_to}> (certificate {fingerprint}: {usability.explanation})"
             )
         stamp = _stamp(now, head.author)
         ready = system_message(octets, head, date=stamp.date, message_id=stamp.message_id)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Holder, Identity, Purpose
+from keystore.model import Identity
 from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
 from secmailproxy.config import AccountSection, Config
@@ -25,7 +25,7 @@ from secmailproxy.config_values import ListenAddress
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.logs import set_level
-from secmailproxy.outbound import Outbound, OutboundSettings
+from secmailproxy.outbound import Outbound
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
@@ -72,14 +72,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class ReloadableOutbound(Outbound):
-    """An `Outbound` that both listeners keep while its rules are replaced."""
-
-    def replace_settings(self, settings: OutboundSettings) -> None:
-        """Messages gathered from now on follow these rules."""
-        self._rules = settings.rules
-
-
 class Service:
     """The proxy of one configuration. `start`, then any number of `reload`, then `stop`."""
 
@@ -98,7 +90,7 @@ class Service:
         self._keystore = keystore
         self._smarthosts = _smarthosts(config, {}, config)
         self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
-        self._outbound = ReloadableOutbound(keystore, config.outbound_settings(), utc_now)
+        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now)
         self._views = Views.open(config.folders.views, keystore)
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
@@ -227,11 +219,9 @@ def _key_state(address: str, identity: Identity | None, keystore: Keystore) -> s
     if identity is not None:
         expires = identity.certificate.expires
         return f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
-    now = utc_now()
-    for one in keystore.certificates(address):
-        usability = keystore.usability(one.fingerprint, Purpose.SIGN, now, address)
-        if one.holder is not Holder.NONE and usability.reason is not None:
-            return f"key {one.fingerprint} is not usable: {usability.reason.value}"
+    if unusable := keystore.unusable_own(address, utc_now()):
+        fingerprint, usability = unusable
+        return f"key {fingerprint} is not usable: {usability.explanation}"
     return "no key: mail leaves unprotected and encrypted mail stays unreadable"
 
 

@@ -50,5 +50,5 @@ def pinned(
         raise NoUsableCertificate(
             f"{len(usable)} usable certificates claim <{rcpt_to}>; choose with --fingerprint"
         )
-    why = next((usability.reason.value for _, usability in judged if usability.reason), "none is known")
+    why = next((usability.explanation for _, usability in judged), "none is known")
     raise NoUsableCertificate(f"no encryption key for <{rcpt_to}> ({why}); see: secmailproxy key import")

@@ -232,6 +232,21 @@ class TestMessages:
         assert keystore.identity("alice@example.org", NOW).certificate == new
         assert keystore.identity("alice@example.org", NOW - 10 * DAY).certificate == old
 
+    def test_an_own_key_that_cannot_sign(self, keystore):
+        learn(keystore, stranger("bob@example.org"))
+        old = keystore.generate("alice@example.org", now=NOW - 30 * DAY, expires=10 * DAY)
+        new = keystore.generate("alice@example.org", now=NOW - 20 * DAY, expires=10 * DAY)
+        assert keystore.identity("alice@example.org", NOW) is None
+        assert {one.fingerprint for one in keystore.own("ALICE@example.org")} == {
+            old.fingerprint,
+            new.fingerprint,
+        }
+        fingerprint, usability = keystore.unusable_own("Alice@example.org", NOW)
+        assert (fingerprint, usability.reason) == (new.fingerprint, Reason.EXPIRED)
+        assert keystore.own("bob@example.org") == []
+        for nobody in ("bob@example.org", "alice", "@example.org", ""):
+            assert keystore.unusable_own(nobody, NOW) is None
+
     def test_a_renewed_certificate_serves_to_sign(self, keystore, gnupg_home):
         gnupg = gnupg_home()
         fingerprint = gnupg.generate("alice@example.org")
