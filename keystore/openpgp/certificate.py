@@ -21,6 +21,9 @@ from keystore.openpgp.packet import Malformed, Packet, Tag, packets, write
 MAX_CERTIFICATE_OCTETS = 8 * 1024 * 1024
 """Certificates flooded with signatures reached tens of megabytes on the old keyservers."""
 
+MAX_COMPONENTS = 1000
+"""Keys, user IDs and attributes of one certificate; real ones have a dozen."""
+
 MAX_SELF_SIGNATURES = 1000
 """More are a flood: each costs a verification, and to leave out some could leave out a revocation."""
 
@@ -39,19 +42,24 @@ class Component:
 def components(octets: bytes) -> list[Component]:
     """Split one certificate (or secret key; its secret halves are dropped) into components.
 
-    Raises Malformed unless it starts with a key and holds a single primary key. Components of kinds that we
-    do not know are passed over, with their signatures.
+    Raises Malformed unless it starts with a key and holds a single primary key, KeyRefused for a flood.
+    Components of kinds that we do not know are passed over, with their signatures.
     """
     found: list[Component] = []
     current: Component | None = None
+    seen: set[bytes] = set()
     for packet in packets(octets):
         if packet.tag in _PUBLIC:
             packet = Packet(_PUBLIC[Tag(packet.tag)], public_part(packet.body))
         if packet.tag in _COMPONENTS:
             current = Component(packet)
+            seen.clear()
             found.append(current)
+            if len(found) > MAX_COMPONENTS:
+                raise KeyRefused(f"a certificate has more than {MAX_COMPONENTS} keys and user IDs")
         elif packet.tag == Tag.SIGNATURE:
-            if current and packet.body not in current.signatures:
+            if current and packet.body not in seen:
+                seen.add(packet.body)
                 current.signatures.append(packet.body)
         elif packet.tag not in (Tag.TRUST, Tag.MARKER, Tag.PADDING):
             current = None
@@ -257,7 +265,7 @@ def merge(old_octets: bytes, new_octets: bytes) -> bytes:
         if known is None:
             merged.append(part)
         else:
-            known.signatures += [body for body in part.signatures if body not in known.signatures]
+            known.signatures = list(dict.fromkeys([*known.signatures, *part.signatures]))
     order = {Tag.PUBLIC_KEY: 0, Tag.USER_ID: 1, Tag.USER_ATTRIBUTE: 2, Tag.PUBLIC_SUBKEY: 3}
     merged.sort(key=lambda part: order[Tag(part.packet.tag)])
     octets = join(merged)

@@ -29,6 +29,10 @@ from keystore.openpgp.secret import CIPHERS, NONCE_SIZES, aead_opener
 
 HIDDEN = "0" * 16
 MAX_SESSION_KEY_PACKETS = 1000
+MAX_TRIALS = 128
+"""How often a private key is used for one message: hidden recipients are tried with every key there is."""
+MAX_WRONG_KEYS = 4
+"""How many session keys may turn out wrong: each costs a pass over the message, and anybody can make them."""
 
 DAMAGED = "the message is damaged or was changed on its way"
 NO_KEY = "none of the keys here can open this message"
@@ -103,7 +107,8 @@ def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
         raise NotReadable(NO_KEY, reason="no-secret-key")
     candidates.sort(key=lambda pair: pair[0].key_id == HIDDEN)
     refusal = NotReadable(NO_KEY, reason="no-secret-key")
-    for recipient, key in candidates:
+    wrong = 0
+    for recipient, key in candidates[:MAX_TRIALS]:
         session_key = open_session_key(key, recipient.version, recipient.algorithm_id, recipient.fields)
         if session_key is None:
             if recipient.key_id != HIDDEN:
@@ -113,12 +118,17 @@ def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
             return decrypt_with(message, session_key)
         except NotReadable as error:
             # One reason for all damage: which step failed must not be seen (RFC 9580 section 13.4).
-            refusal = error
+            refusal, wrong = error, wrong + 1
+            if wrong == MAX_WRONG_KEYS:
+                break
     raise refusal
 
 
 def _meant(recipient: Recipient, key: PrivateKey) -> bool:
-    return recipient.key_id in (HIDDEN, key_id(key.public.fingerprint))
+    return recipient.algorithm_id == key.public.algorithm_id and recipient.key_id in (
+        HIDDEN,
+        key_id(key.public.fingerprint),
+    )
 
 
 def decrypt_with(message: Encrypted, session_key: bytes) -> bytes:

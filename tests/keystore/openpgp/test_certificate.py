@@ -172,6 +172,21 @@ def test_garbage_is_refused(octets: bytes) -> None:
             openpgp.key_fingerprints(candidate)
 
 
+def test_a_flood_of_strangers_signatures_costs_no_more_than_its_length(alice: bytes) -> None:
+    """As on the old keyservers. Compared one with another, these would take a quarter of an hour."""
+    flooded = alice + b"".join(write(Tag.SIGNATURE, b"%06d" % number) for number in range(100_000))
+    assert len(components(flooded)[-1].signatures) > 100_000
+    assert openpgp.parse_keys(flooded)[0].fingerprint == openpgp.facts(alice).fingerprint
+    assert len(components(openpgp.merge(flooded, flooded))[-1].signatures) > 100_000
+
+
+@pytest.mark.parametrize("tag", [Tag.USER_ID, Tag.PUBLIC_SUBKEY, Tag.USER_ATTRIBUTE])
+def test_a_flood_of_components_is_refused(alice: bytes, tag: Tag) -> None:
+    flooded = alice + b"".join(write(tag, b"%06d" % number) for number in range(1001))
+    with pytest.raises(KeyRefused, match="more than 1000 keys and user IDs"):
+        openpgp.parse_keys(flooded)
+
+
 def test_a_flooded_certificate_is_refused(alice: bytes) -> None:
     parts = components(alice)
     genuine = parts[1].signatures[0]

@@ -335,3 +335,39 @@ def test_a_trial_tells_whether_the_engine_can_encrypt(own: openpgp.SecretKey) ->
         # An Ed25519 key signs; the engine must not pick another key of the certificate in its place.
         openpgp.trial(own.certificate_octets, [own.fingerprint])
     assert str(caught.value) == f"a trial encryption to key {own.fingerprint} failed"
+
+
+def _hidden(packet: bytes) -> bytes:
+    """The same PKESK packet without the name of its key."""
+    body = next(packets(packet)).body
+    return write(Tag.PKESK, body[:1] + bytes(8) + body[9:])
+
+
+@pytest.mark.parametrize(("decoys", "opens"), [(100, True), (999, False)])
+def test_private_keys_are_not_used_without_end(own: openpgp.SecretKey, decoys: int, opens: bool) -> None:
+    """A thousand hidden recipients would cost seconds with each RSA key, for every such message."""
+    right = _hidden(craft.session_key_packet(own.certificate_octets))
+    body = next(packets(right)).body
+    decoy = write(Tag.PKESK, body[:-8] + bytes(8))
+    message = decoy * decoys + right + craft.seipd(craft.literal(TEXT))
+    if opens:
+        assert openpgp.open_message(message, [own], knows(own), NOW).octets == TEXT
+    else:
+        with pytest.raises(NotReadable):
+            openpgp.open_message(message, [own], knows(own), NOW)
+
+
+@pytest.mark.parametrize(("decoys", "opens"), [(3, True), (4, False)])
+def test_wrong_session_keys_are_not_tried_without_end(
+    own: openpgp.SecretKey, decoys: int, opens: bool
+) -> None:
+    """Anybody can encrypt a thousand wrong ones to a key; each costs a pass over the whole message."""
+    wrong = b"".join(craft.session_key_packet(own.certificate_octets, bytes([n] * 32)) for n in range(decoys))
+    right = craft.session_key_packet(own.certificate_octets)
+    message = wrong + right + craft.seipd(craft.literal(TEXT))
+    if opens:
+        assert openpgp.open_message(message, [own], knows(own), NOW).octets == TEXT
+    else:
+        with pytest.raises(NotReadable) as caught:
+            openpgp.open_message(message, [own], knows(own), NOW)
+        assert caught.value.reason == "damaged"
