@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from keystore.model import Fingerprint
-from secmailproxy.accounts import Account, ImapUpstream, Login
+from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_values import (
     Address,
@@ -100,19 +100,15 @@ class ImapServerSection(Section):
 
     host: Host
     port: Port = 993
-    tls: Literal["implicit", "starttls"] = "implicit"
+    tls: Tls = "implicit"
     username: str = ""
     ca_file: ExistingFile = None
 
 
-class SmtpServerSection(Section):
-    """accounts.smtp"""
+class SmtpServerSection(ImapServerSection):
+    """accounts.smtp: the same options with another port."""
 
-    host: Host
     port: Port = 465
-    tls: Literal["implicit", "starttls"] = "implicit"
-    username: str = ""
-    ca_file: ExistingFile = None
 
 
 class AccountSection(Section):

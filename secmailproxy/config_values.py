@@ -12,6 +12,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from secmailproxy.mime.address import is_plain
+
 
 class Section(BaseModel):
     """A table of the file: immutable, unknown keys refused."""
@@ -29,13 +31,12 @@ class ListenAddress(Section):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20]+@[^\s@<>()\[\],;:\\\"\x00-\x20]+")
 _FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
 _PATTERN = re.compile(r"\*|(?:\*\.|@)[^\s@*]+|[^\s@*]+@[^\s@*]+")
 
 
 def _address(value: str) -> str:
-    if not _ADDRESS.fullmatch(value):
+    if not is_plain(value):
         raise ValueError(f"{value!r} is not a mail address; write it as alice@example.org")
     return value
 
@@ -81,25 +82,27 @@ def _is_loopback(host: str) -> bool:
 
 def _file(value: object, info: ValidationInfo) -> Path | None:
     """A path to a file that must exist; "" means none; relative to the configuration's folder."""
-    if value is None or value == "":
-        return None
-    if not isinstance(value, (str, Path)):
-        raise ValueError("must be a path, in quotes")
-    path: Path = (info.context or {}).get("folder", Path()) / Path(value).expanduser()
-    if not path.is_file():
+    path = _path(value, info)
+    if path is not None and not path.is_file():
         raise ValueError(f"there is no file {path}; correct the path or remove the option")
     return path
 
 
 def _folder(value: object, info: ValidationInfo) -> Path | None:
+    """The same for a folder."""
+    path = _path(value, info)
+    if path is not None and not path.is_dir():
+        raise ValueError(f"there is no folder {path}; correct the path or remove the option")
+    return path
+
+
+def _path(value: object, info: ValidationInfo) -> Path | None:
     if value is None or value == "":
         return None
     if not isinstance(value, (str, Path)):
         raise ValueError("must be a path, in quotes")
-    path: Path = (info.context or {}).get("folder", Path()) / Path(value).expanduser()
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}; correct the path or remove the option")
-    return path
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / Path(value).expanduser()
 
 
 Address = Annotated[str, AfterValidator(_address)]

@@ -17,11 +17,12 @@ from datetime import datetime
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Holder, SignatureResult, SignatureState
 from secmailproxy.errors import SecMailProxyError
-from secmailproxy.mime import assemble, transfer
-from secmailproxy.mime.canonical import canonical, clean_field, is_safe, transfer_encoding
+from secmailproxy.mime import assemble
+from secmailproxy.mime.canonical import canonical, clean_field, is_safe
 from secmailproxy.mime.compare import difference
 from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import Entity, parse
+from secmailproxy.mime.header import is_structural
 from secmailproxy.mime.protected import (
     ProtectedMessage,
     Protects,
@@ -33,6 +34,7 @@ from secmailproxy.mime.protected import (
     protect_header,
     show_all,
 )
+from secmailproxy.mime.transfer import decoded_body
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -153,8 +155,8 @@ class Sealer:
         _prove_outside(root, ready)
         if assemble.made(root) is not assemble.Made.SIGNED or root.parts[0].whole != ready.payload:
             raise ProofFailed("the signed octets are not what they were")
-        signature = transfer.decode(root.parts[1].body, transfer_encoding(root.parts[1]))
-        _prove_signer(self.keystore.verify(root.parts[0].whole, signature, now), signer)
+        signed, signature = root.parts
+        _prove_signer(self.keystore.verify(signed.whole, decoded_body(signature), now), signer)
 
     def _prove_opened(
         self,
@@ -214,4 +216,4 @@ def _own_copy_outside(name: str, raw: bytes) -> bytes | None:
 
 def _stays_visible(raw: bytes) -> bool:
     name = field_name(raw)
-    return may_leave(name) and bool(name) and name != "mime-version" and not name.startswith("content-")
+    return may_leave(name) and bool(name) and not is_structural(name)

@@ -12,6 +12,7 @@ import re
 
 from secmailproxy.errors import MalformedMessage, NotAllowed, UsageError
 from secmailproxy.mime import header
+from secmailproxy.mime.address import is_plain
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import parse
 from secmailproxy.mime.system import LOOP_FIELD
@@ -19,9 +20,6 @@ from secmailproxy.mime.system import LOOP_FIELD
 RECEIVED_MOST = 50
 
 _SEPARATOR = re.compile(rb"From [^\r\n]*\r?\n")
-_ADDRESS = re.compile(
-    r"[^\s<>()\[\],;:\\\"@-][^\s<>()\[\],;:\\\"@]*@[^\s<>()\[\],;:\\\"@-][^\s<>()\[\],;:\\\"@]*"
-)
 
 
 def from_pipe(octets: bytes) -> bytes:
@@ -55,6 +53,7 @@ def has_null_sender(message: bytes) -> bool:
 
 def checked_address(address: str, option: str) -> str:
     """`address` when it can stand in a header field and a command line; UsageError names the option."""
-    if not _ADDRESS.fullmatch(address) or not address.isprintable():
+    # A hyphen in front would make an option of it.
+    if not is_plain(address) or not address.isprintable() or address.startswith("-") or "@-" in address:
         raise UsageError(f"{option} needs an address such as root@example.org")
     return address

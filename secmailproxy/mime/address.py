@@ -18,7 +18,7 @@ MISSING_DOMAIN = b"MISSING_DOMAIN"
 SYNTAX_ERROR = b"SYNTAX_ERROR"
 INVALID_ROUTE = b"INVALID_ROUTE"
 
-
+_PLAIN = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+@[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+")
 _ATOMS = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+)*"
 _SIMPLE = re.compile(rb"(" + _ATOMS + rb")@(" + _ATOMS + rb")[ \t\r\n]*(?=,|\Z)")
 """A bare addr-spec, for speed: it needs none of the care below."""
@@ -43,6 +43,11 @@ class Address:
     def addr_spec(self) -> str:
         """Such as "alice@example.org", as written."""
         return f"{(self.mailbox or b'').decode('latin-1')}@{(self.domain or b'').decode('latin-1')}"
+
+
+def is_plain(address: str) -> bool:
+    """Whether `address` is a local part, "@" and a domain, with nothing in them that would need quotes."""
+    return _PLAIN.fullmatch(address) is not None
 
 
 def address_list(value: bytes) -> tuple[Address, ...]:

@@ -10,7 +10,6 @@ from enum import Enum
 
 from keystore.model import DetachedSignature
 from secmailproxy.mime import transfer
-from secmailproxy.mime.canonical import transfer_encoding
 from secmailproxy.mime.entity import Entity
 
 _SIGNATURE_TYPES = {
@@ -100,7 +99,7 @@ def openpgp_ciphertext(root: Entity) -> bytes | None:
     ]:
         return None
     control, data = root.parts
-    ciphertext = transfer.decode(data.body, transfer_encoding(data))
+    ciphertext = transfer.decoded_body(data)
     versioned = b"version: 1" in control.body.lower()
     armored = ciphertext.lstrip().startswith(b"-----BEGIN PGP MESSAGE-----")
     return ciphertext if versioned and armored else None
@@ -116,8 +115,9 @@ def _has_signature(root: Entity) -> bool:
 
 def _cms(root: Entity) -> Made:
     """By the type that the CMS object itself names; the parameter smime-type is only a claim."""
-    encoded = root.body if transfer_encoding(root) != transfer.BASE64 else root.body[: 4 * _CMS_START]
-    start = transfer.decode(encoded, transfer_encoding(root))[:_CMS_START]
+    encoding = transfer.encoding_of(root)
+    encoded = root.body[: 4 * _CMS_START] if encoding == transfer.BASE64 else root.body
+    start = transfer.decode(encoded, encoding)[:_CMS_START]
     if not start.startswith(b"\x30"):
         return Made.NOTHING
     if _OID_ENVELOPED_DATA in start or _OID_AUTH_ENVELOPED_DATA in start:

@@ -25,7 +25,7 @@ import re
 from dataclasses import dataclass
 
 from secmailproxy.errors import MalformedMessage
-from secmailproxy.mime import header, transfer
+from secmailproxy.mime import transfer
 from secmailproxy.mime.encodedword import ADDRESS_FIELDS, ascii_field
 from secmailproxy.mime.entity import Entity
 
@@ -35,7 +35,6 @@ LINE_MOST = 998
 _LINE_END = re.compile(rb"\r?\n")
 _BLANKS_AND_LINE_END = re.compile(rb"[ \t]*\r?\n")
 _FOLDS = re.compile(rb"[ \t]*\r\n[ \t]+(?:\r\n[ \t]+)*")
-_COMMENT = re.compile(rb"\([^()]*\)")
 _RFC822 = re.compile(rb"message[ \t]*/[ \t]*rfc822", re.IGNORECASE)
 
 
@@ -90,18 +89,10 @@ def is_safe(octets: bytes) -> bool:
     return len(octets) <= LINE_MOST or max(map(len, octets.split(b"\r\n"))) <= LINE_MOST
 
 
-def transfer_encoding(entity: Entity) -> str:
-    """The entity's Content-Transfer-Encoding in lower case, without comments; "7bit" when there is none."""
-    value = header.value(entity, "Content-Transfer-Encoding")
-    if value is None:
-        return "7bit"
-    return _COMMENT.sub(b"", value).split(b";")[0].strip().lower().decode("latin-1") or "7bit"
-
-
 def _canonical(entity: Entity, *, embedded: bool) -> CanonicalEntity:
     """`embedded`: inside an embedded message, whose fields are not ours to rewrite in ASCII."""
     fields = [_field(entity, index, embedded=embedded) for index in range(len(entity.fields))]
-    encoding = transfer_encoding(entity)
+    encoding = transfer.encoding_of(entity)
     if entity.is_multipart and entity.parts:
         body = _signed(entity) if _is_crypto(entity) else _multipart(entity, embedded=embedded)
         return _with_encoding(fields, encoding, "7bit" if encoding in transfer.IDENTITY else encoding, body)

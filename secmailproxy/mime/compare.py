@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from secmailproxy.mime import header, transfer
-from secmailproxy.mime.canonical import transfer_encoding
+from secmailproxy.mime import header
 from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import Entity
-from secmailproxy.mime.protected import is_structural, may_leave
+from secmailproxy.mime.header import is_structural
+from secmailproxy.mime.protected import may_leave
+from secmailproxy.mime.transfer import decoded_body, encoding_of
 
 _BY_MEANING = frozenset({"hp-outer", "content-type", "content-transfer-encoding"})
 _ADDED_PARAMETERS = frozenset({"hp", "protected-headers"})
@@ -29,7 +30,7 @@ def difference(original: Entity, payload: Entity) -> str | None:
 def _different(before: Entity, after: Entity, *, root: bool = False) -> str | None:
     kind = before.content_type.full
     if before.is_rfc822 and after.content_type.full == "message/global":
-        return None if before.body == _decoded(after) else "an embedded message differs"
+        return None if before.body == decoded_body(after) else "an embedded message differs"
     if kind != after.content_type.full or _parameters(before) != _parameters(after):
         return f"the type {kind} became {after.content_type.full}, or its parameters differ"
     if not root and (lost := _changed_field(before, after, root=False)):
@@ -39,13 +40,13 @@ def _different(before: Entity, after: Entity, *, root: bool = False) -> str | No
     if before.parts:
         pairs = zip(before.parts, after.parts, strict=True)
         return next((found for one, other in pairs if (found := _different(one, other))), None)
-    if before.body == after.body and transfer_encoding(before) == transfer_encoding(after):
+    if before.body == after.body and encoding_of(before) == encoding_of(after):
         return None
-    return None if _decoded(before) == _decoded(after) else f"the content of a part of type {kind} differs"
-
-
-def _decoded(entity: Entity) -> bytes:
-    return transfer.decode(entity.body, transfer_encoding(entity))
+    return (
+        None
+        if decoded_body(before) == decoded_body(after)
+        else f"the content of a part of type {kind} differs"
+    )
 
 
 def _parameters(entity: Entity) -> Sequence[tuple[str, str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import is_unambiguous
-from secmailproxy.mime.signed import decoded_body
+from secmailproxy.mime.transfer import decoded_body
 
 _CONTROL = "application/pgp-encrypted"
 _DATA = "application/octet-stream"

@@ -56,6 +56,12 @@ class HasFields(Protocol):
         """The fields in order, as spans of `octets`."""
 
 
+def is_structural(name: str) -> bool:
+    """Whether a field describes the MIME structure, and so belongs to one layer (RFC 9787 section 1.1.1)."""
+    lower = name.lower()
+    return lower == "mime-version" or lower.startswith("content-")
+
+
 def section_end(octets: bytes, start: int, limit: int) -> int | None:
     """Offset just after the blank line that ends the header section at `start`, or None without one."""
     if octets.startswith(b"\n", start, limit):

@@ -105,19 +105,19 @@ class Lexer:
         match = _ATOM.match(self.value, self.position)
         if match is None:
             raise Broken
-        result = b""
+        pieces: list[bytes] = []
         while match is not None:
-            result += match[0]
+            pieces.append(match[0])
             self.position = match.end()
             self.skip()
             if not self.accept(b"."):
-                return result
-            result += b"."
+                break
+            pieces.append(b".")
             self.skip()
             if self.at_end():
                 raise Broken
             match = _ATOM.match(self.value, self.position)
-        return result
+        return b"".join(pieces)
 
     def quoted_string(self) -> bytes:
         """A quoted string without its quotes and backslashes; folds inside it lose their line end."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from secmailproxy.mime import header, transfer
 from secmailproxy.mime.entity import Entity, Limits, parse
-from secmailproxy.mime.shown import is_field, is_structural
-from secmailproxy.mime.signed import decoded_body
+from secmailproxy.mime.header import is_structural
+from secmailproxy.mime.shown import is_field
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEGACY_DIV = re.compile(
@@ -110,16 +110,15 @@ def _copies(entity: Entity, verdict_field: str) -> Iterator[Edit]:
 
 
 def _encodings(entity: Entity) -> Iterator[Edit]:
-    encoding = (header.value(entity, "content-transfer-encoding") or b"").lower()
+    encoding = transfer.encoding_of(entity)
     if entity.parts or entity.is_multipart:
-        if encoding == b"binary":
+        if encoding == "binary":
             yield from _say_encoding(entity, b"8bit")
         for part in entity.parts:
             yield from _encodings(part)
         return
-    identity = encoding.decode("latin-1") in transfer.IDENTITY or not encoding
-    if encoding == b"binary" or (
-        identity and entity.octets.find(b"\x00", entity.body_start, entity.end) >= 0
+    if encoding == "binary" or (
+        encoding in transfer.IDENTITY and entity.octets.find(b"\x00", entity.body_start, entity.end) >= 0
     ):
         yield from _say_encoding(entity, b"base64")
         yield Edit(entity.body_start, entity.end, _base64(entity.body))
@@ -162,12 +161,12 @@ def _main_texts(entity: Entity) -> Iterator[Entity]:
 
 
 def _without_legacy_text(part: Entity) -> Iterator[Edit]:
-    decoded = decoded_body(part)
+    decoded = transfer.decoded_body(part)
     found = _legacy_html(decoded) if part.content_type.subtype == "html" else _legacy_text(decoded)
     if found is None:
         return
     rest = decoded[: found.start] + decoded[found.stop :]
-    encoding = (header.value(part, "content-transfer-encoding") or b"").decode("latin-1").lower()
+    encoding = transfer.encoding_of(part)
     if encoding == transfer.BASE64:
         rest = _base64(rest)
     elif encoding == transfer.QUOTED_PRINTABLE:

@@ -17,6 +17,7 @@ from enum import Enum
 
 from secmailproxy.errors import MalformedMessage
 from secmailproxy.mime.canonical import LINE_MOST, CanonicalEntity
+from secmailproxy.mime.header import is_structural
 
 HIDDEN_SUBJECT = b"Subject: [...]\r\n"
 
@@ -79,11 +80,6 @@ def field_name(raw: bytes) -> str:
     """The name of a field in lower case; "" of a line that is no field."""
     name, colon, _ = raw.partition(b":")
     return name.rstrip(b" \t").lower().decode("latin-1") if colon else ""
-
-
-def is_structural(name: str) -> bool:
-    """Whether the field (name in lower case) describes the MIME structure and belongs to one layer only."""
-    return name == "mime-version" or name.startswith("content-")
 
 
 def may_leave(name: str) -> bool:

@@ -18,13 +18,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from secmailproxy.mime import header
-from secmailproxy.mime.address import address_list
+from secmailproxy.mime.address import address_list, is_plain
 from secmailproxy.mime.entity import Entity
-from secmailproxy.mime.header import Field
+from secmailproxy.mime.header import Field, is_structural
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 _ODD = re.compile(rb"\x00|\r(?!\n)")
-_PLAIN_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+@[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 _FOR_PEOPLE = frozenset(
     {
@@ -191,17 +190,12 @@ def sole_author(from_fields: Iterable[bytes]) -> str | None:
     if len(addresses) != 1 or not addresses[0].is_mailbox or not addresses[0].valid:
         return None
     author = addresses[0].addr_spec.lower()
-    return author if _PLAIN_ADDRESS.fullmatch(author) else None
+    return author if is_plain(author) else None
 
 
 def from_fields(entity: Entity) -> list[bytes]:
     """Every From field of the header, whole."""
     return [field.raw(entity.octets) for field in header.find_all(entity, "from")]
-
-
-def is_structural(name: str) -> bool:
-    """Whether a field describes the MIME structure, and so belongs to one layer (RFC 9787 section 1.1.1)."""
-    return name.lower() == "mime-version" or name.lower().startswith("content-")
 
 
 def is_field(field: Field) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from secmailproxy.mime import header, transfer
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import LayerKind, is_unambiguous, layer_kind
+from secmailproxy.mime.transfer import decoded_body
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -46,9 +46,3 @@ def take_apart(entity: Entity) -> SignedEntity | None:
 def canonical(octets: bytes) -> bytes:
     """`octets` with CRLF for a bare LF (a message that was stored with LF); nothing else changes."""
     return octets if octets.count(b"\n") == octets.count(b"\r\n") else _BARE_LF.sub(b"\r\n", octets)
-
-
-def decoded_body(entity: Entity) -> bytes:
-    """The body of a leaf with its transfer encoding undone."""
-    encoding = header.value(entity, "content-transfer-encoding") or b""
-    return transfer.decode(entity.body, encoding.decode("latin-1").lower())

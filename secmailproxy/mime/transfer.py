@@ -8,10 +8,14 @@ from __future__ import annotations
 import binascii
 import re
 
+from secmailproxy.mime import header
+from secmailproxy.mime.entity import Entity
+
 BASE64 = "base64"
 QUOTED_PRINTABLE = "quoted-printable"
 IDENTITY = frozenset({"7bit", "8bit", "binary"})
 
+_COMMENT = re.compile(rb"\([^()]*\)")
 _LINE_OCTETS = 57
 """Octets in a base64 line of 76."""
 _BLANKS_BEFORE_LINE_END = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
@@ -26,6 +30,19 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _NOT_TEXT = re.compile(rb"[\x00\r\x80-\xff]")
 _STRAY = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
 """An equals sign that begins no escape: read as itself."""
+
+
+def encoding_of(entity: Entity) -> str:
+    """The entity's Content-Transfer-Encoding in lower case, without comments; "7bit" when there is none."""
+    value = header.value(entity, "Content-Transfer-Encoding")
+    if value is None:
+        return "7bit"
+    return _COMMENT.sub(b"", value).split(b";")[0].strip().lower().decode("latin-1") or "7bit"
+
+
+def decoded_body(entity: Entity) -> bytes:
+    """The body of a leaf with its transfer encoding undone; as `decode` does it."""
+    return decode(entity.body, encoding_of(entity))
 
 
 def encode_base64(octets: bytes) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secmailproxy.mime.address import address_list
+from secmailproxy.mime.address import address_list, is_plain
 
 GOOD = {
     b"a@b": ["a@b"],
@@ -34,3 +34,18 @@ def test_lists_that_readers_may_take_differently(value: bytes):
 def test_any_value_is_read(value: bytes):
     for one in address_list(value):
         assert isinstance(one.addr_spec, str)
+
+
+@pytest.mark.parametrize(
+    "address", ["a@b", "alice@example.org", "o'brien+x@example.org", "grüße@bücher.example"]
+)
+def test_plain_addresses(address: str):
+    assert is_plain(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "a", "@b", "a@", "a@b@c", "a b@c", "<a@b>", "a@b,c@d", '"a"@b', "a@[::1]", "a@b\n", "a\x7f@b"],
+)
+def test_addresses_that_need_quotes_or_are_none(address: str):
+    assert not is_plain(address)

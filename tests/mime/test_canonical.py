@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from secmailproxy.errors import MalformedMessage
 from secmailproxy.mime import transfer
-from secmailproxy.mime.canonical import canonical, clean_field, crlf, is_safe, transfer_encoding
+from secmailproxy.mime.canonical import canonical, clean_field, crlf, is_safe
 from secmailproxy.mime.compare import difference
 from secmailproxy.mime.entity import Entity, parse
 
@@ -30,7 +30,7 @@ def leaves(entity: Entity) -> Iterator[Entity]:
 
 def contents(entity: Entity) -> list[bytes]:
     """The decoded content of each leaf."""
-    return [transfer.decode(leaf.body, transfer_encoding(leaf)) for leaf in leaves(entity)]
+    return [transfer.decoded_body(leaf) for leaf in leaves(entity)]
 
 
 def signable(message: bytes) -> bytes:
@@ -97,7 +97,7 @@ def test_other_types_become_base64() -> None:
 def test_text_with_nul_becomes_base64() -> None:
     text = "\u00fcber\r\n".encode("utf-16-le")
     made = parse(signable(b"Content-Type: text/plain; charset=utf-16le\r\n\r\n" + text))
-    assert transfer_encoding(made) == "base64"
+    assert transfer.encoding_of(made) == "base64"
     assert contents(made) == [text]
 
 
@@ -154,7 +154,7 @@ def test_an_embedded_message_that_must_not_change_is_carried_whole(inner: bytes)
     part = made.parts[0]
     assert part.content_type.full == "message/global"
     assert part.content_type.param("x") == "y"
-    assert transfer.decode(part.body, transfer_encoding(part)) == inner
+    assert transfer.decoded_body(part) == inner
 
 
 def test_a_digest_part_that_must_not_change_gets_a_type() -> None:

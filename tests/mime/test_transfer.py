@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from secmailproxy.mime import transfer
+from secmailproxy.mime.entity import parse
 
 PIECES = st.sampled_from(
     [
@@ -99,3 +100,23 @@ def test_repaired_base64_has_lines_of_76() -> None:
     repaired = transfer.repair_base64(digits[:1000] + b" \xff\t\r\n\r\n" + digits[1000:])
     assert [len(line) for line in repaired.split(b"\r\n")][:-2] == [76] * (len(digits) // 76)
     assert transfer.decode(repaired, "base64") == bytes(range(256)) * 9
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (b"", "7bit"),
+        (b"Content-Transfer-Encoding:\r\n", "7bit"),
+        (b"Content-Transfer-Encoding: BASE64 (of what?)\r\n", "base64"),
+        (b"content-transfer-encoding:\r\n\tQuoted-Printable ; x=y\r\n", "quoted-printable"),
+        (b"Content-Transfer-Encoding: base64\r\nContent-Transfer-Encoding: 8bit\r\n", "base64"),
+        (b"Content-Transfer-Encoding: x-gr\xfc\xdfe\r\n", "x-gr\xfc\xdfe"),
+    ],
+)
+def test_the_encoding_of_a_part(field: bytes, expected: str) -> None:
+    assert transfer.encoding_of(parse(field + b"\r\nbody")) == expected
+
+
+def test_the_content_of_a_part() -> None:
+    part = parse(b"Content-Transfer-Encoding: base64 (RFC 2045)\r\n\r\n" + transfer.encode_base64(b"content"))
+    assert transfer.decoded_body(part) == b"content"
