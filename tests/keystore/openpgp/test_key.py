@@ -19,7 +19,7 @@ from keystore.openpgp.packet import Tag, packets, write
 from tests.keystore.oracle import Oracle, oracle
 
 MADE = datetime.now(UTC)
-NOW = MADE + timedelta(minutes=10)
+NOW = MADE + timedelta(days=1)  # keys and signatures of other programs are dated when the tests run
 PASSPHRASE = "correct horse, p\u00e4ssphrase"
 ALGORITHMS = {"ed25519": "cv25519", "rsa2048": "rsa2048", "nistp384": "nistp384"}
 

@@ -20,7 +20,7 @@ from tests.keystore.openpgp import craft
 from tests.keystore.oracle import Oracle, oracle
 
 MADE = datetime.now(UTC)
-NOW = MADE + timedelta(minutes=10)
+NOW = MADE + timedelta(days=1)  # keys and signatures of other programs are dated when the tests run
 """Later than whatever gpg makes while the tests run."""
 TEXT = b"Subject: hidden\r\n\r\nplain words, \xc3\xa4 and \x00 octets\r\n"
 KINDS = ("ed25519", "rsa2048")

@@ -12,7 +12,7 @@ from keystore.model import Purpose, Reason, SignatureState
 from keystore.openpgp.packet import Tag, binary, packets
 
 MADE = datetime.now(UTC)
-NOW = MADE + timedelta(minutes=10)
+NOW = MADE + timedelta(days=1)  # keys and signatures of other programs are dated when the tests run
 TEXT = b"words for Sequoia\r\n" * 40
 V6 = pysequoia.Profile.RFC9580
 V4 = pysequoia.Profile.RFC4880

@@ -19,7 +19,7 @@ from keystore.openpgp.packet import Tag, binary, packets, write
 from tests.keystore.oracle import Oracle, oracle
 
 MADE = datetime.now(UTC)
-NOW = MADE + timedelta(minutes=10)
+NOW = MADE + timedelta(days=1)  # keys and signatures of other programs are dated when the tests run
 OCTETS = b"Content-Type: text/plain\r\n\r\nwords, trailing blanks  \r\nand an end\r\n"
 GOOD, BAD, UNKNOWN, UNACCEPTABLE = (
     SignatureState.GOOD,
