@@ -91,6 +91,16 @@ def plain_set(selected: Selected, command: FetchCommand) -> bytes | None:
     return None if _meets(wanted, kinds) else text
 
 
+def only_protected(selected: Selected, command: FetchCommand) -> Numbers | None:
+    """The messages meant, when they are a few, by UID, all of them known and none of them plain."""
+    if not command.uid or b"*" in command.numbers or b"$" in command.numbers or command.modifiers:
+        return None
+    wanted = Numbers.of(parse_ranges(command.numbers) or ())
+    if not wanted or sum(high - low + 1 for low, high in wanted.ranges) > _BATCH_MESSAGES:
+        return None
+    return wanted if all(uid in selected.mailbox.kinds for uid in wanted) else None
+
+
 def _meets(wanted: Numbers, kinds: Mapping[int, Kind]) -> bool:
     """Whether any of these messages is not plain, by the shorter way."""
     if len(wanted.ranges) == 1 and wanted.ranges[0][1] - wanted.ranges[0][0] < len(kinds):
@@ -118,16 +128,33 @@ class _Failed(Exception):
         self.completion = completion
 
 
-def fetch(selected: Selected, command: FetchCommand, verdict_field: bytes, verdict_length: int) -> Task:
-    """The task. Returns the completion of the client's command."""
+def fetch(
+    selected: Selected,
+    command: FetchCommand,
+    verdict_field: bytes,
+    verdict_length: int,
+    shared: Numbers | None = None,
+) -> Task:
+    """The task. Returns the completion of the client's command.
+
+    With `shared` (what `only_protected` gave) it may run beside others of its kind.
+    """
     try:
-        return (yield from _Fetch(selected, command, verdict_field, verdict_length).run())
+        return (yield from _Fetch(selected, command, verdict_field, verdict_length, shared).run())
     except _Failed as failed:
         return failed.completion.octets
 
 
 class _Fetch:
-    def __init__(self, selected: Selected, command: FetchCommand, field_name: bytes, length: int) -> None:
+    def __init__(
+        self,
+        selected: Selected,
+        command: FetchCommand,
+        field_name: bytes,
+        length: int,
+        shared: Numbers | None,
+    ) -> None:
+        self.shared = shared
         self.selected = selected
         self.box = selected.mailbox
         self.command = command
@@ -139,11 +166,14 @@ class _Fetch:
         self.completion = _OK
 
     def run(self) -> Generator[Step, object, bytes]:
-        wanted = yield from self._wanted()
         kinds = self.box.kinds
-        plain = wanted.difference(Numbers.each(kinds))
-        special = [uid for uid in kinds if uid in wanted]
-        yield from self._ask(plain, self.command.items_octets, None)
+        if self.shared:
+            special = list(self.shared)
+        else:
+            wanted = yield from self._wanted()
+            special = [uid for uid in kinds if uid in wanted]
+            plain = wanted.difference(Numbers.each(special))
+            yield from self._ask(plain, self.command.items_octets, None)
         yield from self._present(sorted(special, reverse=True))
         prefixed = [uid for uid in special if kinds[uid] in (Kind.SIGNED, Kind.OPAQUE)]
         yield from self._answer_prefixed(sorted(prefixed))
@@ -252,7 +282,7 @@ class _Fetch:
 
         commands = [(self._verb() + text + b" " + items + b"\r\n",) for text in texts]
         if commands:
-            _check((yield Ask(commands, on_fetch)))
+            _check((yield Ask(commands, on_fetch, self.shared)))
         return found
 
     # Their views
@@ -282,13 +312,21 @@ class _Fetch:
             messages = yield from self._collect(texts, b"(UID BODY.PEEK[])", key)
             yield Present(self.box, {uid: messages[uid] for uid in batch if uid in messages})
 
+    def _present_one(self, uid: int) -> Steps:
+        """One octet more than the limit is asked for, which saves the question of how large it is."""
+        items = b"(UID BODY.PEEK[]<0.%d>)" % (MESSAGE_LIMIT + 1)
+        key = attribute_key((), "", (), 0)
+        found = yield from self._collect(self._texts(Numbers.each([uid])), items, key)
+        if uid in found:
+            yield Present(self.box, {uid: found[uid] if len(found[uid]) <= MESSAGE_LIMIT else None})
+
     # The answer
 
     def _ask(self, uids: Numbers, items: bytes, on_fetch: Callable[[FetchResponse], bytes] | None) -> Steps:
         tail = b" " + items + self.command.modifiers + b"\r\n"
         commands = [(self._verb() + text + tail,) for text in self._texts(uids)]
         if commands:
-            result = _check((yield Ask(commands, on_fetch)))
+            result = _check((yield Ask(commands, on_fetch, self.shared)))
             self.completion = result[-1].octets
 
     def _answer_prefixed(self, uids: list[int]) -> Steps:
@@ -315,6 +353,10 @@ class _Fetch:
 
     def _answer_forms(self, uids: list[int]) -> Steps:
         need_octets = answers.needs_octets(self.items)
+        if need_octets and len(uids) == 1:
+            whole = yield LoadViews(self.box, uids, octets=True)
+            yield from self._answer_batch(uids, cast("Mapping[int, View]", whole))
+            return
         for at in range(0, len(uids), _OUTLINES_AT_ONCE):
             some = uids[at : at + _OUTLINES_AT_ONCE]
             loaded = yield LoadViews(self.box, some, octets=False)
@@ -328,7 +370,7 @@ class _Fetch:
                 yield from self._answer_batch(batch, views)
 
     def _answer_batch(self, batch: list[int], views: Mapping[int, View]) -> Steps:
-        waiting = set(batch)
+        waiting = set(batch).intersection(views)
 
         def on_fetch(response: FetchResponse) -> bytes:
             uid = response.uid

@@ -1,19 +1,26 @@
-"""Runs one task at a time: sends its questions, gathers the answers, hands its work to the shell. PURE."""
+"""Runs tasks: sends their questions, gathers the answers, hands their work to the shell. PURE."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keystore.errors import KeystoreError
 from secmailproxy.errors import KeystoreLocked, SecMailProxyError
-from secmailproxy.imap import capability, fetching, grammar
-from secmailproxy.imap.grammar import GrammarError
+from secmailproxy.imap import answers, capability, fetching, grammar
+from secmailproxy.imap.grammar import FetchResponse, GrammarError
 from secmailproxy.imap.sending import Sender
 from secmailproxy.imap.steps import Ask, Completion, Step, Task, Work
 
 COLLECT_LIMIT = fetching.MESSAGE_LIMIT + 8 * 1024 * 1024
 """Octets of one answer to a question of ours."""
+# Only before any string, where a sender could have written "UID 7" too.
+_UID = re.compile(
+    rb"\* \d+ FETCH \("
+    rb'(?:FLAGS \([^()"{]*\) |MODSEQ \(\d+\) |RFC822\.SIZE \d+ |INTERNALDATE "[^"]*" )*UID (\d+)',
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -23,9 +30,25 @@ class _Question:
     completions: dict[bytes, Completion] = field(default_factory=dict)
     failed: Exception | None = None
 
+    def claims(self, uid: int | None) -> bool:
+        """Whether a FETCH response for this message is (or may be) an answer to the question."""
+        if self.ask.on_fetch is None:
+            return False
+        return self.ask.uids is None or (uid is not None and uid in self.ask.uids)
+
+
+@dataclass(slots=True)
+class _Running:
+    tag: bytes
+    task: Task
+    question: _Question | None = None
+
 
 class Runner:
-    """At most one task is in work; its completion goes to the client under the tag of the command."""
+    """Tasks in work; the completion of each goes to the client under the tag of its command.
+
+    An exclusive task is alone; others run side by side and claim the answers for their own messages.
+    """
 
     def __init__(self, sender: Sender, out: list[bytes], tag_prefix: bytes) -> None:
         """`out` takes octets for the client."""
@@ -33,77 +56,89 @@ class Runner:
         self._out = out
         self._tag_prefix = tag_prefix
         self._serial = 0
-        self._task: Task | None = None
-        self._question: _Question | None = None
+        self._running: dict[int, _Running] = {}
         self._parts: list[bytes] | None = None
         self._octets = 0
-        self.tag = b""
-        """Of the client's command in work; empty when there is none."""
-        self.work: Work | None = None
-        """For the shell; whoever takes it sets None."""
+        self.exclusive = False
+        """Whether the task in work is alone."""
+        self.work: list[tuple[int, Work]] = []
+        """For the shell, with the number to hand back; whoever takes it clears it."""
+
+    def __len__(self) -> int:
+        """How many tasks are in work."""
+        return len(self._running)
 
     @property
-    def busy(self) -> bool:
-        """Whether a task is in work."""
-        return self._task is not None
+    def tags(self) -> list[bytes]:
+        """Of the client's commands in work."""
+        return [running.tag for running in self._running.values()]
 
     @property
     def collecting(self) -> bool:
         """Whether the response that is coming in is kept from the client."""
         return self._parts is not None
 
-    def run(self, tag: bytes, task: Task) -> None:
+    def run(self, tag: bytes, task: Task, *, exclusive: bool) -> None:
         """Begin a task."""
-        self._task, self.tag = task, tag
-        self._drive(task, lambda: task.send(None))
+        self._serial += 1
+        self.exclusive = exclusive
+        self._running[self._serial] = _Running(tag, task)
+        self.resume(self._serial, None)
 
-    def resume(self, result: object) -> None:
-        """The step is done."""
-        task = self._task
-        if task is not None:
-            self._drive(task, lambda: task.send(result))
+    def resume(self, number: int, result: object) -> None:
+        """The step of a task is done."""
+        running = self._running.get(number)
+        if running is not None:
+            self._drive(number, running, lambda: running.task.send(result))
 
-    def throw(self, error: Exception) -> None:
-        """The step failed."""
-        task = self._task
-        if task is not None:
-            self._drive(task, lambda: task.throw(error))
+    def throw(self, number: int, error: Exception) -> None:
+        """The step of a task failed."""
+        running = self._running.get(number)
+        if running is not None:
+            self._drive(number, running, lambda: running.task.throw(error))
 
-    def _drive(self, task: Task, go: Callable[[], Step]) -> None:
+    def _drive(self, number: int, running: _Running, go: Callable[[], Step]) -> None:
         try:
             step = go()
         except StopIteration as stop:
-            self._finish(stop.value)
+            self._finish(number, stop.value)
         except SecMailProxyError as error:
-            self._finish(fetching.failure(error))
+            self._finish(number, fetching.failure(error))
         except KeystoreError as error:
-            self._finish(fetching.failure(KeystoreLocked(str(error))))
+            self._finish(number, fetching.failure(KeystoreLocked(str(error))))
         except GrammarError:
-            self._finish(b"NO [SERVERBUG] The mail server's answer could not be understood.\r\n")
+            self._finish(number, b"NO [SERVERBUG] The mail server's answer could not be understood.\r\n")
         else:
-            self._carry_out(step)
+            self._carry_out(number, running, step)
 
-    def _finish(self, completion: bytes) -> None:
-        self._out.append(self.tag + b" " + capability.rewrite(completion))
-        self._task, self.tag = None, b""
+    def _finish(self, number: int, completion: bytes) -> None:
+        self._out.append(self._running.pop(number).tag + b" " + capability.rewrite(completion))
+        self.exclusive = False
 
-    def _carry_out(self, step: Step) -> None:
+    def _carry_out(self, number: int, running: _Running, step: Step) -> None:
         if not isinstance(step, Ask):
-            self.work = step
+            self.work.append((number, step))
             return
         first = self._serial + 1
         self._serial += len(step.commands)
         tags = [b"%b%d" % (self._tag_prefix, serial) for serial in range(first, self._serial + 1)]
-        self._question = _Question(step, list(tags))
+        running.question = _Question(step, list(tags))
         for tag, command in zip(tags, step.commands, strict=True):
             self._sender.send(tag, (tag + b" " + command[0], *command[1:]))
 
     # Answers
 
+    def _asking(self) -> list[_Question]:
+        questions = (running.question for running in self._running.values())
+        return [one for one in questions if one is not None and one.ask.on_fetch is not None]
+
     def takes(self, first_line: bytes) -> bool:
         """Offer the first fragment of an untagged response; True when the whole response shall come here."""
-        question = self._question
-        if question is None or question.ask.on_fetch is None or not grammar.is_fetch(first_line):
+        asking = self._asking()
+        if not asking or not grammar.is_fetch(first_line):
+            return False
+        uid = _UID.match(first_line)
+        if uid is not None and not any(question.claims(int(uid[1])) for question in asking):
             return False
         self._parts, self._octets = [], 0
         self.keep(first_line)
@@ -115,31 +150,51 @@ class Runner:
         self._octets += len(octets)
         if self._octets <= COLLECT_LIMIT:
             self._parts.append(octets)
-        elif self._question is not None:
-            self._question.failed = GrammarError("an answer is too large")
 
     def kept(self) -> None:
         """The response that was taken is whole."""
         octets, self._parts = b"".join(self._parts or ()), None
-        question = self._question
-        if question is None or question.ask.on_fetch is None or question.failed is not None:
-            return
+        asking = self._asking()
         try:
-            self._out.append(question.ask.on_fetch(grammar.parse_fetch_response(octets)))
+            if self._octets > COLLECT_LIMIT:
+                raise GrammarError("an answer is too large")
+            response = grammar.parse_fetch_response(octets)
         except GrammarError as error:
-            question.failed = error
+            for question in asking:
+                question.failed = error
+            return
+        for question in asking:
+            if question.claims(response.uid):
+                self._answer(question, response)
+                return
+        # Nobody's answer: news of flags, or plain mail whose UID came late.
+        self._out.append(octets if response.uid else answers.leftover(response, with_uid=True))
+
+    def _answer(self, question: _Question, response: FetchResponse) -> None:
+        assert question.ask.on_fetch is not None, "it claimed the response"
+        if question.failed is None:
+            try:
+                self._out.append(question.ask.on_fetch(response))
+            except GrammarError as error:
+                question.failed = error
 
     def completed(self, tag: bytes, octets: bytes) -> bool:
         """Offer a tagged response, `octets` without the tag; False when it is not an answer to a question."""
-        question = self._question
-        if question is None or tag not in question.waiting:
+        if not tag.startswith(self._tag_prefix):
             return False
-        question.waiting.remove(tag)
-        question.completions[tag] = Completion(octets)
-        if not question.waiting:
-            self._question = None
-            if question.failed is not None:
-                self.throw(question.failed)
-            else:
-                self.resume(list(question.completions.values()))
-        return True
+        for number, running in self._running.items():
+            question = running.question
+            if question is not None and tag in question.waiting:
+                question.waiting.remove(tag)
+                question.completions[tag] = Completion(octets)
+                if not question.waiting:
+                    running.question = None
+                    self._answered(number, question)
+                return True
+        return False
+
+    def _answered(self, number: int, question: _Question) -> None:
+        if question.failed is not None:
+            self.throw(number, question.failed)
+        else:
+            self.resume(number, list(question.completions.values()))

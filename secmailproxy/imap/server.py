@@ -16,6 +16,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.session import Actions, Session, Settings
-from secmailproxy.imap.steps import Work
+from secmailproxy.imap.steps import Present, Work
 from secmailproxy.imap.upstream import LoginRefused, Upstream
 from secmailproxy.imap.wire import WireError
 from secmailproxy.outbound import Outbound
@@ -254,7 +255,8 @@ class _Connection:
         self._server = server
         self._session = session
         self._presenter = presenter
-        self._work: asyncio.Queue[Work] = asyncio.Queue()
+        self._work: deque[tuple[int, Work]] = deque()
+        self._has_work = asyncio.Event()
         self._client_may_send = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -309,20 +311,45 @@ class _Connection:
 
     async def _do_work(self) -> None:
         while True:
-            work = await self._work.get()
+            await self._has_work.wait()
+            numbers, work = self._next_work()
             try:
                 result = await self._presenter.carry_out(work)
             except (SecMailProxyError, KeystoreError) as error:
-                actions = self._session.work_failed(error)
+                done = await self._work_failed(numbers, error)
             except Exception as error:  # noqa: BLE001 - fails one command, not the connection; text may be mail
                 log.error(
                     "imap work failed", extra={"work": type(work).__name__, "error": type(error).__name__}
                 )
-                actions = self._session.work_failed(SecMailProxyError("Internal error in secmailproxy."))
+                done = await self._work_failed(numbers, SecMailProxyError("Internal error in secmailproxy."))
             else:
-                actions = self._session.work_done(result)
-            if await self._carry_out(actions):
+                done = False
+                for number in numbers:
+                    done |= await self._carry_out(self._session.work_done(number, result))
+            if done:
                 return
+
+    async def _work_failed(self, numbers: list[int], error: Exception) -> bool:
+        done = False
+        for number in numbers:
+            done |= await self._carry_out(self._session.work_failed(number, error))
+        return done
+
+    def _next_work(self) -> tuple[list[int], Work]:
+        """The next work, and the tasks it is for. What several tasks want presented is done in one go."""
+        number, work = self._work.popleft()
+        numbers = [number]
+        if isinstance(work, Present):
+            messages = dict(work.messages)
+            for other in list(self._work):
+                if isinstance(other[1], Present) and other[1].mailbox is work.mailbox:
+                    self._work.remove(other)
+                    numbers.append(other[0])
+                    messages |= other[1].messages
+            work = Present(work.mailbox, messages)
+        if not self._work:
+            self._has_work.clear()
+        return numbers, work
 
     async def _interject(self) -> None:
         while True:
@@ -333,8 +360,9 @@ class _Connection:
 
     async def _carry_out(self, actions: Actions) -> bool:
         """Do what the session says; True when the connection shall end."""
-        if actions.work is not None:
-            self._work.put_nowait(actions.work)
+        if actions.work:
+            self._work.extend(actions.work)
+            self._has_work.set()
         if actions.to_upstream:
             self._server.writer.write(actions.to_upstream)
         if actions.to_client:

@@ -3,7 +3,8 @@
 Rules of the session:
 - answers leave in the server's order; what we do not understand in them passes octet for octet;
 - commands that touch no protected content are forwarded as they are, up to `IN_FLIGHT` at once; any other is
-  a *task* that runs alone, after all that were sent before it are answered;
+  a *task* that runs alone, after all that were sent before it are answered, but for reading protected mail by
+  UID, which goes on side by side with more of its kind;
 - a task asks the server questions under tags of our own, whose answers the client does not see, and hands
   work (storage, cryptography) to the shell; what fails becomes a tagged NO for that one command.
 
@@ -17,7 +18,8 @@ from dataclasses import dataclass, field
 
 from secmailproxy.imap import answers, appending, capability, fetching, grammar
 from secmailproxy.imap.fetching import Selected
-from secmailproxy.imap.grammar import GrammarError, Verb
+from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
+from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
 from secmailproxy.imap.sending import Sender, pieces_of
 from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
@@ -49,7 +51,8 @@ class Actions:
 
     to_client: bytes = b""
     to_upstream: bytes = b""
-    work: Work | None = None
+    work: list[tuple[int, Work]] = field(default_factory=list)
+    """Each with the number that `work_done` or `work_failed` wants back."""
     close: bool = False
 
 
@@ -105,22 +108,22 @@ class Session:
         self._advance()
         return self._flush()
 
-    def work_done(self, result: object) -> Actions:
-        """The result of the last `Actions.work`."""
-        self._runner.resume(result)
+    def work_done(self, number: int, result: object) -> Actions:
+        """The result of a work that was handed out."""
+        self._runner.resume(number, result)
         self._advance()
         return self._flush()
 
-    def work_failed(self, error: Exception) -> Actions:
-        """The last `Actions.work` raised `error`."""
-        self._runner.throw(error)
+    def work_failed(self, number: int, error: Exception) -> Actions:
+        """A work that was handed out raised `error`."""
+        self._runner.throw(number, error)
         self._advance()
         return self._flush()
 
     def upstream_gone(self) -> Actions:
         """The server is gone: the commands owed get NO, then BYE; nothing is retried (IMAP-19)."""
         if not self._splitter.mid_response or self._runner.collecting:
-            owed = [*self._in_flight, *([self._runner.tag] if self._runner.busy else [])]
+            owed = [*self._in_flight, *self._runner.tags]
             self._out += [
                 tag + b" NO [UNAVAILABLE] The mail server closed the connection.\r\n" for tag in owed
             ]
@@ -138,18 +141,18 @@ class Session:
     def owes(self) -> bool:
         """Whether any command other than IDLE has not been answered."""
         waiting = any(name != "IDLE" for name in self._in_flight.values())
-        return waiting or self._runner.busy or self._streaming
+        return waiting or len(self._runner) > 0 or self._streaming
 
     @property
     def may_interject(self) -> bool:
         """Whether an untagged OK may be sent now: a task is slow and no response is half-way out."""
-        return self._runner.busy and (not self._splitter.mid_response or self._runner.collecting)
+        return len(self._runner) > 0 and (not self._splitter.mid_response or self._runner.collecting)
 
     # Commands
 
     def _advance(self) -> None:
         """Begin what can begin."""
-        while not (self._actions.close or self._runner.busy or self._sender.waits):
+        while not (self._actions.close or self._runner.exclusive or self._sender.waits):
             if self._idle:
                 line = self._reader.take_line() if self._idle == "idling" else None
                 if line is None:
@@ -157,11 +160,11 @@ class Session:
                 self._idle = "done"
                 self._up.append(line)
             elif self._parked is not None:
-                if self._in_flight:
+                if self._busy:
                     return
                 parked, self._parked = self._parked, None
                 self._begin(parked)
-            elif len(self._in_flight) >= IN_FLIGHT or self._stream_head is not None:
+            elif len(self._in_flight) + len(self._runner) >= IN_FLIGHT or self._stream_head is not None:
                 return
             else:
                 event = self._reader.next_event()
@@ -228,7 +231,7 @@ class Session:
 
     def _stream_append(self, ahead: LiteralAhead) -> None:
         """Pass a message that is not encrypted straight through: it may be larger than memory."""
-        if self._in_flight:
+        if self._busy:
             self._parked = ahead
             return
         verb = grammar.parse_verb(ahead.command)
@@ -237,6 +240,10 @@ class Session:
         self._up.append(ahead.command.octets)
 
     def _command(self, command: Command, verb: Verb) -> None:
+        if len(self._runner) and verb.name != "UID FETCH":
+            # Reading by UID may overtake reading by UID; nothing else may overtake anything.
+            self._parked = command
+            return
         match verb.name:
             case "FETCH" | "UID FETCH":
                 self._fetch(command, verb)
@@ -250,7 +257,7 @@ class Session:
                 self._enable(command, verb)
             case name if name in capability.STATE_COMMANDS:
                 if not self._park(command):
-                    self._runner.run(verb.tag, self._change_state(command, verb))
+                    self._runner.run(verb.tag, self._change_state(command, verb), exclusive=True)
             case name if name in capability.PASSED_COMMANDS:
                 self._settings.folders.notice(command.octets, verb)
                 self._forward(command, verb)
@@ -259,9 +266,13 @@ class Session:
 
     def _park(self, command: Command) -> bool:
         """Set a command aside until all before it are answered; False when it may begin now."""
-        if self._in_flight:
+        if self._busy:
             self._parked = command
-        return bool(self._in_flight)
+        return self._busy
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._in_flight) or len(self._runner) > 0
 
     def _forward(self, command: Command, verb: Verb, octets: bytes | None = None) -> None:
         if verb.tag in self._in_flight or verb.tag.startswith(self._settings.tag_prefix):
@@ -289,10 +300,18 @@ class Session:
             head = verb.tag + (b" UID FETCH " if fetch.uid else b" FETCH ")
             rewritten = head + plain + b" " + fetch.items_octets + fetch.modifiers + b"\r\n"
             self._forward(command, verb, None if plain == fetch.numbers else rewritten)
+            return
+        shared = fetching.only_protected(self.selected, fetch)
+        if shared and all(name == "UID FETCH" for name in self._in_flight.values()):
+            self._run_fetch(verb, fetch, shared)
         elif not self._park(command):
-            settings = self._settings
-            task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length)
-            self._runner.run(verb.tag, task)
+            self._run_fetch(verb, fetch, None)
+
+    def _run_fetch(self, verb: Verb, fetch: FetchCommand, shared: Numbers | None) -> None:
+        assert self.selected is not None, "only then is FETCH looked at"
+        settings = self._settings
+        task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length, shared)
+        self._runner.run(verb.tag, task, exclusive=shared is None)
 
     def _append(self, command: Command, verb: Verb) -> None:
         if not command.literals:
@@ -302,9 +321,8 @@ class Session:
             self._forward(command, verb)
         elif not self._park(command):
             sent = self._settings.folders.is_sent(head.mailbox)
-            self._runner.run(
-                verb.tag, appending.append(head, command.literals[-1], sign=sent and not head.draft)
-            )
+            task = appending.append(head, command.literals[-1], sign=sent and not head.draft)
+            self._runner.run(verb.tag, task, exclusive=True)
 
     def _enable(self, command: Command, verb: Verb) -> None:
         admitted = capability.admit_enable(command.octets[verb.arguments :])
@@ -406,7 +424,7 @@ class Session:
 
     def _flush(self) -> Actions:
         actions, self._actions = self._actions, Actions()
-        actions.work, self._runner.work = self._runner.work, None
+        actions.work, self._runner.work = self._runner.work, []
         actions.to_client, actions.to_upstream = b"".join(self._out), b"".join(self._up)
         self._out.clear()
         self._up.clear()

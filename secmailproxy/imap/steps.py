@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from secmailproxy.imap.grammar import FetchResponse
+from secmailproxy.imap.numbers import Numbers
 from secmailproxy.views import Kind, Mailbox
 
 
@@ -36,6 +37,8 @@ class Ask:
 
     commands: Sequence[tuple[bytes, ...]]
     on_fetch: Callable[[FetchResponse], bytes] | None = None
+    uids: Numbers | None = None
+    """The messages that `on_fetch` is for; None for any. Tasks that run side by side must say."""
 
 
 @dataclass(frozen=True, slots=True)
