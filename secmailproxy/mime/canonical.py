@@ -33,8 +33,9 @@ LINE_MOST = 998
 """Octets in a line, CRLF not counted (RFC 5322 section 2.1.1)."""
 
 _LINE_END = re.compile(rb"\r?\n")
-_BLANKS_AND_LINE_END = re.compile(rb"[ \t]*\r?\n")
-_FOLDS = re.compile(rb"[ \t]*\r\n[ \t]+(?:\r\n[ \t]+)*")
+# Tried at the first of a run of blanks only: from each of them, a long run would cost its square.
+_BLANKS_AND_LINE_END = re.compile(rb"(?<![ \t])[ \t]*+\r?\n")
+_FOLDS = re.compile(rb"(?<![ \t])[ \t]*+\r\n[ \t]+(?:\r\n[ \t]+)*")
 _RFC822 = re.compile(rb"message[ \t]*/[ \t]*rfc822", re.IGNORECASE)
 
 

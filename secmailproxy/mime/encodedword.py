@@ -21,7 +21,7 @@ ADDRESS_FIELDS = frozenset(
 _WORD_OCTETS = 42
 """Octets in one encoded word: 56 base64 digits, 68 characters in all (at most 75, RFC 2047 section 2)."""
 
-_RAW_WORDS = re.compile(rb"[^\s]*[\x80-\xff][^\s]*(?:\s+[^\s]*[\x80-\xff][^\s]*)*")
+_RAW_WORDS = re.compile(rb"(?<!\S)[^\s]*[\x80-\xff][^\s]*(?:\s+[^\s]*[\x80-\xff][^\s]*)*")
 _RAW_PHRASE = re.compile(
     rb'"(?:[^"\\]|\\.)*[\x80-\xff](?:[^"\\]|\\.)*"'
     rb'|[^\s<>()\[\],;:@"]*[\x80-\xff][^\s<>()\[\],;:@"]*'

@@ -19,7 +19,6 @@ from secmailproxy.mime.entity import Entity, Limits, parse
 from secmailproxy.mime.header import is_structural
 from secmailproxy.mime.shown import is_field
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEGACY_DIV = re.compile(
     rb"<div[^<>]{0,200}\bclass=[\"']?header-protection-legacy-display[\"'\s>][^<>]{0,200}", re.IGNORECASE
 )
@@ -77,7 +76,8 @@ def storable(octets: bytes) -> bytes:
     pairs = octets.count(b"\r\n")
     if octets.count(b"\n") == pairs and octets.count(b"\r") == pairs:
         return octets
-    return _LINE_END.sub(b"\r\n", octets)
+    # Far faster than a regular expression, under which no other thread runs.
+    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 def apply(octets: bytes, start: int, end: int, edits: list[Edit]) -> bytes:

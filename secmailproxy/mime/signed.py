@@ -7,14 +7,11 @@ boundary is not signed; everything else of the first part is, as it was received
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import LayerKind, is_unambiguous, layer_kind
 from secmailproxy.mime.transfer import decoded_body
-
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +42,6 @@ def take_apart(entity: Entity) -> SignedEntity | None:
 
 def canonical(octets: bytes) -> bytes:
     """`octets` with CRLF for a bare LF (a message that was stored with LF); nothing else changes."""
-    return octets if octets.count(b"\n") == octets.count(b"\r\n") else _BARE_LF.sub(b"\r\n", octets)
+    if octets.count(b"\n") == octets.count(b"\r\n"):
+        return octets
+    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

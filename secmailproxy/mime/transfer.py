@@ -18,7 +18,8 @@ IDENTITY = frozenset({"7bit", "8bit", "binary"})
 _COMMENT = re.compile(rb"\([^()]*\)")
 _LINE_OCTETS = 57
 """Octets in a base64 line of 76."""
-_BLANKS_BEFORE_LINE_END = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
+# Tried at the first of a run of blanks only: from each of them, a long run would cost its square.
+_BLANKS_BEFORE_LINE_END = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _SAFE_LINE = re.compile(rb"(?!From |\.\Z)(?:[ -<>-~\t]{0,75}[!-<>-~])?")
 """A whole line that quoted-printable leaves as it is."""
@@ -73,14 +74,14 @@ def _quoted(octet: re.Match[bytes]) -> bytes:
 
 def _folded(quoted: bytes) -> bytes:
     """A quoted line with soft line breaks, none of them inside an escape."""
-    pieces = []
-    while len(quoted) > 76:
-        cut = 75
+    pieces, at = [], 0
+    while len(quoted) - at > 76:
+        cut = at + 75
         while b"=" in quoted[cut - 2 : cut]:
             cut -= 1
-        pieces.append(quoted[:cut] + b"=")
-        quoted = quoted[cut:]
-    pieces.append(quoted)
+        pieces.append(quoted[at:cut] + b"=")
+        at = cut
+    pieces.append(quoted[at:])
     return b"\r\n".join(_without_from(piece) for piece in pieces)
 
 
@@ -111,7 +112,7 @@ def _regular(body: bytes) -> bytes:
 def _decode_base64(body: bytes) -> bytes:
     digits = _NOT_BASE64.sub(b"", body)
     pieces = []
-    for piece in digits.split(b"="):
+    for piece in filter(None, digits.split(b"=")):
         whole = len(piece) - (1 if len(piece) % 4 == 1 else 0)
         pieces.append(binascii.a2b_base64(piece[:whole] + b"=" * (-whole % 4)))
     return b"".join(pieces)

@@ -287,3 +287,18 @@ def test_any_message_is_made_safe_and_says_the_same(message: bytes) -> None:
 def test_only_header_trouble_or_signed_parts_make_a_single_leaf_unsignable(body: bytes) -> None:
     before = parse(b"Content-Type: text/plain\r\n\r\n" + body)
     assert contents(parse(canonical(before).octets)) == [body]
+
+
+def test_long_runs_of_blanks_cost_no_more_than_their_length() -> None:
+    """In a preamble, and in the folds of a field."""
+    blanks = b" \t" * 500_000 + b"x \r\n"
+    message = parse(
+        b"X-Field: a\r\n "
+        + b" " * 200_000
+        + b"x \r\n y\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        + blanks
+        + b"--b\r\n\r\ntext\r\n--b--\r\n"
+    )
+    with pytest.raises(MalformedMessage):
+        canonical(message)
+    assert canonical(parse(message.octets[message.fields[1].start :])).body.startswith(b"--b\r\n")

@@ -120,3 +120,28 @@ def test_the_encoding_of_a_part(field: bytes, expected: str) -> None:
 def test_the_content_of_a_part() -> None:
     part = parse(b"Content-Transfer-Encoding: base64 (RFC 2045)\r\n\r\n" + transfer.encode_base64(b"content"))
     assert transfer.decoded_body(part) == b"content"
+
+
+_LONG = 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b" " * _LONG + b"x", b" " * _LONG + b"x"),
+        (b"x\t" + b" \t" * _LONG + b"\r\n", b"x\r\n"),
+        ((b" " * 1000 + b"x") * 1000, (b" " * 1000 + b"x") * 1000),
+        (b"\r" * _LONG, b"\r" * _LONG),
+        (b"=" * _LONG, b"=" * (_LONG - 1)),
+    ],
+    ids=["blanks and a letter", "blanks and a line end", "many runs of blanks", "lone CR", "equals signs"],
+)
+def test_hostile_quoted_printable_costs_no_more_than_its_length(body: bytes, expected: bytes) -> None:
+    """A cost that is the square of the length would be hours, in which no thread of the program runs."""
+    assert transfer.decode(body, "quoted-printable") == expected
+
+
+def test_one_long_line_costs_no_more_than_its_length() -> None:
+    line = b"\xe4 and so on; " * (_LONG // 14)
+    assert transfer.decode(transfer.encode_quoted_printable(line), "quoted-printable") == line
+    assert transfer.decode(b"=" * _LONG + b"QUJD", "base64") == b"ABC"
