@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -145,13 +147,21 @@ def test_the_cost_grows_no_faster_than_the_message(name: str):
 
 
 def cost(message: bytes) -> float:
+    """Processor time, without that of a tracer such as coverage's, which is many times as much."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
     start = time.process_time()
     try:
+        read_everything(message)
+        return time.process_time() - start
+    finally:
+        sys.settrace(tracer)
+
+
+def read_everything(message: bytes) -> None:
+    with suppress(LimitExceeded):
         root = entity.parse(message)
         structure.bodystructure(root)
         structure.imap_envelope(root)
         header.text(root, "subject")
         header.remove_fields(message, {"x"})
-    except LimitExceeded:
-        pass
-    return time.process_time() - start
