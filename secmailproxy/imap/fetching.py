@@ -27,6 +27,8 @@ MESSAGE_LIMIT = 100 * 1024 * 1024
 _BATCH_OCTETS = 16 * 1024 * 1024
 _BATCH_MESSAGES = 64
 _OUTLINES_AT_ONCE = 500
+_AROUND = 250
+"""Messages before and after an unknown one that are classified with it."""
 
 _OK = b"OK Fetch completed.\r\n"
 
@@ -204,12 +206,23 @@ class _Fetch:
             # "n:*" beyond the end means the last message; "top:*" always names it.
             new = new.union(Numbers(((max(top, 1), STAR),)))
         last = 0
+        if new and not star:
+            new = self._widened(new, top)
         if new:
             texts = [t.replace(b"%d" % STAR, b"*") for t in new.texts()]
             last = yield from self._classify(texts, new)
         if star and last:
             wanted = wanted.union(Numbers.each([last]))
         return wanted.intersection(self.selected.covered)
+
+    def _widened(self, new: Numbers, top: int) -> Numbers:
+        """Some more unknown messages around: clients that sync ask for one after the other."""
+        around = Numbers(((max(1, new.ranges[0][0] - _AROUND), min(top, new.highest + _AROUND)),))
+        return (
+            new
+            if around.highest - around.ranges[0][0] > 3 * _AROUND
+            else around.difference(self.selected.covered)
+        )
 
     def _resolve(self) -> Steps:
         def on_fetch(response: FetchResponse) -> bytes:

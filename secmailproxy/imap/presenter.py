@@ -29,7 +29,7 @@ from secmailproxy.model import CryptoSummary, DecryptionState, Protection
 from secmailproxy.outbound import Outbound
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
-_FEW = 8
+_FEW = 16
 """So few views are read faster than a thread is woken."""
 
 

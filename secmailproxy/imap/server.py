@@ -25,13 +25,13 @@ from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy.accounts import Accounts, ImapLogin
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
-from secmailproxy.imap import fetching, upstream
+from secmailproxy.imap import fetching, steps, upstream
 from secmailproxy.imap.appending import Folders
 from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.session import Actions, Session, Settings
-from secmailproxy.imap.steps import Present, Work
+from secmailproxy.imap.steps import Work
 from secmailproxy.imap.upstream import LoginRefused, Upstream
 from secmailproxy.imap.wire import WireError
 from secmailproxy.outbound import Outbound
@@ -316,37 +316,29 @@ class _Connection:
             try:
                 result = await self._presenter.carry_out(work)
             except (SecMailProxyError, KeystoreError) as error:
-                done = await self._work_failed(numbers, error)
+                actions = self._session.work_failed(numbers, error)
             except Exception as error:  # noqa: BLE001 - fails one command, not the connection; text may be mail
                 log.error(
                     "imap work failed", extra={"work": type(work).__name__, "error": type(error).__name__}
                 )
-                done = await self._work_failed(numbers, SecMailProxyError("Internal error in secmailproxy."))
+                actions = self._session.work_failed(
+                    numbers, SecMailProxyError("Internal error in secmailproxy.")
+                )
             else:
-                done = False
-                for number in numbers:
-                    done |= await self._carry_out(self._session.work_done(number, result))
-            if done:
+                actions = self._session.work_done(numbers, result)
+            if await self._carry_out(actions):
                 return
 
-    async def _work_failed(self, numbers: list[int], error: Exception) -> bool:
-        done = False
-        for number in numbers:
-            done |= await self._carry_out(self._session.work_failed(number, error))
-        return done
-
     def _next_work(self) -> tuple[list[int], Work]:
-        """The next work, and the tasks it is for. What several tasks want presented is done in one go."""
+        """The next work, and the tasks it is for; what can be done for several tasks in one go is."""
         number, work = self._work.popleft()
         numbers = [number]
-        if isinstance(work, Present):
-            messages = dict(work.messages)
-            for other in list(self._work):
-                if isinstance(other[1], Present) and other[1].mailbox is work.mailbox:
-                    self._work.remove(other)
-                    numbers.append(other[0])
-                    messages |= other[1].messages
-            work = Present(work.mailbox, messages)
+        for other in list(self._work):
+            joined = steps.joined(work, other[1])
+            if joined is not None:
+                work = joined
+                numbers.append(other[0])
+                self._work.remove(other)
         if not self._work:
             self._has_work.clear()
         return numbers, work

@@ -14,6 +14,7 @@ Standards: RFC 9051 sections 5.5 (pipelining), 6, 7; RFC 2177 (IDLE); RFC 7888 (
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from secmailproxy.imap import answers, appending, capability, fetching, grammar
@@ -108,15 +109,17 @@ class Session:
         self._advance()
         return self._flush()
 
-    def work_done(self, number: int, result: object) -> Actions:
-        """The result of a work that was handed out."""
-        self._runner.resume(number, result)
+    def work_done(self, numbers: Sequence[int], result: object) -> Actions:
+        """The one result of works that were handed out and done together."""
+        for number in numbers:
+            self._runner.resume(number, result)
         self._advance()
         return self._flush()
 
-    def work_failed(self, number: int, error: Exception) -> Actions:
-        """A work that was handed out raised `error`."""
-        self._runner.throw(number, error)
+    def work_failed(self, numbers: Sequence[int], error: Exception) -> Actions:
+        """Works that were handed out raised `error`."""
+        for number in numbers:
+            self._runner.throw(number, error)
         self._advance()
         return self._flush()
 

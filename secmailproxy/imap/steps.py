@@ -99,3 +99,21 @@ Step = Ask | Work
 
 Task = Generator[Step, object, bytes]
 """Returns the tagged completion for the client, without the tag. Each step says what it is sent back."""
+
+MOST_JOINED = 16
+"""Messages in works that are joined; each may be as large as a message can be."""
+
+
+def joined(one: Work, other: Work) -> Work | None:
+    """One work for both, whose result serves either task; None when they have nothing in common."""
+    match one, other:
+        case Present(mailbox, messages), Present(same, more) if mailbox is same:
+            together = {**messages, **more}
+            return Present(mailbox, together) if len(together) <= MOST_JOINED else None
+        case LoadViews(mailbox, uids, octets), LoadViews(same, more_uids, as_well) if mailbox is same:
+            total = [*uids, *(uid for uid in more_uids if uid not in uids)]
+            return (
+                LoadViews(mailbox, total, octets) if octets == as_well and len(total) <= MOST_JOINED else None
+            )
+        case _:
+            return None
