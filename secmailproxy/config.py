@@ -23,6 +23,7 @@ from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_values import (
     Address,
+    AuthorityFile,
     ExistingFile,
     ExistingFolder,
     FingerprintText,
@@ -33,6 +34,7 @@ from secmailproxy.config_values import (
     Pattern,
     Port,
     Section,
+    Switch,
 )
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders, refuse_writable_by_others
@@ -74,7 +76,7 @@ class KeystoreSection(Section):
 class Service(Section):
     """[service]"""
 
-    grace_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
+    grace_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 30
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -82,7 +84,7 @@ class Submission(Section):
     """[submission]"""
 
     max_octets: Octets = 50 * 1024 * 1024
-    timeout_seconds: Annotated[int, Field(ge=5, le=600)] = 60
+    timeout_seconds: Annotated[int, Field(strict=True, ge=5, le=600)] = 60
 
 
 class RuleSection(Section):
@@ -92,7 +94,7 @@ class RuleSection(Section):
     from_: Pattern = Field("*", alias="from")
     protect: Literal["require", "prefer", "never", "sign"] = "prefer"
     fingerprints: tuple[FingerprintText, ...] = ()
-    hide_subject: bool = True
+    hide_subject: Switch = True
 
 
 class ImapServerSection(Section):
@@ -102,7 +104,7 @@ class ImapServerSection(Section):
     port: Port = 993
     tls: Tls = "implicit"
     username: str = ""
-    ca_file: ExistingFile = None
+    ca_file: AuthorityFile = None
 
 
 class SmtpServerSection(ImapServerSection):
@@ -117,8 +119,8 @@ class AccountSection(Section):
     address: Address
     name: str = ""
     login: Literal["mailbox", "local"] = "mailbox"
-    encrypt_drafts: bool = True
-    encrypt_sent: bool = True
+    encrypt_drafts: Switch = True
+    encrypt_sent: Switch = True
     imap: ImapServerSection
     smtp: SmtpServerSection
 

@@ -58,9 +58,9 @@ def _pattern(value: str) -> str:
 
 
 def _listener(value: object) -> object:
-    """Split "host:port" (RFC 3986 brackets for IPv6) and insist on loopback."""
+    """Split "host:port" (RFC 3986 brackets for IPv6) and insist on loopback, however it was written."""
     if not isinstance(value, str):
-        return value
+        raise ValueError('must be text in quotes, such as "127.0.0.1:1143"')
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isascii() or not port.isdigit():
@@ -88,6 +88,21 @@ def _file(value: object, info: ValidationInfo) -> Path | None:
     return path
 
 
+def _authority(value: object, info: ValidationInfo) -> Path | None:
+    """A file of PEM certificates that OpenSSL can read."""
+    path = _file(value, info)
+    if path is not None:
+        import ssl  # only wanted where there is a private authority
+
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            raise ValueError(f"{path} holds no certificate in PEM form; name the authority's own") from None
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return path
+
+
 def _folder(value: object, info: ValidationInfo) -> Path | None:
     """The same for a folder."""
     path = _path(value, info)
@@ -109,8 +124,10 @@ Address = Annotated[str, AfterValidator(_address)]
 FingerprintText = Annotated[str, AfterValidator(_fingerprint)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 ExistingFile = Annotated[Path | None, BeforeValidator(_file)]
+AuthorityFile = Annotated[Path | None, BeforeValidator(_authority)]
 ExistingFolder = Annotated[Path | None, BeforeValidator(_folder)]
 Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s/:@]+$|^[0-9a-fA-F:.]+$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Octets = Annotated[int, Field(ge=64 * 1024, le=1024**3)]
+Switch = Annotated[bool, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Octets = Annotated[int, Field(strict=True, ge=64 * 1024, le=1024**3)]
 Listener = Annotated[ListenAddress, BeforeValidator(_listener)]

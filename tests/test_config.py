@@ -16,6 +16,7 @@ from secmailproxy.config_errors import ConfigProblems, key_lines
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders
 from secmailproxy.policy import Protect
+from tests.fixtures.certificates import TestCA
 
 ACCOUNT = """
 [[accounts]]
@@ -53,8 +54,8 @@ def test_the_least_configuration_has_safe_defaults(folders: Folders) -> None:
     assert config.rules == ()
 
 
-def test_everything_can_be_said(folders: Folders, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("x")
+def test_everything_can_be_said(folders: Folders, tmp_path: Path, ca: TestCA) -> None:
+    (tmp_path / "ca.pem").write_bytes(ca.ca_file.read_bytes())
     (tmp_path / "secret").write_text("one two\nthree\n")
     (tmp_path / "secret").chmod(0o600)
     (tmp_path / "gnupg").mkdir()
@@ -133,6 +134,8 @@ def test_everything_can_be_said(folders: Folders, tmp_path: Path) -> None:
         ("[listen]\nimap = '127.0.0.1'\n", ":2: listen.imap: '127.0.0.1' is not \"host:port\""),
         ("[listen]\nimap = '127.0.0.1:65536'\n", ":2: listen.imap.port: must be less than or equal to 65535"),
         ("[listen]\nimap = '127.0.0.1:1025'\n", ":1: listen: imap and submission have the same address"),
+        ("[listen]\nimap = 1143\n", ':2: listen.imap: must be text in quotes, such as "127.0.0.1:1143"'),
+        ("[listen]\nimap = { host = '0.0.0.0', port = 1143 }\n", ":2: listen.imap: must be text in quotes"),
         ("[listen]\nimpa = 1\n", ":2: listen.impa: there is no such option; did you mean 'imap'?"),
         ("[listen]\nx = 1\n", ":2: listen.x: there is no such option; the options here are imap, submission"),
         ("listn = 1\n", ":1: listn: there is no such option; did you mean 'listen'?"),
@@ -221,6 +224,20 @@ def test_a_file_that_others_can_write_is_refused(folders: Folders) -> None:
         Config.load(folders)
     folders.config_file.chmod(0o644)
     assert len(Config.load(folders).accounts) == 1
+
+
+@pytest.mark.parametrize("value", ["'yes'", "'false'", "1"])
+def test_only_true_and_false_switch(folders: Folders, value: str) -> None:
+    assert problems(f"[[rules]]\nhide_subject = {value}\n", folders) == [
+        ":2: rules[0].hide_subject: must be true or false (without quotes)"
+    ]
+
+
+def test_a_private_authority_is_a_certificate(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate\n")
+    text = ACCOUNT.replace('"imap.example.org"', '"imap.example.org", ca_file = "ca.pem"')
+    (problem,) = problems(text, folders)
+    assert f"imap.ca_file: {tmp_path / 'ca.pem'} holds no certificate in PEM form" in problem
 
 
 @pytest.mark.parametrize(
