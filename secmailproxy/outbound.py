@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from keystore.errors import KeyRefused, KeystoreError, NotReadable, StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Holder, Identity, Purpose
+from keystore.model import Fingerprint, Holder, Identity, Purpose, Selection
 from secmailproxy import policy
 from secmailproxy.errors import (
     KeystoreLocked,
@@ -31,7 +31,7 @@ from secmailproxy.mime.address import address_list
 from secmailproxy.mime.assemble import Made, made, openpgp_ciphertext
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import Entity, parse
-from secmailproxy.mime.protected import may_leave
+from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
 from secmailproxy.policy import Plan, Protect, Rule, normal_address, rule_for
@@ -139,7 +139,7 @@ class Outbound:
         rule = rule_for(sender, rcpt_to, self._rules)
         if rule.protect is Protect.NEVER:
             return
-        selection = self._keystore.select(rcpt_to, now, rule.fingerprints)
+        selection = self._select(rcpt_to, rule, now)
         if refusal := policy.recipient_refusal(rcpt_to, rule, selection):
             raise NoUsableCertificate(refusal)
         identity, problem = self._identity(sender, now) if sender else (None, "")
@@ -158,6 +158,7 @@ class Outbound:
         if already is not Made.NOTHING:
             self._refuse_made(already, root, sender, envelope.rcpt_tos, now)
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
+        root = without_inner_marks(root)
         plan = self._plan(sender, envelope, _named(root) if named is None else named, now)
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
@@ -165,8 +166,9 @@ class Outbound:
 
     def _plan(self, sender: str, envelope: Envelope, named: frozenset[str], now: datetime) -> Plan:
         identity, problem = self._identity(sender, now) if sender else (None, "")
+        rules = self._rules  # once: they may be replaced meanwhile
         selections = {
-            rcpt_to: self._keystore.select(rcpt_to, now, rule_for(sender, rcpt_to, self._rules).fingerprints)
+            rcpt_to: self._select(rcpt_to, rule_for(sender, rcpt_to, rules), now)
             for rcpt_to in envelope.rcpt_tos
         }
         try:
@@ -176,12 +178,21 @@ class Outbound:
                 named,
                 identity,
                 selections,
-                self._rules,
+                rules,
                 identity_problem=problem,
             )
         except NoUsableCertificate as error:
             error.smtp_code = 554  # 550 answers RCPT; this answers the whole message
             raise
+
+    def _select(self, rcpt_to: str, rule: Rule, now: datetime) -> Selection:
+        """The certificates for `rcpt_to` as written, else for the plain spelling of the same address."""
+        selection = self._keystore.select(rcpt_to, now, rule.fingerprints)
+        plain = normal_address(rcpt_to)
+        if selection.certificates or plain == rcpt_to.lower():
+            return selection
+        other = self._keystore.select(plain, now, rule.fingerprints)
+        return other if other.certificates else selection
 
     def _carry_out(self, plan: Plan, root: Entity, stamp: Stamp) -> tuple[Copy, ...]:
         assert plan.signer is not None  # every protection that policy plans is signed
@@ -199,10 +210,11 @@ class Outbound:
 
     def _identity(self, sender: str, now: datetime) -> tuple[Identity | None, str]:
         """The own key of `sender`; or None, and why an existing one cannot be used."""
-        identity = self._keystore.identity(sender, now)
+        plain = normal_address(sender)
+        identity = self._keystore.identity(sender, now) or self._keystore.identity(plain, now)
         if identity is not None:
             return identity, ""
-        unusable = self._keystore.unusable_own(sender, now)
+        unusable = self._keystore.unusable_own(sender, now) or self._keystore.unusable_own(plain, now)
         if unusable is None:
             return None, ""
         fingerprint, usability = unusable

@@ -17,6 +17,7 @@ Security: a sender whose own key exists but cannot be used is told so; the messa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -54,6 +55,8 @@ class Rule:
 
 
 DEFAULT_RULE = Rule()
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_DOT_ATOM = re.compile(r"[^\s\"(),.:;<>@\[\\\]]+(?:\.[^\s\"(),.:;<>@\[\\\]]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,21 @@ class Plan:
 
 
 def normal_address(address: str) -> str:
-    """`address` for comparison: without brackets and case, the domain in its ASCII form (RFC 5891)."""
+    """`address` for comparison: without brackets and case, the domain in its ASCII form (RFC 5891).
+
+    Neither quotes that change nothing (RFC 5321 section 4.1.2) nor a dot at the end of the domain make it
+    another one: a rule that requires encryption must hold for every spelling that reaches the same mailbox.
+    """
     address = address.strip().removeprefix("<").removesuffix(">").casefold()
     local, at, domain = address.rpartition("@")
-    if domain.isascii():
-        return address
+    unquoted = _ESCAPED.sub(r"\1", local[1:-1])
+    if local[:1] == local[-1:] == '"' and _DOT_ATOM.fullmatch(unquoted):
+        local = unquoted
+    domain = domain.removesuffix(".")
     try:
-        return local + at + domain.encode("idna").decode("ascii")
+        return local + at + (domain if domain.isascii() else domain.encode("idna").decode("ascii"))
     except UnicodeError:
-        return address
+        return local + at + domain
 
 
 def matches(pattern: str, address: str) -> bool:

@@ -43,6 +43,7 @@ MESSAGE = (
     "Message-ID: <original@example.org>\r\n"
     "Date: Mon, 02 Mar 2026 10:00:00 +0100\r\n"
     "Keywords: treasure\r\n"
+    "Thread-Topic: the crooked windmill\r\n"
     "BCC :\r\n dave@example.org\r\n"
     "MIME-Version: 1.0\r\n"
     'Content-Type: multipart/mixed; boundary="m"\r\n'
@@ -509,3 +510,48 @@ async def test_a_key_that_gnupg_holds_signs_and_encrypts(
     (signed,) = await held.protect(Envelope(ALICE, (CAROL,)), MESSAGE)
     assert made(parse(signed.octets)) is Made.SIGNED
     assert b"windmill" not in await held.protect_to_self(ALICE, MESSAGE, sign=True)
+
+
+@pytest.mark.parametrize("protect", [Protect.PREFER, Protect.SIGN, Protect.NEVER])
+async def test_smtp_08_marks_of_ours_in_forwarded_messages_stay_here(
+    outbound: Callable[..., Outbound], protect: Protect
+) -> None:
+    """Whoever learns the name of the verdict field could try to write one."""
+    forwarded = (
+        b"%b: signed+encrypted;\r\n (....)\r\nFrom: Carol <carol@example.org>\r\nSubject: inner\r\n"
+        % FIELD.encode()
+        + b"X-Secmailproxy-Rule: x\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n"
+        + b"Content-Type: message/rfc822\r\n\r\nSubject: deep\r\n%b : signed\r\n\r\ntext\r\n--i--\r\n"
+        % FIELD.upper().encode()
+    )
+    head = MESSAGE[: MESSAGE.index(b"Content-Type")]
+    message = head + b"Content-Type: message/rfc822\r\n\r\n" + forwarded
+    (copy,) = await outbound(Rule(protect=protect)).protect(Envelope(ALICE, (BOB,)), message)
+    assert b"secmail" not in copy.octets.lower()
+    assert b"Subject: inner" in copy.octets
+    assert b"Subject: deep\r\n\r\ntext" in copy.octets
+
+
+async def test_what_is_signed_in_a_forwarded_message_is_not_changed(
+    outbound: Callable[..., Outbound],
+) -> None:
+    sealed = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\nContent-Type: message/rfc822\r\n\r\n"
+    sealed += FIELD.encode() + b": quoted\r\n\r\nx\r\n--s--\r\n"
+    message = MESSAGE[: MESSAGE.index(b"Content-Type")] + b"Content-Type: message/rfc822\r\n\r\n" + sealed
+    (copy,) = await outbound(Rule(protect=Protect.NEVER)).protect(Envelope(ALICE, (BOB,)), message)
+    assert sealed in copy.octets
+
+
+@pytest.mark.parametrize("spelling", ['"bob"@example.org', '"b\\ob"@Example.ORG.', "bob@example.org."])
+async def test_a_rule_holds_for_every_spelling_of_an_address(
+    outbound: Callable[..., Outbound], correspondent: Callable[..., Correspondent], spelling: str
+) -> None:
+    rule = Rule(to=BOB, protect=Protect.REQUIRE)
+    with pytest.raises(NoUsableCertificate):
+        await outbound(rule).check_recipient(ALICE, spelling)
+    with pytest.raises(NoUsableCertificate):
+        await outbound(rule).protect(Envelope(ALICE, (spelling,)), MESSAGE)
+    correspondent(BOB)
+    await outbound(rule).check_recipient(ALICE, spelling)
+    (copy,) = await outbound(rule).protect(Envelope('"alice"@example.org', (spelling,)), MESSAGE)
+    assert made(parse(copy.octets)) is Made.ENCRYPTED

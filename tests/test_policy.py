@@ -202,6 +202,24 @@ def test_a_domain_that_is_no_idn_is_compared_as_it_is() -> None:
     assert normal_address("a@\u00fc..b") == "a@\u00fc..b"
 
 
+@pytest.mark.parametrize(
+    ("spelling", "plain"),
+    [
+        ('"bob"@example.org', BOB),
+        ('"b\\ob"@Example.ORG', BOB),
+        ("bob@example.org.", BOB),
+        ("<BOB@example.org>", BOB),
+        ('"b ob"@example.org', '"b ob"@example.org'),
+        ('"bob.."@example.org', '"bob.."@example.org'),
+        ('""@example.org', '""@example.org'),
+        ('"', '"'),
+        ("", ""),
+    ],
+)
+def test_spellings_of_one_address(spelling: str, plain: str) -> None:
+    assert normal_address(spelling) == plain
+
+
 def test_smtp_06_only_required_encryption_refuses_at_rcpt() -> None:
     missing = facts(unknown=(BOB,))[BOB]
     assert recipient_refusal(BOB, Rule(protect=REQUIRE), facts(BOB)[BOB]) is None

@@ -11,13 +11,15 @@ RFC 5322 section 3.6 (fields, and how often each may occur).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from secmailproxy.errors import MalformedMessage
 from secmailproxy.mime.canonical import LINE_MOST, CanonicalEntity
+from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.header import is_structural
+from secmailproxy.mime.presented import Edit, apply
 
 HIDDEN_SUBJECT = b"Subject: [...]\r\n"
 
@@ -34,6 +36,9 @@ _AT_MOST_ONCE = (
     "message-id",
     "content-type",
     "content-transfer-encoding",
+)
+_TELLS_OF_CONTENT = frozenset(
+    {"keywords", "comments", "thread-topic", "summary", "x-subject", "x-original-subject", "original-subject"}
 )
 _OWN_COPY = frozenset({"from", "to", "date", "message-id", "in-reply-to", "references", "x-tuid"})
 _HP_PARAMETER = re.compile(rb';\s*(?:hp|protected-headers)\s*=\s*(?:"[^"]*"|[^;\s"]*)', re.IGNORECASE)
@@ -63,10 +68,13 @@ def show_all(name: str, raw: bytes) -> bytes | None:
 
 
 def hide_subject(name: str, raw: bytes) -> bytes | None:
-    """hcp_baseline: the subject is replaced, Keywords and Comments stay inside."""
+    """hcp_baseline: the subject is replaced, Keywords and Comments stay inside.
+
+    So does what repeats the subject: Outlook's Thread-Topic and its kin.
+    """
     if name == "subject":
         return HIDDEN_SUBJECT
-    return None if name in ("keywords", "comments") else raw
+    return None if name in _TELLS_OF_CONTENT else raw
 
 
 def own_copy(name: str, raw: bytes) -> bytes | None:
@@ -85,6 +93,27 @@ def field_name(raw: bytes) -> str:
 def may_leave(name: str) -> bool:
     """Whether the field (name in lower case) may leave: no blind recipients, nothing of ours (SMTP-08)."""
     return name not in _BLIND and not name.startswith(CONTROL_PREFIXES)
+
+
+def without_inner_marks(message: Entity) -> Entity:
+    """The message without fields of ours in messages that are embedded in it, such as forwarded ones.
+
+    They tell what was encrypted, and the name of the verdict field, which no correspondent should know. What
+    is inside a signature or an encryption stays.
+    """
+    edits = list(_inner_marks(message))
+    return parse(apply(message.octets, message.start, message.end, edits)) if edits else message
+
+
+def _inner_marks(entity: Entity) -> Iterator[Edit]:
+    if entity.content_type.full in ("multipart/signed", "multipart/encrypted"):
+        return
+    for part in entity.parts:
+        if part.is_message:
+            for field in part.fields:
+                if field.name.lower().startswith(CONTROL_PREFIXES):
+                    yield Edit(field.start, field.end, b"")
+        yield from _inner_marks(part)
 
 
 def outgoing_fields(fields: Iterable[bytes], *, date: bytes, message_id: bytes) -> tuple[bytes, ...]:

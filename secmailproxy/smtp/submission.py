@@ -14,6 +14,7 @@ from typing import Protocol
 from secmailproxy.accounts import SubmissionAccount
 from secmailproxy.errors import NotAllowed, SecMailProxyError
 from secmailproxy.model import Envelope, Reply
+from secmailproxy.policy import normal_address
 from secmailproxy.smtp.commands import Path
 from secmailproxy.smtp.delivery import Copy, Report, deliver
 from secmailproxy.smtp.smarthost import Credentials, Transaction
@@ -61,7 +62,7 @@ class Submission:
 
     async def mail(self, path: Path) -> Reply:
         """Begin at the smarthost. Raises NotAllowed, LoginRefused, UpstreamUnavailable."""
-        if path.address.lower() in self._account.others:
+        if normal_address(path.address) in map(normal_address, self._account.others):
             raise NotAllowed(f"<{path.address}> is another account here; log in with it to send from it")
         transaction = await self._account.smarthost.start(self._account.username, self._account.password)
         try:
