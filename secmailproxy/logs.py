@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from types import TracebackType
 
 OURS = ("secmailproxy", "keystore")
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -56,7 +55,7 @@ class KeyValueFormatter(logging.Formatter):
         else:
             pairs["event"] = "a library reported a problem"
         if record.exc_info and record.exc_info[1] is not None:
-            pairs.update(_place(record.exc_info[1], record.exc_info[2]))
+            pairs.update(place(record.exc_info[1]))
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         line = " ".join([stamp, *(f"{key}={_value(value)}" for key, value in pairs.items())])
         if self._shows_everything and record.exc_info and record.exc_info[1] is not None:
@@ -68,11 +67,12 @@ def _extra(record: logging.LogRecord) -> Mapping[str, object]:
     return {key: value for key, value in vars(record).items() if key not in _PLAIN}
 
 
-def _place(error: BaseException, frames: TracebackType | None) -> Mapping[str, object]:
-    """The type of an exception and where it was raised; its text could quote a message."""
-    last = traceback.extract_tb(frames)[-1:]
-    place = [f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in last]
-    return {"exception": type(error).__name__, **({"at": place[0]} if place else {})}
+def place(error: BaseException) -> Mapping[str, object]:
+    """The type of an exception and where it was raised, for `extra`; its text could quote a message."""
+    found = {"exception": type(error).__name__}
+    if frames := traceback.extract_tb(error.__traceback__):
+        found["at"] = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}"
+    return found
 
 
 def _value(value: object) -> str:

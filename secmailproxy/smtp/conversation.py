@@ -19,6 +19,7 @@ import secrets
 from aiosmtpd.smtp import SMTP
 
 from secmailproxy.errors import SecMailProxyError
+from secmailproxy.logs import place
 from secmailproxy.model import Reply
 from secmailproxy.smtp.commands import Refused
 from secmailproxy.smtp.replies import render, reply_for, with_status
@@ -216,21 +217,11 @@ class Conversation(SMTP):
         """The reply for an error; what is not ours is logged by place and type, never by its text."""
         reference = secrets.token_hex(4)
         if not isinstance(error, SecMailProxyError):
-            log.error("internal error: ref=%s %s", reference, _place(error))
+            log.error("submission internal error", extra={"reference": reference, **place(error)})
         return reply_for(error, reference)
 
     @property
-    def peer(self) -> str:
-        """Address and port of the client, for log records."""
+    def client(self) -> str:
+        """Address and port of the mail client, for log records."""
         peer = self.session.peer if self.session is not None else None
         return f"{peer[0]}:{peer[1]}" if peer else "unknown"
-
-
-def _place(error: BaseException) -> str:
-    """Type of an error and the file and line it came from."""
-    trace, name = error.__traceback__, type(error).__name__
-    if trace is None:
-        return name
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{name} at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"

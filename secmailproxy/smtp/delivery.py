@@ -49,10 +49,12 @@ Report = Callable[[Envelope, Sequence[Failure]], Awaitable[None]]
 async def log_failures(envelope: Envelope, failures: Sequence[Failure]) -> None:
     """The report of last resort: one warning, without addresses."""
     log.warning(
-        "partly delivered: recipients=%d failed=%d replies=%s",
-        len(envelope.rcpt_tos),
-        sum(len(failure.rcpt_tos) for failure in failures),
-        ",".join(str(failure.reply.code) for failure in failures),
+        "partly delivered",
+        extra={
+            "recipients": len(envelope.rcpt_tos),
+            "failed": sum(len(failure.rcpt_tos) for failure in failures),
+            "replies": ",".join(str(failure.reply.code) for failure in failures),
+        },
     )
 
 

@@ -194,7 +194,10 @@ class Session(Conversation):
             return AuthResult(success=False, handled=False, message=f"454 {reply.text}")
         self._account = account
         self._submission = Submission(account, self._office.outbound, self._office.report)
-        log.info("login: peer=%s mechanism=%s account=%s", self.peer, mechanism, account.address)
+        log.info(
+            "submission login",
+            extra={"client": self.client, "mechanism": mechanism, "account": account.address},
+        )
         return AuthResult(success=True)
 
     async def _refuse_login(self, mechanism: str, error: NotAllowed) -> AuthResult:
@@ -203,7 +206,8 @@ class Session(Conversation):
         if reply.code >= 500:
             self._failed_logins += 1
             log.warning(
-                "login failed: peer=%s mechanism=%s attempt=%d", self.peer, mechanism, self._failed_logins
+                "submission authentication failed",
+                extra={"client": self.client, "mechanism": mechanism, "attempt": self._failed_logins},
             )
             await asyncio.sleep(self._settings.login_delay * 2 ** (self._failed_logins - 1))
         await self.answer(reply)
@@ -256,11 +260,13 @@ class Session(Conversation):
         except Exception as error:  # noqa: BLE001  see _perform; here the record wants the reply
             reply = self.reply_for(error)
         log.info(
-            "submission: peer=%s recipients=%d octets=%d reply=%d",
-            self.peer,
-            recipients,
-            len(gathered.octets),
-            reply.code,
+            "submission",
+            extra={
+                "client": self.client,
+                "recipients": recipients,
+                "octets": len(gathered.octets),
+                "reply": reply.code,
+            },
         )
         await self.answer(reply)
 

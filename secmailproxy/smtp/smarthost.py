@@ -144,7 +144,7 @@ class Smarthost:
         try:
             await (await self._connect()).quit()
         except SecMailProxyError as error:
-            log.warning("what the smarthost offers is not known: %s", error.text)
+            log.warning("what the smarthost offers is not known", extra={"why": error.text})
 
     async def _connect(self) -> Connection:
         if self._context is None:

@@ -13,6 +13,7 @@ from secmailproxy.errors import (
     SecMailProxyError,
     SigningKeyUnusable,
 )
+from secmailproxy.logs import KeyValueFormatter
 from secmailproxy.model import Envelope
 from secmailproxy.smtp.delivery import Failure
 from tests.smtp.peers import (
@@ -313,10 +314,11 @@ async def test_our_own_failures_are_answered_and_nothing_is_sent(
         answer = await submit(user)
     assert answer.startswith(reply)
     assert peer.messages == []
-    assert "the plan" not in caplog.text
+    lines = "\n".join(map(KeyValueFormatter().format, caplog.records))
+    assert "the plan" not in lines
     if not isinstance(error, SecMailProxyError):
         reference = answer.decode().rpartition("ref ")[2].rstrip(")\r\n")
-        assert reference in caplog.text
+        assert f"reference={reference} exception={type(error).__name__} at=test_submission.py:" in lines
     assert (await user.ask(b"NOOP")).startswith(b"250 ")
 
 
