@@ -38,6 +38,12 @@ class Folders:
             return cls(root / "config.toml", root / "state", root / "cache")
         import platformdirs  # not needed where SECMAILPROXY_HOME is set: pipes, containers, tests
 
+        try:
+            Path.home()
+        except RuntimeError:
+            raise ConfigError(
+                f"This user has no home folder; set HOME, or {HOME_VARIABLE} to a folder for this alone."
+            ) from None
         places = platformdirs.PlatformDirs("secmailproxy", appauthor=False, roaming=False)
         return cls(places.user_config_path / "config.toml", places.user_state_path, places.user_cache_path)
 

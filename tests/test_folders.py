@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,17 @@ def test_a_shared_folder_is_refused_and_left_alone(tmp_path: Path, monkeypatch: 
             make_private(folder)
         assert mode(folder) == before
     make_private(home / "secmailproxy")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    for name in ("HOME", "SECMAILPROXY_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="no home folder; set HOME, or SECMAILPROXY_HOME"):
+        Folders.of_user()
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

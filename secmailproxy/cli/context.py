@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 INTERNAL_ERROR = 70
+INPUT_OUTPUT_ERROR = 74
 INTERRUPTED = 130
 _KEYSTORE_EXIT = {StoreLocked: 75, StoreDamaged: INTERNAL_ERROR, KeyRefused: 65, NotReadable: 65}
 _SECRET_LIMIT = 64 * 1024
@@ -60,6 +61,9 @@ def friendly_errors(*, exits: bool = False) -> Iterator[None]:
     except (SecMailProxyError, KeystoreError) as error:
         _complain(describe(error))
         raise SystemExit(exit_status(error)) from None
+    except OSError as error:
+        _input_output(error)
+        raise SystemExit(INPUT_OUTPUT_ERROR) from None
     except Exception as error:  # noqa: BLE001  # the border of the program: nothing may leave as a traceback
         _internal(error)
         raise SystemExit(INTERNAL_ERROR) from None
@@ -83,9 +87,23 @@ def _complain(text: str) -> None:
     click.echo(f"secmailproxy: {text}", err=True)
 
 
-def _internal(error: Exception) -> None:
+def _input_output(error: OSError) -> None:
+    """A full disk, a limit of the system: its own words hold a path at most."""
+    _show_traceback(error)
+    where = f" ({error.filename})" if error.filename else ""
+    _complain(f"cannot read or write{where}: {error.strerror or type(error).__name__}")
+    # What could not be written is still buffered; at exit Python would complain of it again.
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_traceback(error: Exception) -> None:
     if os.environ.get("SECMAILPROXY_DEBUG"):
         traceback.print_exception(error)
+
+
+def _internal(error: Exception) -> None:
+    _show_traceback(error)
     _complain(
         f"internal error ({type(error).__name__}). Nothing more is shown here because it could hold message "
         "text; run the command again with SECMAILPROXY_DEBUG=1 for the details."
@@ -164,8 +182,11 @@ def _first_line(source: Path | int, name: str) -> str:
 
 
 def passphrase_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command --passphrase-file and --passphrase-fd; it receives `passphrase`, a `Passphrase`."""
-    return secret_options("passphrase", "passphrase")(command)
+    """Give a command --passphrase-file and --passphrase-fd, for the secrets file alone.
+
+    It receives `passphrase`, a `Passphrase`.
+    """
+    return secret_options("passphrase", "passphrase of the secrets file")(command)
 
 
 def secret_options(name: str, words: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
@@ -216,7 +237,7 @@ def open_secrets(config: Config, passphrase: Callable[[], str] | None = None) ->
     from keystore import secrets
 
     return secrets.open_secrets(
-        config.secrets_settings(passphrase or Passphrase(prompt="Secrets passphrase"))
+        config.secrets_settings(passphrase or Passphrase(prompt="Passphrase of the secrets file"))
     )
 
 

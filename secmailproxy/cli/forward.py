@@ -73,7 +73,11 @@ class PipeCommand(click.Command):
 
 def _give_up(error: BaseException) -> NoReturn:
     status, text = "4.3.0", f"internal error ({type(error).__name__})"
-    if isinstance(error, KeystoreError):
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        text = "interrupted"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"cannot read or write: {error.strerror}"
+    elif isinstance(error, KeystoreError):
         status, text = "4.7.5" if isinstance(error, StoreLocked) else status, " ".join(str(error).split())
     elif isinstance(error, SecMailProxyError):
         status, text = "4.7.5" if error.enhanced_status in _CRYPTO_STATUSES else status, error.text
@@ -135,7 +139,7 @@ def _job(options: dict[str, Any]) -> Job:
     targets = {one.address.lower(): one.address for one in chosen.targets}
     rcpt_to = options["to"] or (next(iter(targets.values())) if len(targets) == 1 else "")
     if not rcpt_to:
-        raise UsageError("no --to, and not exactly one address in [[forward.targets]]")
+        raise UsageError("the recipient is not known: use --to, or have exactly one [[forward.targets]]")
     fingerprints = [one.fingerprint for one in chosen.targets if one.address.lower() == rcpt_to.lower()]
     if options["fingerprint"]:
         fingerprints = [options["fingerprint"]]
@@ -157,6 +161,10 @@ def _account(config: Config, address: str | None) -> AccountSection:
     if address is None:
         if len(config.accounts) == 1:
             return config.accounts[0]
+        if not config.accounts:
+            raise ConfigError(
+                "there is no account to send through; use --via sendmail, or run: secmailproxy setup"
+            )
         raise ConfigError("--via smarthost needs --account, or forward.account in the configuration")
     account = config.account(address)
     if account is None:

@@ -214,3 +214,35 @@ def test_commands_receive_named_options() -> None:
     decorate: Callable[[Callable[..., None]], Callable[..., None]] = secret_options("a-b", "word")
     command = click.command()(decorate(lambda a_b: None))
     assert {option for one in command.params for option in one.opts} == {"--a-b-file", "--a-b-fd"}
+
+
+@pytest.mark.parametrize("words", ["--help", "config path"])
+def test_a_full_disk_is_named(tmp_path: Path, words: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PYTHON, *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "SECMAILPROXY_HOME": str(tmp_path)},
+            check=False,
+        )
+    assert done.returncode == 74
+    assert done.stderr == "secmailproxy: cannot read or write: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "words", "status"),
+    [(">&-", "key list", 0), ("<&-", "message inspect", 65), ("2>&-", "key show nobody", 69)],
+)
+def test_closed_standard_streams(tmp_path: Path, redirection: str, words: str, status: int) -> None:
+    """Their descriptors must not go to the next file that is opened, such as the keystore's."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *PYTHON, *words.split()],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SECMAILPROXY_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == status
+    assert "internal error" not in done.stderr
