@@ -35,7 +35,7 @@ _APPENDUID = re.compile(rb"OK \[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class Folders:
+class SpecialUse:
     """Which mailboxes hold drafts and sent mail: by special use where the server tells, else by name."""
 
     encrypt_drafts: bool = True

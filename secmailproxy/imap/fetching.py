@@ -11,7 +11,6 @@ EXPUNGE only where the client expects one (RFC 9051 section 7.5.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import cast
 
 from secmailproxy import inbound
@@ -19,8 +18,9 @@ from secmailproxy.errors import SecMailProxyError
 from secmailproxy.imap import answers
 from secmailproxy.imap.grammar import FetchCommand, FetchResponse, attribute_key, string_value
 from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
+from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.steps import Ask, Classify, Completion, LoadViews, Present, Step, Task
-from secmailproxy.views import Kind, Mailbox, View
+from secmailproxy.views import Kind, View
 
 MESSAGE_LIMIT = 100 * 1024 * 1024
 """Octets of a protected message that we open; larger ones are presented as they are (IMAP-22)."""
@@ -33,94 +33,6 @@ _AROUND = 250
 _OK = b"OK Fetch completed.\r\n"
 
 Steps = Generator[Step, object, None]
-
-
-@dataclass(slots=True)
-class Selected:
-    """The selected mailbox as this session knows it."""
-
-    mailbox: Mailbox
-    exists: int | None = None
-    """None when no longer sure (VANISHED)."""
-    uid_next: int | None = None
-    """None when messages have arrived since it was told."""
-    _covered: tuple[bytes, Numbers] = field(default=(b"", Numbers()))
-
-    @property
-    def covered(self) -> Numbers:
-        """The UIDs that are classified."""
-        text = self.mailbox.covered
-        if self._covered[0] is not text:
-            self._covered = (text, Numbers.of(parse_ranges(text) or ()) if text else Numbers())
-        return self._covered[1]
-
-    @property
-    def fully_covered(self) -> bool:
-        """Whether every message there is has been classified."""
-        if self.uid_next is None:
-            return False
-        return self.uid_next == 1 or not Numbers(((1, self.uid_next - 1),)).difference(self.covered)
-
-
-def plain_set(selected: Selected, command: FetchCommand) -> bytes | None:
-    """The message set to forward at once when only plain messages are meant; None when the task must run.
-
-    "*" is made concrete, so that a message arriving meanwhile cannot slip in unclassified.
-    """
-    kinds = selected.mailbox.kinds
-    if command.numbers == b"$":
-        return None
-    if not command.uid:
-        if kinds or not selected.fully_covered or not selected.exists:
-            return None
-        concrete = _concrete(command.numbers, selected.exists)
-        return concrete if concrete is not None and _highest(concrete) <= selected.exists else None
-    text = command.numbers
-    if text.isdigit():
-        return text if int(text) in selected.covered and int(text) not in kinds else None
-    ceiling = selected.uid_next - 1 if selected.uid_next is not None else 0
-    if b"*" in text:
-        concrete = _concrete(text, ceiling)
-        if not ceiling or concrete is None:
-            return None
-        text = concrete
-    ranges = parse_ranges(text)
-    if ranges is None:
-        return text
-    wanted = Numbers.of(ranges)
-    if wanted.difference(selected.covered):
-        return None
-    return None if _meets(wanted, kinds) else text
-
-
-def only_protected(selected: Selected, command: FetchCommand) -> Numbers | None:
-    """The messages meant, when they are a few, by UID, all of them known and none of them plain."""
-    if not command.uid or b"*" in command.numbers or b"$" in command.numbers or command.modifiers:
-        return None
-    wanted = Numbers.of(parse_ranges(command.numbers) or ())
-    if not wanted or sum(high - low + 1 for low, high in wanted.ranges) > _BATCH_MESSAGES:
-        return None
-    return wanted if all(uid in selected.mailbox.kinds for uid in wanted) else None
-
-
-def _meets(wanted: Numbers, kinds: Mapping[int, Kind]) -> bool:
-    """Whether any of these messages is not plain, by the shorter way."""
-    if len(wanted.ranges) == 1 and wanted.ranges[0][1] - wanted.ranges[0][0] < len(kinds):
-        return any(uid in kinds for uid in wanted)
-    return any(uid in wanted for uid in kinds)
-
-
-def _concrete(text: bytes, highest: int) -> bytes | None:
-    """The set with "*" replaced; None when a number beyond `highest` is paired with it."""
-    ranges = parse_ranges(text)
-    if ranges is None or any(high == STAR and highest < low < STAR for low, high in ranges):
-        return None
-    return text.replace(b"*", b"%d" % highest)
-
-
-def _highest(text: bytes) -> int:
-    ranges = parse_ranges(text)
-    return max(high for _, high in ranges) if ranges else 0
 
 
 class _Failed(Exception):
@@ -231,8 +143,7 @@ class _Fetch:
             self.sequence[response.uid] = response.number
             return answers.leftover(response, with_uid=self.with_uid)
 
-        verb = b"UID FETCH " if self.command.uid else b"FETCH "
-        result = yield Ask([(verb + self.command.numbers + b" (UID)\r\n",)], on_fetch)
+        result = yield Ask([(self._verb() + self.command.numbers + b" (UID)\r\n",)], on_fetch)
         _check(result)
 
     def _texts(self, uids: Numbers) -> Iterable[bytes]:

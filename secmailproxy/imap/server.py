@@ -26,14 +26,15 @@ from keystore.keystore import Keystore
 from secmailproxy.accounts import Accounts, ImapLogin
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
 from secmailproxy.imap import fetching, steps, upstream
-from secmailproxy.imap.appending import Folders
+from secmailproxy.imap.appending import SpecialUse
 from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.session import Actions, Session, Settings
 from secmailproxy.imap.steps import Work
-from secmailproxy.imap.upstream import LoginRefused, Upstream
+from secmailproxy.imap.upstream import LoginRefusedByServer, Upstream
 from secmailproxy.imap.wire import WireError
+from secmailproxy.logs import place
 from secmailproxy.outbound import Outbound
 from secmailproxy.verdict import VERDICT_LENGTH
 from secmailproxy.views import Views
@@ -125,9 +126,7 @@ class ImapServer:
             )
             _say(writer, b"* BYE " + (str(error) or "Timeout").encode("ascii", "replace") + b"\r\n")
         except Exception as error:
-            log.error(
-                "imap internal error", extra={"client": client, "error": type(error).__name__}, exc_info=False
-            )
+            log.error("imap internal error", extra={"client": client, **place(error)})
             log.debug("imap internal error", exc_info=True)
             _say(writer, b"* BYE [SERVERBUG] Internal error in secmailproxy.\r\n")
         finally:
@@ -184,15 +183,15 @@ class ImapServer:
         return login, await upstream.log_in(login, client_id)
 
     def _session(self, login: ImapLogin, server: Upstream) -> Session:
-        folders = Folders(login.account.encrypt_drafts, login.account.encrypt_sent)
+        special_use = SpecialUse(login.account.encrypt_drafts, login.account.encrypt_sent)
         for line in server.special_use:
-            folders.learn(line)
+            special_use.learn(line)
         return Session(
             Settings(
                 field_name=self._settings.verdict_field.encode(),
                 verdict_length=VERDICT_LENGTH,
                 literal_plus=b"LITERAL+" in server.capabilities.upper().split(),
-                folders=folders,
+                special_use=special_use,
                 tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
             )
         )
@@ -227,7 +226,7 @@ async def _next_attempt(
 
 
 def _refusal(error: SecMailProxyError) -> bytes:
-    if isinstance(error, LoginRefused):
+    if isinstance(error, LoginRefusedByServer):
         return error.completion
     if isinstance(error, NotAllowed):
         return b"NO [AUTHENTICATIONFAILED] " + error.text.encode("ascii", "replace") + b"\r\n"
@@ -318,9 +317,7 @@ class _Connection:
             except (SecMailProxyError, KeystoreError) as error:
                 actions = self._session.work_failed(numbers, error)
             except Exception as error:  # noqa: BLE001 - fails one command, not the connection; text may be mail
-                log.error(
-                    "imap work failed", extra={"work": type(work).__name__, "error": type(error).__name__}
-                )
+                log.error("imap work failed", extra={"work": type(work).__name__, **place(error)})
                 actions = self._session.work_failed(
                     numbers, SecMailProxyError("Internal error in secmailproxy.")
                 )

@@ -17,11 +17,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar
-from secmailproxy.imap.fetching import Selected
+from secmailproxy.imap import answers, appending, capability, fetching, grammar, selected
 from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
+from secmailproxy.imap.selected import Selected, Selecting
 from secmailproxy.imap.sending import Sender, pieces_of
 from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
 from secmailproxy.imap.wire import (
@@ -66,7 +66,7 @@ class Settings:
     verdict_length: int
     literal_plus: bool = False
     """Whether the server takes non-synchronising literals of any size."""
-    folders: appending.Folders = field(default_factory=appending.Folders)
+    special_use: appending.SpecialUse = field(default_factory=appending.SpecialUse)
     tag_prefix: bytes = b"smp"
     """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
 
@@ -216,7 +216,7 @@ class Session:
         if verb.name == "APPEND":
             head = grammar.parse_append(ahead.command, verb)
             if head is not None and ahead.synchronising:
-                if not self._settings.folders.encrypts(head):
+                if not self._settings.special_use.encrypts(head):
                     self._stream_append(ahead)
                     return
                 if ahead.size > fetching.MESSAGE_LIMIT:
@@ -262,7 +262,7 @@ class Session:
                 if not self._park(command):
                     self._runner.run(verb.tag, self._change_state(command, verb), exclusive=True)
             case name if name in capability.PASSED_COMMANDS:
-                self._settings.folders.notice(command.octets, verb)
+                self._settings.special_use.notice(command.octets, verb)
                 self._forward(command, verb)
             case _:
                 self._out.append(verb.tag + b" BAD Command unknown or not available here.\r\n")
@@ -298,13 +298,13 @@ class Session:
         if self.selected is None or not answers.has_content(fetch.items):
             self._forward(command, verb)
             return
-        plain = fetching.plain_set(self.selected, fetch)
+        plain = selected.plain_set(self.selected, fetch)
         if plain is not None and not command.literals:
             head = verb.tag + (b" UID FETCH " if fetch.uid else b" FETCH ")
             rewritten = head + plain + b" " + fetch.items_octets + fetch.modifiers + b"\r\n"
             self._forward(command, verb, None if plain == fetch.numbers else rewritten)
             return
-        shared = fetching.only_protected(self.selected, fetch)
+        shared = selected.only_protected(self.selected, fetch)
         if shared and all(name == "UID FETCH" for name in self._in_flight.values()):
             self._run_fetch(verb, fetch, shared)
         elif not self._park(command):
@@ -320,10 +320,10 @@ class Session:
         if not command.literals:
             raise GrammarError("APPEND wants a message literal")
         head = appending.head_of(command, verb)
-        if not self._settings.folders.encrypts(head):
+        if not self._settings.special_use.encrypts(head):
             self._forward(command, verb)
         elif not self._park(command):
-            sent = self._settings.folders.is_sent(head.mailbox)
+            sent = self._settings.special_use.is_sent(head.mailbox)
             task = appending.append(head, command.literals[-1], sign=sent and not head.draft)
             self._runner.run(verb.tag, task, exclusive=True)
 
@@ -346,7 +346,7 @@ class Session:
         if opens and completion.ok:
             box = yield OpenMailbox(name, self._selecting.uidvalidity)
             assert isinstance(box, Mailbox)
-            self.selected = Selected(box, self._selecting.exists, self._selecting.uid_next)
+            self.selected = self._selecting.opened(box)
         return completion.octets
 
     # Responses
@@ -378,7 +378,8 @@ class Session:
         if line[2:3].isdigit():
             count = _COUNT.match(line)
             if count is not None:
-                self._count(int(count[1]), count[2].upper() == b"EXISTS")
+                counted = self.selected or self._selecting
+                counted.count(int(count[1]), exists=count[2].upper() == b"EXISTS")
             return line
         upper = line[2:14].upper()
         if upper.startswith(b"VANISHED") and b"(EARLIER)" not in line[:24].upper() and self.selected:
@@ -389,16 +390,6 @@ class Session:
                 # Every UID means something else now (RFC 2683 section 3.4.3): the client must start afresh.
                 self._actions.close = True
         return capability.rewrite(line) if b"CAPABILITY" in line[:24].upper() else line
-
-    def _count(self, number: int, exists: bool) -> None:
-        if self.selected is None:
-            self._selecting.exists = number if exists else self._selecting.exists
-        elif exists:
-            if self.selected.exists is None or number > self.selected.exists:
-                self.selected.uid_next = None
-            self.selected.exists = number
-        elif self.selected.exists is not None:
-            self.selected.exists -= 1
 
     def _continuation(self, line: bytes) -> None:
         if self._sender.continuation():
@@ -432,19 +423,3 @@ class Session:
         self._out.clear()
         self._up.clear()
         return actions
-
-
-@dataclass(slots=True)
-class Selecting:
-    """What untagged responses tell of a mailbox while it is being selected."""
-
-    exists: int | None = None
-    uid_next: int | None = None
-    uidvalidity: int = 0
-
-    def number(self, code: bytes, number: int) -> None:
-        """Note a response code with a number."""
-        if code == b"UIDNEXT":
-            self.uid_next = number
-        else:
-            self.uidvalidity = number

@@ -14,14 +14,14 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from secmailproxy.accounts import ImapLogin, ImapUpstream
-from secmailproxy.errors import NotAllowed, UpstreamUnavailable
+from secmailproxy.errors import LoginRefused, UpstreamUnavailable
 from secmailproxy.imap.wire import Fragment, ResponseSplitter, WireError
 
 CONNECT_SECONDS = 30.0
 READ_OCTETS = 256 * 1024
 
 
-class LoginRefused(NotAllowed):
+class LoginRefusedByServer(LoginRefused):
     """The server refused user name or password; `completion` is its answer without the tag."""
 
     def __init__(self, completion: bytes) -> None:
@@ -47,7 +47,7 @@ class Upstream:
 
 
 async def log_in(login: ImapLogin, client_id: bytes) -> Upstream:
-    """Connect and log in. Raises LoginRefused, UpstreamUnavailable."""
+    """Connect and log in. Raises LoginRefusedByServer, UpstreamUnavailable."""
     server = login.account.imap
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -160,7 +160,7 @@ class _Dialogue:
         await self._writer.start_tls(tls, server_hostname=host)
 
     async def authenticate(self, username: str, password: str, capabilities: frozenset[bytes]) -> bytes:
-        """Log in by PLAIN, else by LOGIN. Raises LoginRefused."""
+        """Log in by PLAIN, else by LOGIN. Raises LoginRefusedByServer."""
         name, secret = (
             username.encode("utf-8", "surrogateescape"),
             password.encode("utf-8", "surrogateescape"),
@@ -175,7 +175,7 @@ class _Dialogue:
         else:
             _, completion = await self.command(b"AUTHENTICATE PLAIN", response)
         if not completion.upper().startswith(b"OK"):
-            raise LoginRefused(completion)
+            raise LoginRefusedByServer(completion)
         return completion
 
     async def _login(self, name: bytes, secret: bytes) -> tuple[list[bytes], bytes]:

@@ -212,7 +212,7 @@ async def test_login_by_what_the_server_offers(
 
 async def test_a_refused_login_keeps_the_servers_words(scripted_tls: ScriptedServer, ca: TestCA) -> None:
     scripted_tls.play([GREET, CAPS, b"login2 NO [ALERT] pay first\r\n"])
-    with pytest.raises(upstream.LoginRefused) as caught:
+    with pytest.raises(upstream.LoginRefusedByServer) as caught:
         await upstream.log_in(login_at(scripted_tls, ca.ca_file, "implicit"), b"")
     assert caught.value.completion == b"NO [ALERT] pay first\r\n"
 
@@ -227,5 +227,5 @@ async def test_only_loopback_is_served(reader: ProxyUser) -> None:
 
 
 def test_the_errors_are_ours() -> None:
-    assert issubclass(upstream.LoginRefused, SecMailProxyError)
+    assert issubclass(upstream.LoginRefusedByServer, SecMailProxyError)
     assert ssl.create_default_context().check_hostname

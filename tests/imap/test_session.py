@@ -223,7 +223,7 @@ def test_a_keystore_without_a_key_refuses_the_append_not_the_secret(
     assert mailbox.stored("Drafts") == []
 
 
-# Which folders
+# Which mailboxes
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ def test_a_keystore_without_a_key_refuses_the_append_not_the_secret(
         (b"&Jjo!", False, False),
     ],
 )
-def test_folders_by_name(mailbox: bytes, sent: bool, drafts: bool) -> None:
-    folders = appending.Folders()
-    assert folders.is_sent(mailbox) == sent
-    assert folders.is_drafts(mailbox) == drafts
+def test_mailboxes_by_name(mailbox: bytes, sent: bool, drafts: bool) -> None:
+    mailboxes = appending.SpecialUse()
+    assert mailboxes.is_sent(mailbox) == sent
+    assert mailboxes.is_drafts(mailbox) == drafts
 
 
 @pytest.mark.parametrize(
@@ -256,17 +256,17 @@ def test_folders_by_name(mailbox: bytes, sent: bool, drafts: bool) -> None:
         (b"* LIST nonsense\r\n", lambda f: not f.sent),
     ],
 )
-def test_folders_by_special_use(line: bytes, check: Callable[[appending.Folders], bool]) -> None:
-    folders = appending.Folders()
-    folders.learn(line)
-    assert check(folders)
+def test_mailboxes_by_special_use(line: bytes, check: Callable[[appending.SpecialUse], bool]) -> None:
+    mailboxes = appending.SpecialUse()
+    mailboxes.learn(line)
+    assert check(mailboxes)
 
 
 @pytest.mark.parametrize("encrypt_drafts", [True, False])
 @pytest.mark.parametrize("encrypt_sent", [True, False])
 def test_what_the_account_encrypts(encrypt_drafts: bool, encrypt_sent: bool) -> None:
-    folders = appending.Folders(encrypt_drafts, encrypt_sent)
-    assert folders.encrypts(AppendCommand(b"a", b"Drafts", b"", draft=False)) == encrypt_drafts
-    assert folders.encrypts(AppendCommand(b"a", b"x", b"", draft=True)) == encrypt_drafts
-    assert folders.encrypts(AppendCommand(b"a", b"Sent", b"", draft=False)) == encrypt_sent
-    assert not folders.encrypts(AppendCommand(b"a", b"x", b"", draft=False))
+    mailboxes = appending.SpecialUse(encrypt_drafts, encrypt_sent)
+    assert mailboxes.encrypts(AppendCommand(b"a", b"Drafts", b"", draft=False)) == encrypt_drafts
+    assert mailboxes.encrypts(AppendCommand(b"a", b"x", b"", draft=True)) == encrypt_drafts
+    assert mailboxes.encrypts(AppendCommand(b"a", b"Sent", b"", draft=False)) == encrypt_sent
+    assert not mailboxes.encrypts(AppendCommand(b"a", b"x", b"", draft=False))
