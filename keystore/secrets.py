@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 SERVICE = "secmailproxy"
 Result = TypeVar("Result")
 _REMEDY = (
-    'Set [secrets] backend = "file" for a file encrypted under a passphrase, or "systemd" for '
-    "systemd credentials; before there is a configuration, a passphrase option chooses the file."
+    "Use a file encrypted under a passphrase (`secmailproxy setup --secrets file`, or in the configuration "
+    '[secrets] backend = "file") or systemd credentials ("systemd"); before there is a configuration, a '
+    "passphrase option chooses the file."
 )
 
 

@@ -22,7 +22,7 @@ from secmailproxy import config_writer
 from secmailproxy.accounts import ImapUpstream, local_password_secret, password_secret
 from secmailproxy.config import Config
 from secmailproxy.config_writer import AccountEntry, ServerEntry
-from secmailproxy.errors import LoginRefused, SigningKeyUnusable, UsageError
+from secmailproxy.errors import LoginRefused, SigningKeyUnusable, UpstreamUnavailable, UsageError
 from secmailproxy.folders import Folders
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
@@ -77,8 +77,13 @@ async def try_smtp(server: ServerEntry, username: str, password: str) -> None:
         await smarthost.verify_login(username, password)
     except LoginRefused as error:
         raise LoginRefused(
-            f"The smarthost {server.host} refuses the login: {error.text} Check user name and password; some "
-            "providers want a password made for mail programs."
+            f"The smarthost {server.host} refuses the login: {error.text.rstrip('.')}. Check user name and "
+            "password; some providers want a password made for mail programs."
+        ) from None
+    except UpstreamUnavailable as error:
+        raise UpstreamUnavailable(
+            f"No login at the smarthost: {error.text.rstrip('.')}. Check host, port and tls: implicit TLS is "
+            "usually port 465, STARTTLS port 587."
         ) from None
     finally:
         await smarthost.close()

@@ -119,7 +119,7 @@ def _refused(server: ImapUpstream, words: Any) -> LoginRefused:
     """The refusal in the server's words: one line, printable ASCII, not long."""
     first = next(iter(words), b"")
     text = first.decode("ascii", "replace") if isinstance(first, bytes) else str(first)
-    text = "".join(one for one in text if one.isascii() and one.isprintable())[:200]
+    text = "".join(one for one in text if one.isascii() and one.isprintable())[:200].rstrip(".")
     return LoginRefused(
         f"The IMAP server {server.host} refuses the login: {text or 'no reason given'}. Check user name and "
         "password; some providers want a password made for mail programs."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from keystore.errors import KeystoreError
 from secmailproxy.accounts import Tls
 from secmailproxy.autoconfig.providers import provider_of
 from secmailproxy.autoconfig.servers import Server, Servers
@@ -63,7 +64,7 @@ class Answers:
         if len(chosen) > 1:
             options = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
             raise UsageError(f"{options} exclude each other.")
-        self._check_backend()
+        self._choose_backend()
 
     async def discover(self, discovery: Discovery) -> None:
         """Ask the network, unless everything is known or --no-discovery forbids it."""
@@ -84,6 +85,7 @@ class Answers:
         missing = [] if self._asks else [kind for kind in _WORDS if not self._host_known(kind)]
         if missing:
             raise UsageError(self._missing(missing))
+        self._try_keyring()
         name = self._flags["name"]
         if name is None and self._before is None and self._asks:
             name = click.prompt(
@@ -103,13 +105,19 @@ class Answers:
     def password(self) -> str:
         """The mailbox's password: given, stored (when nothing may be asked), or asked."""
         given: Passphrase = self._flags["password"]
-        if given.given or self._asks:
-            given.prompt = f"Password of {self.address} at its servers"
+        if given.given:
             return given()
+        if self._asks:
+            return Passphrase(prompt=f"Password of {self.address} at its servers")()
         stored = self._stored_password()
         if stored is None:
             raise UsageError("The password is missing: use --password-file or --password-fd.")
         return stored
+
+    @property
+    def may_ask_password_again(self) -> bool:
+        """Whether a person typed it, who can have mistyped it."""
+        return self._asks and not self._flags["password"].given
 
     def local_password(self) -> str | None:
         """The local password if one was given; else one is made where it is needed."""
@@ -141,14 +149,42 @@ class Answers:
         settings = self._config.secrets_settings(self.secrets_passphrase())
         return open_secrets(settings).get(password_secret(self.address))
 
-    def _check_backend(self) -> None:
-        """A keystore's key cannot follow when the backend changes under it."""
+    def _choose_backend(self) -> None:
+        """A keystore's key cannot follow when the backend changes under it; a passphrase is for the file."""
+        has_passphrase = self._flags["secrets_passphrase_file"] is not None
+        if not self.folders.config_file.exists() and (has_passphrase or self.folders.secrets_file.exists()):
+            self._flags["secrets"] = self._flags["secrets"] or "file"
         wanted, present = self._flags["secrets"], self._config.secrets.backend
+        if has_passphrase and (wanted or present) != "file":
+            raise UsageError(
+                "--secrets-passphrase-file goes with --secrets file, and the secrets are in "
+                f'"{wanted or present}".'
+            )
         if wanted and wanted != present and self._config.accounts:
             raise UsageError(
                 f'The secrets of the present accounts are in "{present}"; --secrets {wanted} would leave '
                 "them behind. Leave the option out, or set SECMAILPROXY_HOME to a new folder."
             )
+
+    def _try_keyring(self) -> None:
+        """Where there is no keyring, say so before anything is asked, and offer the encrypted file."""
+        from keystore.secrets import SecretsSettings, open_secrets
+
+        if (self._flags["secrets"] or self._config.secrets.backend) != "keyring":
+            return
+        try:
+            open_secrets(SecretsSettings("keyring"))
+        except KeystoreError as error:
+            if not self._asks or self._config.accounts:
+                raise
+            click.echo(f"secmailproxy: {error}", err=True)
+            click.confirm(
+                "Keep passwords in a file encrypted under a passphrase instead?",
+                default=True,
+                abort=True,
+                err=True,
+            )
+            self._flags["secrets"] = "file"
 
     def _tables(self) -> dict[str, dict[str, Any]]:
         listen = {

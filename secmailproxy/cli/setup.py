@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from secmailproxy.cli.context import print_json, secret_options
+from secmailproxy.cli.context import describe, print_json, secret_options
 
 if TYPE_CHECKING:
     from secmailproxy.cli.questions import Answers
     from secmailproxy.enrol import Outcome, Wish
+    from secmailproxy.folders import Folders
 
 R = TypeVar("R")
 
@@ -97,17 +98,56 @@ def command(context: click.Context, /, address: str, **flags: Any) -> None:
 
 def _finish(answers: Answers, *, as_json: bool) -> None:
     from secmailproxy.enrol import enrol
+    from secmailproxy.errors import LoginRefused
 
     wish = answers.wish()
-    password = answers.password()
-    if not as_json:
-        account = wish.account
-        click.echo(f"Trying {account.imap.host} and {account.smtp.host} ...", err=True)
-    outcome = enrol(wish, answers.folders, password, answers.local_password(), answers.secrets_passphrase())
+    _check(wish, answers.folders)
+    outcome = None
+    while outcome is None:
+        password = answers.password()
+        if not as_json:
+            account = wish.account
+            click.echo(f"Trying {account.imap.host} and {account.smtp.host} ...", err=True)
+        local_password, passphrase = answers.local_password(), answers.secrets_passphrase()
+        try:
+            outcome = enrol(wish, answers.folders, password, local_password, passphrase)
+        except LoginRefused as error:
+            if not answers.may_ask_password_again:
+                raise
+            click.echo(f"secmailproxy: {describe(error)}", err=True)
     if as_json:
         print_json(as_document(wish, outcome))
     else:
         click.echo(as_text(wish, outcome))
+
+
+def _check(wish: Wish, folders: Folders) -> None:
+    """Raise UsageError, naming options, for answers that cannot stand in a configuration."""
+    from secmailproxy.config import Config
+    from secmailproxy.config_errors import ConfigProblems
+    from secmailproxy.config_writer import changed, read_text
+    from secmailproxy.errors import UsageError
+
+    try:
+        Config.parse(changed(read_text(folders), wish.tables, wish.account).encode(), folders)
+    except ConfigProblems as problems:
+        texts = dict.fromkeys(f"{_option(one.key)}: {one.text}" for one in problems.problems)
+        raise UsageError("\n".join(texts)) from None
+
+
+def _option(key: str) -> str:
+    """The option that sets a key of the configuration, such as "listen.imap"; else the key itself."""
+    words = key.split(".")
+    match words[-2:]:
+        case [_, "ca_file"]:
+            return "--ca-file"
+        case ["imap" | "smtp" as server, "host" | "port" | "tls" as option]:
+            return f"--{server}-{option}"
+        case ["imap" | "smtp" as server, "username"]:
+            return f"--{server}-user"
+        case ["secrets", "passphrase_file"]:
+            return "--secrets-passphrase-file"
+    return f"--listen-{words[1]}" if words[0] == "listen" and len(words) > 1 else key
 
 
 def as_document(wish: Wish, outcome: Outcome) -> dict[str, Any]:

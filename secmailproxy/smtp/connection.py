@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -256,6 +257,9 @@ def _why(settings: SmarthostSettings, error: BaseException) -> str:
                 return f"{settings.name} refuses the connection: {cause.code} {clean(cause.message)}"
             case TimeoutError():
                 return f"{settings.name} did not answer within {settings.timeout:g} s"
+            case OSError(errno=number) if number and number > 0:
+                # asyncio's own text repeats the address in Python's notation.
+                return f"{settings.name} cannot be reached: {os.strerror(number)}"
             case OSError() if cause.strerror:
                 return f"{settings.name} cannot be reached: {clean(cause.strerror)}"
             case _:

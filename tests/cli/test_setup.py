@@ -113,11 +113,24 @@ def files(folder: Path) -> list[Path]:
     ("change", "status", "words"),
     [
         (lambda o: {**o, "--imap-port": "1"}, 75, "Cannot reach the IMAP server localhost:1"),
-        (lambda o: {**o, "--smtp-port": "1"}, 75, "localhost:1"),
+        (lambda o: {**o, "--smtp-port": "1"}, 75, "localhost:1 cannot be reached: Connection refused. Check"),
+        (lambda o: {**o, "--imap-host": "imap://x"}, 64, "--imap-host: must be a host name"),
+        (lambda o: {**o, "--listen-imap": "0.0.0.0:1143"}, 64, "--listen-imap: '0.0.0.0' is not a loopback"),
+        (lambda o: {**o, "--ca-file": o["--password-file"]}, 64, "--ca-file: "),
+        (lambda o: {**o, "--secrets": "keyring"}, 64, "--secrets-passphrase-file goes with --secrets file"),
         (lambda o: {**o, "--imap-host": "127.0.0.2"}, 75, "127.0.0.2"),
         (lambda o: {k: v for k, v in o.items() if k != "--ca-file"}, 75, "certificate"),
     ],
-    ids=["imap unreachable", "smtp unreachable", "imap elsewhere", "unknown authority"],
+    ids=[
+        "imap unreachable",
+        "smtp unreachable",
+        "no host name",
+        "not loopback",
+        "no authority",
+        "passphrase for a keyring",
+        "imap elsewhere",
+        "unknown authority",
+    ],
 )
 def test_nothing_is_written_when_a_server_fails(
     home: Path,
@@ -168,6 +181,16 @@ def test_setup_again_changes_the_account_and_keeps_the_rest(
     assert third.exit_code == 0, third.output
     assert second["local_password"] not in third.output
     assert "the local password, unchanged" in third.stdout
+
+
+def test_a_passphrase_chooses_the_encrypted_file(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    given = options(mailbox, postfix, ca, tmp_path)
+    place = given.index("--secrets")
+    done = run(*given[:place], *given[place + 2 :])
+    assert done.exit_code == 0, done.output
+    assert tomllib.loads((home / "config.toml").read_text())["secrets"]["backend"] == "file"
 
 
 def test_what_is_missing_is_named_with_its_option(home: Path, run: Run) -> None:
@@ -258,7 +281,12 @@ def answer_at_a_terminal(words: list[str], replies: list[tuple[str, str]], home:
         stdin=child,
         stdout=child,
         stderr=child,
-        env={**os.environ, "SECMAILPROXY_HOME": str(home), "TERM": "dumb"},
+        env={
+            **os.environ,
+            "SECMAILPROXY_HOME": str(home),
+            "TERM": "dumb",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        },
         start_new_session=True,
     )
     os.close(child)
@@ -281,8 +309,10 @@ def answer_at_a_terminal(words: list[str], replies: list[tuple[str, str]], home:
 def test_setup_asks_for_what_it_does_not_know(
     home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
 ) -> None:
-    words = ["setup", mailbox.address, "--no-discovery", "--secrets", "file", "--ca-file", str(ca.ca_file)]
+    """On a machine without a keyring, and with a password that is mistyped at first."""
+    words = ["setup", mailbox.address, "--no-discovery", "--ca-file", str(ca.ca_file)]
     replies = [
+        ("Keep passwords in a file encrypted under a passphrase instead?", ""),
         ("Your name", "Alice"),
         ("IMAP server:", "localhost"),
         ("IMAP server, TLS", ""),
@@ -293,12 +323,14 @@ def test_setup_asks_for_what_it_does_not_know(
         ("Submission server (SMTP), port", str(postfix.submission_port)),
         ("Submission server (SMTP), user name", ""),
         ("GnuPG", "n"),
+        (f"Password of {mailbox.address}", "mistyped"),
         (f"Password of {mailbox.address}", mailbox.password),
         ("Passphrase for the secrets file", PASSPHRASE),
         ("Repeat for confirmation", PASSPHRASE),
     ]
     status, shown = answer_at_a_terminal(words, replies, home)
     assert status == 0, shown
+    assert "Authentication failed. Check user name" in shown
     assert "is set up" in shown
     assert mailbox.password not in shown
     assert PASSPHRASE not in shown
