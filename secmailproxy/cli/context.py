@@ -274,6 +274,14 @@ def open_keystore(config: Config, passphrase: Callable[[], str] | None = None) -
     return Keystore.open(config.keystore_settings(), LateSecrets(config, passphrase))
 
 
+def read_input(file: str) -> bytes:
+    """The octets of `file`, "-" for standard input. Raises UsageError when it cannot be read."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}.") from None
+
+
 def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))

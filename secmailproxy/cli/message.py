@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +23,7 @@ from secmailproxy.cli.context import (
     open_keystore,
     passphrase_options,
     print_json,
+    read_input,
 )
 from secmailproxy.errors import MalformedMessage, UsageError
 from secmailproxy.model import CryptoSummary, DecryptionState, Verdict
@@ -132,10 +132,7 @@ def _tools(passphrase: Passphrase) -> Iterator[tuple[Keystore, str]]:
 
 def _read(file: str) -> bytes:
     """The message without the separator line of an mbox; MalformedMessage when there is none."""
-    try:
-        octets = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise MalformedMessage(f"Cannot read {file}: {error.strerror}.") from None
+    octets = read_input(file)
     if not octets.strip():
         name = "standard input" if file == "-" else file
         raise MalformedMessage(f"There is no message in {name}: it is empty.")

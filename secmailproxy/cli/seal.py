@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 
 import click
 
-from secmailproxy.cli.context import Passphrase, load_config_or_defaults, open_keystore, passphrase_options
-from secmailproxy.errors import UsageError
+from secmailproxy.cli.context import (
+    Passphrase,
+    load_config_or_defaults,
+    open_keystore,
+    passphrase_options,
+    read_input,
+)
 from secmailproxy.forward.message import checked_address, from_pipe
 from secmailproxy.model import Envelope
 from secmailproxy.outbound import Outbound, OutboundSettings
@@ -33,7 +37,7 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
 
     All recipients are named ones; Bcc fields are removed. Line ends are CRLF, those of mail.
     """
-    message = from_pipe(_read(file))
+    message = from_pipe(read_input(file))
     config = load_config_or_defaults(passphrase)
     settings = config.outbound_settings()
     if protect is not None:
@@ -49,10 +53,3 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
         keystore.close()
     sys.stdout.buffer.write(copy.octets)
     sys.stdout.buffer.flush()
-
-
-def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}.") from None

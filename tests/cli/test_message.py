@@ -162,8 +162,8 @@ def test_now_is_the_time_of_judgement(desk: Desk, run: Run):
 @pytest.mark.parametrize(
     ("words", "data", "status", "says"),
     [
-        (["inspect", "no-such-file"], b"", 65, b"no-such-file"),
-        (["inspect", "/"], b"", 65, b"Is a directory"),
+        (["inspect", "no-such-file"], b"", 64, b"no-such-file"),
+        (["inspect", "/"], b"", 64, b"Is a directory"),
         (["inspect", "--json"], b"", 65, b"empty"),
         (["open"], b"\r\n", 65, b"empty"),
         (["inspect", "--now", "yesterday"], b"x", 64, b"--now"),
