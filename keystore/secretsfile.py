@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
+from keystore.files import replace_file
 from keystore.wrap import PassphraseKdf, unwrap, wrap
 
 _VERSION = 1
@@ -109,7 +110,10 @@ class FileSecrets:
             **json.loads(_header(self._kdf)),
             "secrets": _text(wrap(self._key, json.dumps(values).encode(), _header(self._kdf))),
         }
-        replace_file(self._path, json.dumps(document, indent=1).encode() + b"\n")
+        try:
+            replace_file(self._path, json.dumps(document, indent=1).encode() + b"\n")
+        except OSError as error:
+            raise KeystoreError(f"{self._path} cannot be written: {error.strerror}") from error
         self._seen = None
         self._refresh()
 
@@ -128,26 +132,6 @@ class FileSecrets:
             yield
         finally:
             os.close(lock)
-
-
-def replace_file(path: Path, octets: bytes) -> None:
-    """Write `octets` to `path`, mode 0600: after a crash the old or the new content is there, whole."""
-    fresh = path.with_name(f"{path.name}.new")
-    try:
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise KeystoreError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _header(kdf: PassphraseKdf) -> bytes:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from keystore.files import replace_file
 from secmailproxy.errors import ConfigError
 
 HOME_VARIABLE = "SECMAILPROXY_HOME"
@@ -106,18 +106,8 @@ def write_privately(path: Path, octets: bytes) -> None:
     """Replace `path` by a file with these octets (0600), whole or not at all. Raises ConfigError."""
     make_private(path.parent)
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        replace_file(path, octets)
     except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(octets)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         raise ConfigError(f"Cannot write {path}: {error.strerror}.") from None
 
 
@@ -128,11 +118,3 @@ def refuse_writable_by_others(path: Path) -> None:
         raise ConfigError(f"{path} belongs to another user; make it your own (chown) or write it anew.")
     if stat.S_IMODE(found.st_mode) & 0o022:
         raise ConfigError(f"{path} can be written by others; run: chmod 600 {path}")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
