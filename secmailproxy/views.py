@@ -14,6 +14,7 @@ Security: forms and verdicts are sealed by the keystore (AEAD); mailbox names an
 from __future__ import annotations
 
 import hashlib
+import secrets
 import sqlite3
 import struct
 import threading
@@ -141,11 +142,13 @@ class Views:
                 self._db.execute("DELETE FROM mailbox WHERE id = ?", (row[0],))
                 row = None
             if row is None:
-                cursor = self._db.execute(
-                    "INSERT INTO mailbox (account, name, uidvalidity, covered) VALUES (?, ?, ?, ?)",
-                    (account, name, uidvalidity, b""),
+                # Never a number used before: a session may still write what it learned of the old mailbox.
+                number = secrets.randbits(62)
+                self._db.execute(
+                    "INSERT INTO mailbox (id, account, name, uidvalidity, covered) VALUES (?, ?, ?, ?, ?)",
+                    (number, account, name, uidvalidity, b""),
                 )
-                row = (cursor.lastrowid, uidvalidity, b"")
+                row = (number, uidvalidity, b"")
             box = Mailbox(row[0], account, name, uidvalidity, bytes(row[2]))
             box.kinds = {
                 uid: Kind(kind)

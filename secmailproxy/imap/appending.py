@@ -10,25 +10,27 @@ Standards: RFC 9051 section 6.3.12; RFC 4315 (APPENDUID); RFC 6154 (special use)
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 from secmailproxy.imap.grammar import AppendCommand, GrammarError, Source, Verb, mailbox_key, parse_append
 from secmailproxy.imap.steps import Ask, Completion, EncryptToSelf, FixAppended, Task
 from secmailproxy.imap.wire import Command
 
-_DRAFTS = frozenset({"drafts", "draft", "entwürfe", "brouillons", "borradores", "bozze", "concepten"})
+_DRAFTS = frozenset(
+    """drafts|draft|entwürfe|brouillons|borradores|bozze|concepten|rascunhos|utkast|kladder|luonnokset
+    |kopie robocze|szkice|koncepty|rozepsané|piszkozatok|taslaklar|черновики|чернетки|πρόχειρα
+    |下書き|草稿|草稿箱|임시보관함""".replace("\n    ", "").split("|")
+)
 _SENT = frozenset(
-    {
-        "sent",
-        "sent items",
-        "sent messages",
-        "sent mail",
-        "sent-mail",
-        "gesendet",
-        "envoyés",
-        "enviados",
-        "inviata",
-    }
+    """sent|sent items|sent messages|sent mail|sent-mail|sent_mail|sentmail|sentbox|gesendet
+    |gesendete elemente|gesendete objekte|gesendete nachrichten|envoyés|messages envoyés|éléments envoyés
+    |courrier envoyé|enviados|elementos enviados|mensajes enviados|itens enviados|inviata|inviati
+    |posta inviata|elementi inviati|verzonden|verzonden items|verzonden berichten|skickat
+    |skickade objekt|sendt|sendte elementer|lähetetyt|wysłane|elementy wysłane|odeslané|odoslané|elküldött
+    |elküldött elemek|gönderilmiş öğeler|gönderilenler
+    |отправленные|надіслані|απεσταλμένα
+    |送信済み|送信済みアイテム|已发送|已傳送郵件|보낸편지함""".replace("\n    ", "").split("|")
 )
 _LIST = re.compile(rb'\* (?:LIST|XLIST) \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
 _APPENDUID = re.compile(rb"OK \[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
@@ -73,11 +75,11 @@ class SpecialUse:
 
     def is_drafts(self, mailbox: bytes) -> bool:
         """Whether a mailbox holds drafts."""
-        return mailbox_key(mailbox) in self.drafts or _last_name(mailbox) in _DRAFTS
+        return mailbox_key(mailbox) in self.drafts or not _DRAFTS.isdisjoint(_levels(mailbox))
 
     def is_sent(self, mailbox: bytes) -> bool:
         """Whether a mailbox holds sent mail."""
-        return mailbox_key(mailbox) in self.sent or _last_name(mailbox) in _SENT
+        return mailbox_key(mailbox) in self.sent or not _SENT.isdisjoint(_levels(mailbox))
 
     def encrypts(self, head: AppendCommand) -> bool:
         """Whether the message of this APPEND is encrypted before it is stored."""
@@ -85,10 +87,13 @@ class SpecialUse:
         return (self.encrypt_drafts and drafts) or (self.encrypt_sent and self.is_sent(head.mailbox))
 
 
-def _last_name(mailbox: bytes) -> str:
-    """The last level of a mailbox name, lower case, whatever the hierarchy delimiter."""
+def _levels(mailbox: bytes) -> list[str]:
+    """The levels of a mailbox name, lower case, whatever the hierarchy delimiter.
+
+    All count: who files sent mail by the year has it in "Sent/2026".
+    """
     name = re.sub(rb"&([A-Za-z0-9+,]*)-", _modified_base64, mailbox).decode("utf-8", "replace")
-    return re.split(r"[./\\]", name)[-1].casefold()
+    return [level.strip() for level in re.split(r"[./\\^|]", unicodedata.normalize("NFC", name).casefold())]
 
 
 def _modified_base64(match: re.Match[bytes]) -> bytes:

@@ -20,6 +20,8 @@ from secmailproxy.imap.wire import Command, CommandReader, LiteralAhead
 GREETING = b"* OK [CAPABILITY " + capability.BEFORE_LOGIN + b"] secmailproxy ready.\r\n"
 _LITERAL_LIMIT = 4096
 _ATOM = re.compile(rb"[^\s]+")
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+"""How a browser begins, which a web page can make send commands to this port in the body of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ class Front:
                 self.out += b"+ OK\r\n"
             return None
         assert isinstance(event, Command), "nothing is streamed here"
+        if _HTTP.match(event.fragments[0]):
+            self.closing = True
+            return None
         try:
             verb = grammar.parse_verb(event)
         except GrammarError as error:
@@ -103,7 +108,8 @@ class Front:
             case "NOOP":
                 self._ok(verb)
             case "ID":
-                self.client_id = command.octets[verb.arguments :].strip()
+                # Handed on as one line; what comes in literals would be lines of its own.
+                self.client_id = b"" if command.literals else command.octets[verb.arguments :].strip()
                 self.out += b'* ID ("name" "secmailproxy")\r\n'
                 self._ok(verb)
             case "LOGOUT":

@@ -7,12 +7,15 @@ for a message that could be read later (IMAP-04).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
+from secmailproxy.errors import SecMailProxyError
 from secmailproxy.imap.numbers import Numbers, parse_ranges
 from secmailproxy.imap.steps import (
     Classify,
@@ -23,14 +26,18 @@ from secmailproxy.imap.steps import (
     Present,
     Work,
 )
+from secmailproxy.logs import place
 from secmailproxy.mime import entity, header, structure
 from secmailproxy.mime.presented import storable
-from secmailproxy.model import CryptoSummary, DecryptionState, Protection
+from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.outbound import Outbound
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
 _FEW = 16
 """So few views are read faster than a thread is woken."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +85,39 @@ class Presenter:
         views: dict[int, tuple[bytes, View | None]] = {}
         for uid, octets in messages.items():
             if octets is None:
-                views[uid] = (b"", self._too_large())
+                views[uid] = (b"", self._failed("too large"))
             elif hashes[uid] in known and mailbox.kinds.get(uid) is not Kind.SIGNED:
                 views[uid] = (hashes[uid], None)
             else:
                 signed = mailbox.kinds.get(uid) is Kind.SIGNED
-                views[uid] = (hashes[uid], self._view(octets, signed=signed))
+                views[uid] = (hashes[uid], self._view_or_failure(octets, signed=signed))
         self.views.fix(mailbox, views)
+
+    def _view_or_failure(self, octets: bytes, *, signed: bool) -> View:
+        """What we fail on is shown as it is, and does not keep others from being read (IMAP-22)."""
+        try:
+            return self._view(octets, signed=signed)
+        except (SecMailProxyError, KeystoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any; its text may be mail
+            log.error("a message could not be presented", extra=place(error))
+            return self._failed("internal error of secmailproxy", octets, signed=signed)
+
+    def _failed(self, reason: str, octets: bytes = b"", *, signed: bool = False) -> View:
+        summary = (
+            CryptoSummary(protection=Protection.SIGNED, verdict=Verdict.UNACCEPTABLE, verdict_reason=reason)
+            if signed
+            else CryptoSummary(
+                protection=Protection.ENCRYPTED,
+                decryption=DecryptionState.FAILED,
+                decryption_reason=reason,
+            )
+        )
+        field = verdict.render(summary, self.field_name)
+        without = header.remove_fields(octets, (self.field_name,))
+        if without != octets:
+            return form_of(field, storable(without))
+        return View(Kind.SIGNED if signed else Kind.OPAQUE, field)
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
         field_name = self.field_name
@@ -98,14 +131,6 @@ class Presenter:
             if presented == octets:
                 return View(Kind.OPAQUE, field)
         return form_of(field, presented)
-
-    def _too_large(self) -> View:
-        summary = CryptoSummary(
-            protection=Protection.ENCRYPTED,
-            decryption=DecryptionState.FAILED,
-            decryption_reason="too large",
-        )
-        return View(Kind.OPAQUE, verdict.render(summary, self.field_name))
 
     async def _encrypt(self, message: bytes, *, sign: bool) -> bytes:
         """The octets to store. What the client wrote is kept as their presented form first."""

@@ -51,6 +51,8 @@ _INTERJECT_SECONDS = 20.0
 """Mail clients give up after about 100 s of silence (Thunderbird's mailnews.tcptimeout)."""
 _FINISH_SECONDS = 30.0
 _CLOSE_SECONDS = 1.0
+_MOST_CONNECTIONS = 400
+"""Twice two sockets each must fit the usual 1024 descriptors; a client opens about five."""
 _READ_OCTETS = 256 * 1024
 
 
@@ -112,6 +114,10 @@ class ImapServer:
             await asyncio.wait(self._connections, timeout=_CLOSE_SECONDS)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            _say(writer, b"* BYE [UNAVAILABLE] Too many connections.\r\n")
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None, "start_server runs this in a task"
         self._connections.add(task)
@@ -142,11 +148,14 @@ class ImapServer:
             return
         login, server = logged_in
         log.info("imap login", extra={"client": client, "account": login.account.address})
+        connection = _Connection(reader, writer, server, self._session(login, server), self._presenter(login))
         try:
-            connection = _Connection(
-                reader, writer, server, self._session(login, server), self._presenter(login)
-            )
             await connection.run(front.rest())
+        except BaseException:
+            if connection.mid_response:
+                # Whatever is said now would become a part of the message that is half-way out.
+                writer.transport.abort()
+            raise
         finally:
             server.abort()
 
@@ -177,9 +186,13 @@ class ImapServer:
         return None
 
     async def _try(self, attempt: LoginAttempt, client_id: bytes) -> tuple[ImapLogin, Upstream]:
-        if self._keystore.locked:
-            raise KeystoreLocked("The keystore is locked; unlock it and log in again.")
-        login = await asyncio.to_thread(self._accounts.imap_login, attempt.username, attempt.password)
+        try:
+            if self._keystore.locked:
+                raise KeystoreLocked("The keystore is locked; unlock it and log in again.")
+            login = await asyncio.to_thread(self._accounts.imap_login, attempt.username, attempt.password)
+        except KeystoreError as error:
+            # Of the secrets backend, or of a damaged store.
+            raise KeystoreLocked(str(error)) from None
         return login, await upstream.log_in(login, client_id)
 
     def _session(self, login: ImapLogin, server: Upstream) -> Session:
@@ -259,6 +272,11 @@ class _Connection:
         self._client_may_send = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+
+    @property
+    def mid_response(self) -> bool:
+        """Whether the client has a part of a response and waits for the rest."""
+        return self._session.mid_response
 
     async def settled(self) -> None:
         """Wait until no command is in work."""

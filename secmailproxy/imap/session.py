@@ -149,7 +149,12 @@ class Session:
     @property
     def may_interject(self) -> bool:
         """Whether an untagged OK may be sent now: a task is slow and no response is half-way out."""
-        return len(self._runner) > 0 and (not self._splitter.mid_response or self._runner.collecting)
+        return len(self._runner) > 0 and not self.mid_response
+
+    @property
+    def mid_response(self) -> bool:
+        """Whether a response is half-way out to the client."""
+        return self._splitter.mid_response and not self._runner.collecting
 
     # Commands
 
@@ -240,7 +245,8 @@ class Session:
         verb = grammar.parse_verb(ahead.command)
         self._in_flight[verb.tag] = verb.name
         self._stream_head = ahead
-        self._up.append(ahead.command.octets)
+        # A mailbox name in a literal has a continuation of its own, which the client must not see.
+        self._sender.send(verb.tag, pieces_of(ahead.command))
 
     def _command(self, command: Command, verb: Verb) -> None:
         if len(self._runner) and verb.name != "UID FETCH":
@@ -384,7 +390,7 @@ class Session:
         upper = line[2:14].upper()
         if upper.startswith(b"VANISHED") and b"(EARLIER)" not in line[:24].upper() and self.selected:
             self.selected.exists = None
-        for code, number in _NUMBER_CODE.findall(line):
+        for code, number in _NUMBER_CODE.findall(line) if line[2:5].upper() == b"OK " else ():
             self._selecting.number(code.upper(), int(number))
             if self.selected is not None and self.selected.mailbox.uidvalidity != self._selecting.uidvalidity:
                 # Every UID means something else now (RFC 2683 section 3.4.3): the client must start afresh.
