@@ -8,7 +8,9 @@ configuration again, and one that is wrong changes nothing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,10 +173,14 @@ class Service:
         try:
             host, port = await listener.start()
         except OSError as error:
-            raise ConfigError(
-                f"Cannot listen on {address}: {error.strerror or error}. Stop the other program that uses "
-                f"this port, or change listen.{name} in {config.folders.config_file}."
-            ) from None
+            # asyncio's own text repeats the address in Python's notation.
+            why = (
+                os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+            )
+            is_taken = error.errno == errno.EADDRINUSE
+            first = "Stop the other program that uses this port, or" if is_taken else "To listen elsewhere,"
+            remedy = f"{first} change listen.{name} in {config.folders.config_file}."
+            raise ConfigError(f"Cannot listen on {address}: {why}. {remedy}") from None
         self._listeners[name] = listener
         self._bound[name] = str(ListenAddress(host=host, port=port))
 

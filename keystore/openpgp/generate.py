@@ -66,7 +66,10 @@ def generate(
     """
     user_id = f"{name} <{address}>" if name else address
     if policy.addresses([user_id]) != (address.lower(),) or not user_id.isprintable():
-        raise KeyRefused(f"cannot make a user ID of name {name!r} and address {address!r}")
+        raise KeyRefused(
+            f"cannot make a user ID of name {name!r} and address {address!r}: give an address such as "
+            "alice@example.org, and a name of one line without angle brackets"
+        )
     created = int(now.timestamp())
     primary, subkey = (make(created) for make in _MAKERS[kind])
     lifetime = [(9, int(expires.total_seconds()).to_bytes(4, "big"))] if expires else []

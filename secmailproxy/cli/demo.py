@@ -31,7 +31,7 @@ def command(*, as_json: bool, keep: bool) -> None:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         raise UsageError(
-            "The demo needs pymap, an IMAP server in Python. Install it: pip install 'secmailproxy[demo]'"
+            "The demo needs pymap, an IMAP server in Python. In the clone run: pip install '.[demo]'"
         ) from None
     from rich.console import Console
 

@@ -28,6 +28,7 @@ def command(context: click.Context, /, passphrase: Passphrase, as_json: bool) ->
     encrypted secrets file ([secrets] backend = "file").
     """
     from secmailproxy.checkup import Check, check_all, worst
+    from secmailproxy.config_errors import ConfigProblems
 
     checks: list[Check] = []
     try:
@@ -36,7 +37,10 @@ def command(context: click.Context, /, passphrase: Passphrase, as_json: bool) ->
             if not as_json:
                 _print(check)
     except ConfigError as error:
-        checks.append(Check("config", "", "fail", str(error), "see docs/configuration.md"))
+        remedy = (
+            "correct it, then run: secmailproxy config check" if isinstance(error, ConfigProblems) else ""
+        )
+        checks.append(Check("config", "", "fail", str(error), remedy))
         if not as_json:
             _print(checks[-1])
     state = worst(checks)

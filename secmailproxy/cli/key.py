@@ -16,6 +16,7 @@ from keystore.errors import KeyRefused
 from keystore.model import Certificate, Holder, ImportAction, ImportResult, Trust
 from secmailproxy.cli import keytext
 from secmailproxy.cli.context import (
+    INTERRUPTED,
     Passphrase,
     load_config_or_defaults,
     open_keystore,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _MAX_FILE = 64 * 1024 * 1024
 _NOTHING_IMPORTED = 65
+_NO_KEYS = "There are no keys yet. `secmailproxy setup` makes yours, `secmailproxy key import` takes others'."
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/keys.md).")
@@ -62,7 +64,7 @@ def _either(secrets_passphrase: Passphrase, passphrase: Passphrase) -> Passphras
     return secrets_passphrase if secrets_passphrase.given or not passphrase.given else passphrase
 
 
-@command.command(name="import")
+@command.command(name="import", short_help="Import keys from files, stdin, URLs or GnuPG.")
 @click.argument("sources", nargs=-1, metavar="[FILE|-|URL]...")
 @click.option(
     "--from-gnupg",
@@ -114,7 +116,7 @@ def import_(
         sys.exit(_NOTHING_IMPORTED)
 
 
-@command.command(name="list")
+@command.command(name="list", short_help="List keys and certificates.")
 @click.argument("query", nargs=-1)
 @json_option
 @store_passphrase
@@ -123,7 +125,7 @@ def list_(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase)
     _print_keys(query, as_json, secrets_passphrase, keytext.short_text)
 
 
-@command.command()
+@command.command(short_help="Show everything about a key.")
 @click.argument("query", nargs=-1, required=True)
 @json_option
 @store_passphrase
@@ -132,7 +134,7 @@ def show(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase) 
     _print_keys(query, as_json, secrets_passphrase, keytext.long_text)
 
 
-@command.command()
+@command.command(short_help="Write one certificate, or your secret key.")
 @click.argument("query", nargs=-1, required=True)
 @click.option("--secret", is_flag=True, help="Export the secret key, protected by a passphrase.")
 @click.option("--no-passphrase", is_flag=True, help="With --secret: leave the secret key in clear.")
@@ -152,7 +154,9 @@ def export(
         raise UsageError("--no-passphrase goes with --secret, and without a passphrase.")
     with _keystore(secrets_passphrase) as keystore:
         certificate = _only(keystore, query)
-        protection = _new_passphrase(passphrase) if secret and not no_passphrase else None
+        # What is not ours is refused below, before anybody is asked for a passphrase.
+        protects = secret and not no_passphrase and certificate.holder is Holder.OWN
+        protection = _new_passphrase(passphrase) if protects else None
         armored = keystore.export(certificate.fingerprint, secret=secret, passphrase=protection)
     if as_json:
         print_json(
@@ -196,7 +200,7 @@ def generate(
         click.echo(keytext.long_text(described))
 
 
-@command.command()
+@command.command(short_help="Delete one certificate or key.")
 @click.argument("query", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Delete a secret key without asking.")
 @json_option
@@ -224,7 +228,7 @@ def delete(query: tuple[str, ...], yes: bool, as_json: bool, secrets_passphrase:
 
 
 @command.command()
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", nargs=-1, metavar="QUERY...")
 @click.argument("level", type=click.Choice([one.value for one in Trust]))
 @json_option
 @store_passphrase
@@ -254,7 +258,7 @@ def _print_keys(
     if as_json:
         print_json({"version": keytext.JSON_VERSION, "keys": described})
     else:
-        click.echo("\n\n".join(map(text, described)) or "There are no keys yet.")
+        click.echo("\n\n".join(map(text, described)) or _NO_KEYS)
 
 
 def _only(keystore: Keystore, query: tuple[str, ...]) -> Certificate:
@@ -298,7 +302,7 @@ def _is_url(source: str) -> bool:
 def _name(source: str) -> str:
     if source == "-":
         return "standard input"
-    return source if _is_url(source) else f"file {Path(source).name}"
+    return source if _is_url(source) else f"file {Path(source).name or source}"
 
 
 def _read(source: str, ca_file: Path | None) -> bytes:
@@ -331,6 +335,7 @@ def _import_source(
 
 
 def _new_passphrase(passphrase: Passphrase) -> str:
+    passphrase.prompt = "Passphrase for the exported key"
     first = passphrase()
     if not passphrase.given and click.prompt("Again", hide_input=True, err=True) != first:
         raise UsageError("The two passphrases differ.")
@@ -348,7 +353,9 @@ def _confirm_loss(certificate: Certificate) -> None:
     click.echo(
         f"Mail encrypted to {certificate.fingerprint} can never be read again without this key.", err=True
     )
-    click.confirm("Delete the secret key?", abort=True, err=True)
+    if not click.confirm("Delete the secret key?", err=True):
+        click.echo("Nothing was deleted.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _lifetime(text: str) -> timedelta | None:

@@ -6,6 +6,7 @@ text can repeat one.
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from pathlib import Path
@@ -89,7 +90,7 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _why(error: httpx.HTTPError) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"its TLS certificate is not trusted ({text}); name a private authority with --ca-file"
     return text

@@ -249,7 +249,7 @@ class TestGnupg:
 
 class TestLook:
     def test_empty(self, key, key_json):
-        assert key("list").stdout == "There are no keys yet.\n"
+        assert "`secmailproxy key import`" in key("list").stdout
         assert key_json("list") == {"keys": []}
 
     def test_not_found(self, key):
@@ -397,6 +397,12 @@ class TestChange:
         assert listed["trust"] == level
         assert listed["encrypt"]["usable"] is (level != "rejected")
 
+    @pytest.mark.parametrize(
+        ("words", "said"), [(["bob"], "'bob' is not one of"), (["verified"], "The query is empty")]
+    )
+    def test_trust_needs_a_key_and_a_level(self, key, words, said):
+        assert said in key("trust", *words, code=64).stderr
+
     def test_trust_takes_a_spaced_fingerprint(self, key_json, file):
         key_json("import", file(armored(BOB)))
         spaced = [BOB.fingerprint[at : at + 4] for at in range(0, 40, 4)]
@@ -477,11 +483,17 @@ class TestTerminal:
         assert terminal.end()[0] == code
         assert len(key_json("list")["keys"]) == left
 
+    def test_nobody_is_asked_to_protect_what_is_not_here(self, key, file):
+        key("import", file(armored(BOB)))
+        code, seen = OnTerminal("export", "bob", "--secret").end()
+        assert code == 65
+        assert b"assphrase" not in seen
+
     @pytest.mark.parametrize(("second", "code"), [(KEY_PASSPHRASE, 0), ("a slip", 64)])
     def test_export_asks_twice(self, key, file, second, code):
         key("import", file(BOB.to_octets()))
         terminal = OnTerminal("export", "bob", "--secret")
-        terminal.answer(b"Passphrase of the key: ", KEY_PASSPHRASE)
+        terminal.answer(b"Passphrase for the exported key: ", KEY_PASSPHRASE)
         terminal.answer(b"Again: ", second)
         status, seen = terminal.end()
         assert status == code

@@ -73,7 +73,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=60)
     assert done.returncode == 64
-    assert b"pip install 'secmailproxy[demo]'" in done.stderr
+    assert b"pip install '.[demo]'" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
