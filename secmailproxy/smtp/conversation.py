@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 
 from aiosmtpd.smtp import SMTP
@@ -31,6 +32,8 @@ HOSTNAME = "localhost"
 """What we call ourselves; no name of this machine leaves it."""
 
 _READ = 128 * 1024
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d[.\d]*")
+"""How a browser begins, which a web page can make send commands to this port in the body of a request."""
 _FAULT_LIMIT = 10
 """Unknown or malformed commands after which a client is shown the door."""
 
@@ -138,6 +141,9 @@ class Conversation(SMTP):
         """Carry out one command and answer it, whatever happens."""
         verb, _, argument = line.partition(b" ")
         method = self._smtp_methods.get(verb.upper().decode("ascii", "replace"))
+        if method is None and _HTTP.fullmatch(line):
+            await self.say(421, "4.7.0 this is no web server")
+            return
         if method is None:
             await self._mistake(500, "5.5.2 command not recognized")
             return

@@ -181,12 +181,20 @@ async def test_bad_commands_change_nothing(
     assert not {"MAIL", "RCPT", "DATA"} & set(peer.verbs())
 
 
+async def test_a_web_page_cannot_log_in(sink: Sink, proxy: Proxies, client: Clients) -> None:
+    """The body of a request that a browser was made to send is not read as commands."""
+    user = await client((await proxy(sink.port)).port, login=False)
+    await user.send(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\nAUTH PLAIN AGEAYg==\r\n")
+    assert (await user.reply()).startswith(b"220 ")
+    assert (await user.reply()).startswith(b"421 4.7.0 ")
+    assert await user.reply() == b""
+
+
 async def test_a_client_that_talks_nonsense_is_shown_the_door(
     sink: Sink, proxy: Proxies, client: Clients
 ) -> None:
-    """Such as a browser that was made to post here."""
     user = await client((await proxy(sink.port)).port, login=False)
-    await user.send(b"POST / HTTP/1.1\r\n" + b"Host: localhost\r\n" * 20)
+    await user.send(b"POST /\r\n" + b"Host: localhost\r\n" * 20)
     replies = [await user.reply() for _ in range(13)]
     assert replies[0].startswith(b"220 ")
     assert replies[11].startswith(b"421 4.7.0 ")
