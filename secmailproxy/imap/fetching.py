@@ -218,9 +218,12 @@ class _Fetch:
         if answers.needs_verdict(self.items, self.field_name):
             signed = [uid for uid in special if kinds[uid] is Kind.SIGNED]
             if signed:
-                known = yield LoadViews(self.box, signed, octets=False)
-                missing += [uid for uid in signed if uid not in cast("Mapping[int, View]", known)]
+                known = yield from self._load(signed, octets=False)
+                missing += [uid for uid in signed if uid not in known]
         if not missing:
+            return
+        if len(missing) == 1:
+            yield from self._present_one(missing[0])
             return
         sizes = yield from self._collect(
             self._texts(Numbers.each(missing)), b"(UID RFC822.SIZE)", "RFC822.SIZE"
@@ -256,8 +259,7 @@ class _Fetch:
     def _answer_prefixed(self, uids: list[int]) -> Steps:
         if not uids:
             return
-        loaded = yield LoadViews(self.box, uids, octets=False)
-        views = dict(cast("Mapping[int, View]", loaded))
+        views = yield from self._load(uids, octets=False)
         request = answers.PrefixRequest(self.items, self.field_name, self.verdict_length)
         need = answers.needs_verdict(self.items, self.field_name)
 
@@ -278,23 +280,25 @@ class _Fetch:
     def _answer_forms(self, uids: list[int]) -> Steps:
         need_octets = answers.needs_octets(self.items)
         if need_octets and len(uids) == 1:
-            whole = yield LoadViews(self.box, uids, octets=True)
-            yield from self._answer_batch(uids, cast("Mapping[int, View]", whole))
+            yield from self._answer_batch((yield from self._load(uids, octets=True)))
             return
         for at in range(0, len(uids), _OUTLINES_AT_ONCE):
             some = uids[at : at + _OUTLINES_AT_ONCE]
-            loaded = yield LoadViews(self.box, some, octets=False)
-            outlines = dict(cast("Mapping[int, View]", loaded))
+            outlines = yield from self._load(some, octets=False)
             sizes = {uid: outlines[uid].size if need_octets else 0 for uid in outlines}
             for batch in _batches(sorted(outlines), sizes.__getitem__, _OUTLINES_AT_ONCE):
-                views = outlines
                 if need_octets:
-                    whole = yield LoadViews(self.box, batch, octets=True)
-                    views = dict(cast("Mapping[int, View]", whole))
-                yield from self._answer_batch(batch, views)
+                    yield from self._answer_batch((yield from self._load(batch, octets=True)))
+                else:
+                    yield from self._answer_batch({uid: outlines[uid] for uid in batch})
 
-    def _answer_batch(self, batch: list[int], views: Mapping[int, View]) -> Steps:
-        waiting = set(batch).intersection(views)
+    def _load(self, uids: list[int], *, octets: bool) -> Generator[Step, object, dict[int, View]]:
+        """The fixed views of these messages; the work may have been done for other tasks too."""
+        loaded = cast("Mapping[int, View]", (yield LoadViews(self.box, uids, octets)))
+        return {uid: loaded[uid] for uid in uids if uid in loaded}
+
+    def _answer_batch(self, views: Mapping[int, View]) -> Steps:
+        waiting = set(views)
 
         def on_fetch(response: FetchResponse) -> bytes:
             uid = response.uid
@@ -303,7 +307,7 @@ class _Fetch:
             waiting.discard(uid)
             return answers.form_answer(response, self.items, views[uid], with_uid=self.with_uid)
 
-        yield from self._ask(Numbers.each(batch), answers.form_request(self.items), on_fetch)
+        yield from self._ask(Numbers.each(views), answers.form_request(self.items), on_fetch)
 
 
 def _batches(

@@ -10,6 +10,7 @@ from keystore.errors import KeystoreError
 from secmailproxy.errors import KeystoreLocked, SecMailProxyError
 from secmailproxy.imap import answers, capability, fetching, grammar
 from secmailproxy.imap.grammar import FetchResponse, GrammarError
+from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.sending import Sender
 from secmailproxy.imap.steps import Ask, Completion, Step, Task, Work
 
@@ -23,7 +24,7 @@ _UID = re.compile(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Question:
     ask: Ask
     waiting: list[bytes]
@@ -41,13 +42,14 @@ class _Question:
 class _Running:
     tag: bytes
     task: Task
+    uids: Numbers
     question: _Question | None = None
 
 
 class Runner:
     """Tasks in work; the completion of each goes to the client under the tag of its command.
 
-    An exclusive task is alone; others run side by side and claim the answers for their own messages.
+    An exclusive task is alone; others run side by side, each reading messages of its own.
     """
 
     def __init__(self, sender: Sender, out: list[bytes], tag_prefix: bytes) -> None:
@@ -57,6 +59,7 @@ class Runner:
         self._tag_prefix = tag_prefix
         self._serial = 0
         self._running: dict[int, _Running] = {}
+        self._asking: list[_Question] = []
         self._parts: list[bytes] | None = None
         self._octets = 0
         self.exclusive = False
@@ -68,6 +71,10 @@ class Runner:
         """How many tasks are in work."""
         return len(self._running)
 
+    def reads(self, uids: Numbers) -> bool:
+        """Whether a task in work reads any of these; servers answer commands in the order that suits them."""
+        return any(running.uids.intersection(uids) for running in self._running.values())
+
     @property
     def tags(self) -> list[bytes]:
         """Of the client's commands in work."""
@@ -78,11 +85,11 @@ class Runner:
         """Whether the response that is coming in is kept from the client."""
         return self._parts is not None
 
-    def run(self, tag: bytes, task: Task, *, exclusive: bool) -> None:
-        """Begin a task."""
+    def run(self, tag: bytes, task: Task, uids: Numbers | None = None) -> None:
+        """Begin a task: one that reads `uids` only, or else an exclusive one."""
         self._serial += 1
-        self.exclusive = exclusive
-        self._running[self._serial] = _Running(tag, task)
+        self.exclusive = uids is None
+        self._running[self._serial] = _Running(tag, task, uids or Numbers())
         self.resume(self._serial, None)
 
     def resume(self, number: int, result: object) -> None:
@@ -122,23 +129,20 @@ class Runner:
         first = self._serial + 1
         self._serial += len(step.commands)
         tags = [b"%b%d" % (self._tag_prefix, serial) for serial in range(first, self._serial + 1)]
-        running.question = _Question(step, list(tags))
+        question = running.question = _Question(step, list(tags))
+        if step.on_fetch is not None:
+            self._asking.append(question)
         for tag, command in zip(tags, step.commands, strict=True):
             self._sender.send(tag, (tag + b" " + command[0], *command[1:]))
 
     # Answers
 
-    def _asking(self) -> list[_Question]:
-        questions = (running.question for running in self._running.values())
-        return [one for one in questions if one is not None and one.ask.on_fetch is not None]
-
     def takes(self, first_line: bytes) -> bool:
         """Offer the first fragment of an untagged response; True when the whole response shall come here."""
-        asking = self._asking()
-        if not asking or not grammar.is_fetch(first_line):
+        if not self._asking or not grammar.is_fetch(first_line):
             return False
         uid = _UID.match(first_line)
-        if uid is not None and not any(question.claims(int(uid[1])) for question in asking):
+        if uid is not None and not any(question.claims(int(uid[1])) for question in self._asking):
             return False
         self._parts, self._octets = [], 0
         self.keep(first_line)
@@ -154,16 +158,15 @@ class Runner:
     def kept(self) -> None:
         """The response that was taken is whole."""
         octets, self._parts = b"".join(self._parts or ()), None
-        asking = self._asking()
         try:
             if self._octets > COLLECT_LIMIT:
                 raise GrammarError("an answer is too large")
             response = grammar.parse_fetch_response(octets)
         except GrammarError as error:
-            for question in asking:
+            for question in self._asking:
                 question.failed = error
             return
-        for question in asking:
+        for question in self._asking:
             if question.claims(response.uid):
                 self._answer(question, response)
                 return
@@ -189,6 +192,8 @@ class Runner:
                 question.completions[tag] = Completion(octets)
                 if not question.waiting:
                     running.question = None
+                    if question in self._asking:
+                        self._asking.remove(question)
                     self._answered(number, question)
                 return True
         return False

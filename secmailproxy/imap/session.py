@@ -266,7 +266,7 @@ class Session:
                 self._enable(command, verb)
             case name if name in capability.STATE_COMMANDS:
                 if not self._park(command):
-                    self._runner.run(verb.tag, self._change_state(command, verb), exclusive=True)
+                    self._runner.run(verb.tag, self._change_state(command, verb))
             case name if name in capability.PASSED_COMMANDS:
                 self._settings.special_use.notice(command.octets, verb)
                 self._forward(command, verb)
@@ -311,7 +311,8 @@ class Session:
             self._forward(command, verb, None if plain == fetch.numbers else rewritten)
             return
         shared = selected.only_protected(self.selected, fetch)
-        if shared and all(name == "UID FETCH" for name in self._in_flight.values()):
+        passing = all(name == "UID FETCH" for name in self._in_flight.values())
+        if shared and passing and not self._runner.reads(shared):
             self._run_fetch(verb, fetch, shared)
         elif not self._park(command):
             self._run_fetch(verb, fetch, None)
@@ -320,7 +321,7 @@ class Session:
         assert self.selected is not None, "only then is FETCH looked at"
         settings = self._settings
         task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length, shared)
-        self._runner.run(verb.tag, task, exclusive=shared is None)
+        self._runner.run(verb.tag, task, shared)
 
     def _append(self, command: Command, verb: Verb) -> None:
         if not command.literals:
@@ -331,7 +332,7 @@ class Session:
         elif not self._park(command):
             sent = self._settings.special_use.is_sent(head.mailbox)
             task = appending.append(head, command.literals[-1], sign=sent and not head.draft)
-            self._runner.run(verb.tag, task, exclusive=True)
+            self._runner.run(verb.tag, task)
 
     def _enable(self, command: Command, verb: Verb) -> None:
         admitted = capability.admit_enable(command.octets[verb.arguments :])

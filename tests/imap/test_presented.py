@@ -342,3 +342,60 @@ def test_new_mail_while_selected_is_presented_from_the_first_sight(user: ProxyUs
             assert SUBJECT.encode() in responses[0]
         imap.ok(b"CLOSE")
         imap.ok(b"DELETE later")
+
+
+def test_many_reads_at_once_are_the_same_as_one_by_one(user: ProxyUser, imap: RawImap) -> None:
+    """Pipelined: protected and plain mail side by side, the same message twice, and what may not overtake."""
+    items = [b"BODY.PEEK[]", b"RFC822.SIZE", b"BODY.PEEK[HEADER]", b"ENVELOPE"]
+    asked = [(uid, item) for item in items for uid in [*UID.values(), UID["encrypted"], UID["plain"]]]
+    expected = [fetch(imap, uid, item) for uid, item in asked]
+    lines = [b"p%d UID FETCH %d (%b)\r\n" % (n, uid, item) for n, (uid, item) in enumerate(asked)]
+    imap.send(b"".join(lines) + b"end NOOP\r\n")
+    answers: list[bytes] = []
+    done: set[bytes] = set()
+    while b"end" not in done:
+        response = imap.response()
+        assert response
+        if response.startswith((b"p", b"end")):
+            assert response.split()[1] == b"OK"
+            done.add(response.split()[0])
+        elif grammar.is_fetch(response):
+            answers.append(response)
+    assert len(done) == len(asked) + 1
+    got = sorted(repr(sorted(grammar.parse_fetch_response(a).attributes.items())) for a in answers)
+    assert got == sorted(repr(sorted(attributes.items())) for attributes in expected)
+
+
+def test_a_command_does_not_overtake_the_reads_before_it(dovecot: Dovecot, proxies: ProxyFactory) -> None:
+    user = proxy_user(proxies, dovecot.mailbox("order"))
+    for _ in range(3):
+        user.mailbox.append(protect(user, letter(user.address, user.address)))
+    with proxied(user.proxy, user.mailbox) as imap:
+        imap.ok(b"SELECT INBOX")
+        imap.ok(b"UID FETCH 1:3 (UID BODY.PEEK[HEADER.FIELDS (X)])")
+        imap.send(
+            b"a UID FETCH 1 (BODY.PEEK[TEXT])\r\nb UID FETCH 2 (BODY.PEEK[TEXT])\r\n"
+            b"c UID STORE 1:2 +FLAGS (\\Deleted)\r\nd EXPUNGE\r\ne UID FETCH 3 (BODY.PEEK[TEXT])\r\n"
+        )
+        responses: list[bytes] = []
+        while not responses or not responses[-1].startswith(b"e "):
+            responses.append(imap.response())
+    bodies = [r for r in responses if b"BODY[TEXT]" in r]
+    assert [re.search(rb"UID (\d+)", body)[1] for body in bodies] == [b"1", b"2", b"3"]  # type: ignore[index]
+    assert b"".join(responses).index(b"b OK") < b"".join(responses).index(b"EXPUNGE")
+
+
+def test_a_subject_that_looks_like_a_uid_confuses_nothing(dovecot: Dovecot, proxies: ProxyFactory) -> None:
+    user = proxy_user(proxies, dovecot.mailbox("uid"))
+    user.mailbox.append(
+        protect(user, letter(user.address, user.address, subject="( UID 99 (x)"), Protect.SIGN)
+    )
+    user.mailbox.append(protect(user, letter(user.address, user.address, subject=") FETCH (UID 99 {5}")))
+    items = b"ENVELOPE UID RFC822.SIZE BODY.PEEK[]"
+    with proxied(user.proxy, user.mailbox) as imap:
+        imap.ok(b"SELECT INBOX")
+        for uid in (1, 2):
+            attributes = fetch(imap, uid, items)
+            whole = grammar.string_value(attributes["BODY[]"]) or b""
+            assert len(whole) == int(attributes["RFC822.SIZE"])
+            assert len(verdicts(user, whole)) == 1
