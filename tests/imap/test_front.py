@@ -16,7 +16,7 @@ TOKEN = base64.b64encode(b"\0alice@example.org\0correct horse")
 
 LOGINS = {
     "quoted": (b'a LOGIN alice@example.org "correct horse"\r\n', b""),
-    "escaped": (b'a login "alice@example.org" "correct \\horse"\r\n', b"a BAD "),
+    "any case": (b'a login "alice@example.org" "correct horse"\r\n', b""),
     "literal": (b"a LOGIN {17}\r\nalice@example.org {13}\r\ncorrect horse\r\n", b"+ OK\r\n+ OK\r\n"),
     "literal that does not wait": (b"a LOGIN {17+}\r\nalice@example.org {13+}\r\ncorrect horse\r\n", b""),
     "initial response": (b"a AUTHENTICATE plain " + TOKEN + b"\r\n", b""),
@@ -30,6 +30,7 @@ REFUSED = {
     b"a LOGIN alice\r\n": b"a BAD ",
     b"a LOGIN alice b c\r\n": b"a BAD ",
     b"a LOGIN\r\n": b"a BAD ",
+    b'a LOGIN alice "a \\wrong escape"\r\n': b"a BAD ",
     b"a AUTHENTICATE PLAIN *\r\n": b"a BAD Authentication cancelled.\r\n",
     b"a AUTHENTICATE PLAIN =\r\n": b"a BAD Malformed PLAIN response.\r\n",
     b"a AUTHENTICATE PLAIN !!!!\r\n": b"a BAD Malformed PLAIN response.\r\n",
@@ -57,12 +58,7 @@ def said(octets: bytes, step: int = 0) -> tuple[LoginAttempt | None, bytes, Fron
 @pytest.mark.parametrize("step", [0, 1, 7])
 def test_logins(name: str, step: int) -> None:
     octets, heard = LOGINS[name]
-    attempt, out, _ = said(octets, step)
-    if heard.startswith(b"a BAD"):
-        assert attempt is None
-        assert out.startswith(heard)
-    else:
-        assert (attempt, out) == (ATTEMPT, heard)
+    assert said(octets, step)[:2] == (ATTEMPT, heard)
 
 
 @pytest.mark.parametrize(("octets", "heard"), REFUSED.items())
@@ -107,6 +103,6 @@ def test_a_password_is_not_in_the_text_form() -> None:
 def test_names_and_passwords_of_any_octets_survive(username: bytes, password: bytes) -> None:
     command = b"a LOGIN {%d+}\r\n%b {%d+}\r\n%b\r\n" % (len(username), username, len(password), password)
     attempt = said(command)[0]
-    if attempt is not None:
-        assert attempt.username.encode("utf-8", "surrogateescape") == username
-        assert attempt.password.encode("utf-8", "surrogateescape") == password
+    assert attempt is not None
+    assert attempt.username.encode("utf-8", "surrogateescape") == username
+    assert attempt.password.encode("utf-8", "surrogateescape") == password

@@ -1,4 +1,4 @@
-"""Which messages a FETCH means: what is forwarded at once can name no message that is not known to be plain."""
+"""Which messages a FETCH means: what is forwarded at once names none that is not known to be plain."""
 
 from __future__ import annotations
 
