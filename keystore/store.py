@@ -341,7 +341,8 @@ def _operational(path: Path, error: sqlite3.OperationalError) -> KeystoreError:
         return StoreLocked(f"another process keeps {path} busy; try again")
     if code == sqlite3.SQLITE_FULL:
         return KeystoreError(f"no space left to write {path}")
-    return KeystoreError(f"the keystore {path} cannot be used: {error}")
+    remedy = "; is the disk full, or the folder read-only?" if code == sqlite3.SQLITE_IOERR else ""
+    return KeystoreError(f"the keystore {path} cannot be used: {error}{remedy}")
 
 
 def _prepare_file(path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from keystore.errors import KeystoreError
+from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
 from keystore.model import Certificate, SignatureState
 from keystore.secrets import Secrets, open_secrets
@@ -57,7 +57,7 @@ def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> I
     try:
         keystore = Keystore.open(config.keystore_settings(), secrets)
     except (KeystoreError, SecMailProxyError) as error:
-        yield Check("keystore", "", "fail", str(error), "restore the keystore's folder from a backup")
+        yield _unusable(error)
         return
     with closing(keystore):
         yield from _keystore(keystore)
@@ -83,11 +83,17 @@ def _accounts_present(config: Config) -> Iterator[Check]:
         yield Check("config", "", "warn", "there is no account", "run: secmailproxy setup you@your.domain")
 
 
+def _unusable(error: KeystoreError | SecMailProxyError) -> Check:
+    is_damaged = isinstance(error, StoreDamaged)
+    remedy = "restore the keystore's folder from a backup" if is_damaged else "correct this, then try again"
+    return Check("keystore", "", "fail", str(error), remedy)
+
+
 def _keystore(keystore: Keystore) -> Iterator[Check]:
     try:
         locked = keystore.locked
     except KeystoreError as error:
-        yield Check("keystore", "", "fail", str(error), "restore the keystore's folder from a backup")
+        yield _unusable(error)
         return
     if locked:
         yield Check("keystore", "", "fail", "the keystore is locked", "unlock the keyring; see [secrets]")

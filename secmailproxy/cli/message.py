@@ -166,6 +166,8 @@ def _lines(summary: CryptoSummary) -> Iterator[str]:
     if summary.decryption is DecryptionState.FAILED:
         yield f"Decryption: failed: {_printable(summary.decryption_reason or '')}"
     signed = _VERDICT_TEXT[summary.verdict].format(signer=summary.signer)
+    if summary.decryption is DecryptionState.FAILED and summary.verdict is Verdict.NONE:
+        signed = "none outside of what could not be decrypted"
     yield f"Signature:  {_printable(signed)}"
     if summary.verdict is Verdict.VALID:
         yield f"Trust:      {summary.trust.value}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 
 import click
 
@@ -15,6 +16,8 @@ from secmailproxy.cli.context import (
     read_input,
 )
 from secmailproxy.forward.message import checked_address, from_pipe
+from secmailproxy.mime.assemble import Made, made
+from secmailproxy.mime.entity import parse
 from secmailproxy.model import Envelope
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.policy import Protect, Rule, normal_address
@@ -35,7 +38,8 @@ from secmailproxy.policy import Protect, Rule, normal_address
 def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, passphrase: Passphrase) -> None:
     """Write the message as it would be submitted: signed, or signed and encrypted.
 
-    All recipients are named ones; Bcc fields are removed. Line ends are CRLF, those of mail.
+    All recipients are named ones; Bcc fields are removed. Line ends are CRLF, those of mail. Where neither is
+    possible or wanted, the message is written in clear, as the proxy would send it, and stderr says so.
     """
     message = from_pipe(read_input(file))
     config = load_config_or_defaults(passphrase)
@@ -49,7 +53,11 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
     try:
         named = frozenset(map(normal_address, envelope.rcpt_tos))
         (copy,) = asyncio.run(Outbound(keystore, settings).protect(envelope, message, named=named))
+        is_own = keystore.identity(envelope.mail_from, datetime.now(UTC)) is not None
     finally:
         keystore.close()
+    if made(parse(copy.octets)) is Made.NOTHING and made(parse(message)) is Made.NOTHING:
+        why = "a rule says so" if is_own else f"there is no usable key for {envelope.mail_from}"
+        click.echo(f"secmailproxy: the message is in clear: {why}", err=True)
     sys.stdout.buffer.write(copy.octets)
     sys.stdout.buffer.flush()

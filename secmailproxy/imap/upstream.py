@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 from collections import deque
 from dataclasses import dataclass, field
@@ -61,6 +62,9 @@ async def log_in(login: ImapLogin, client_id: bytes) -> Upstream:
         ) from None
     except (OSError, WireError, asyncio.IncompleteReadError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, ConnectionError) and error.errno:
+            # asyncio's own text repeats the address in Python's notation.
+            why = os.strerror(error.errno)
         raise UpstreamUnavailable(f"Cannot reach {server.host}:{server.port} over TLS ({why}).") from None
 
 
