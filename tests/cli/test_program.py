@@ -135,7 +135,7 @@ def test_interrupt_at_a_prompt(tmp_path: Path) -> None:
     environment = {**os.environ, "SECMAILPROXY_HOME": str(tmp_path / "home")}
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [*PYTHON, "setup", "a@example.test", "--no-discovery"],
+        [*PYTHON, "setup", "a@example.test", "--no-discovery", "--secrets", "file"],
         stdin=child,
         stdout=child,
         stderr=child,
