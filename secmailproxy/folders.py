@@ -18,7 +18,8 @@ from keystore.files import replace_file
 from secmailproxy.errors import ConfigError
 
 HOME_VARIABLE = "SECMAILPROXY_HOME"
-_TOKEN_OCTETS = 8
+_TOKEN_DIGITS = 20
+"""Digits have no case, so that one search finds every spelling of the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +69,16 @@ class Folders:
             make_private(folder)
 
     def verdict_token(self) -> str:
-        """The random word in the name of the verdict field, made at first use and kept (hexadecimal)."""
+        """The random digits in the name of the verdict field, made at first use and kept."""
         path = self.state / "verdict-token"
         try:
             token = path.read_text(encoding="ascii").strip()
         except FileNotFoundError:
             make_private(self.state)
-            write_privately(path, secrets.token_hex(_TOKEN_OCTETS).encode("ascii"))
+            write_privately(path, b"%0*d" % (_TOKEN_DIGITS, secrets.randbelow(10**_TOKEN_DIGITS)))
             # Read back rather than returned: of two processes at first start, both must use the same.
             token = path.read_text(encoding="ascii").strip()
-        if len(token) != 2 * _TOKEN_OCTETS or not token.isalnum():
+        if len(token) != _TOKEN_DIGITS or not token.isdigit():
             raise ConfigError(f"{path} is damaged; delete it to have a new one made.")
         return token
 

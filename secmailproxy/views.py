@@ -48,7 +48,7 @@ class Kind(IntEnum):
     """How a message that is not plain is presented."""
 
     SIGNED = 1
-    """The original octets after a verdict field; the verdict may not be known yet."""
+    """The original octets after a verdict field; once verified, the octets are kept with the verdict."""
     OPAQUE = 2
     """The original octets after a verdict field: protected, and we could not open it."""
     SEALED = 3
@@ -71,7 +71,7 @@ class Sealer(Protocol):
 class View:
     """What a client sees of one protected message.
 
-    For SIGNED and OPAQUE only `verdict` counts. For FORM: `size` is the length of `octets`, which begin with
+    For OPAQUE only `verdict` counts. For FORM and SIGNED: `size` is the length of `octets`, which begin with
     `verdict`; `header` is its header section with the blank line; the rest are FETCH values (octets).
     """
 
@@ -206,10 +206,11 @@ class Views:
     def _fix_one(self, box: Mailbox, uid: int, message_hash: bytes, view: View | None) -> None:
         form: int | None = None
         verdict: bytes | None = None
-        kind = Kind.FORM if view is None else view.kind
-        if kind is Kind.FORM:
+        signed = box.kinds.get(uid) is Kind.SIGNED
+        kind = view.kind if view is not None else Kind.SIGNED if signed else Kind.FORM
+        if view is None or view.octets is not None:
             form = self._form(box.account, message_hash, view)
-        elif view is not None and view.verdict is not None:
+        elif view.verdict is not None:
             verdict = self._sealer.seal(view.verdict, _verdict_context(box, uid))
         self._db.execute(
             "INSERT INTO message (mailbox, uid, kind, verdict, form) VALUES (?1, ?2, ?3, ?4, ?5)"
@@ -252,9 +253,9 @@ class Views:
             if row is None or (row[1] is None and row[2] is None):
                 return None
             kind, verdict, form, message_hash = Kind(row[0]), row[1], row[2], row[3]
-            if kind is not Kind.FORM:
+            if form is None:
                 return View(kind, self._sealer.unseal(verdict, _verdict_context(box, uid)))
-            outline = self._outline(box.account, form, message_hash)
+            outline = replace(self._outline(box.account, form, message_hash), kind=kind)
             if not octets:
                 return outline
             sealed = self._db.execute("SELECT octets FROM form WHERE id = ?", (form,)).fetchone()[0]

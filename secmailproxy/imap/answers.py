@@ -1,8 +1,9 @@
 """What FETCH items of a protected message are asked of the server, and what the client is told. PURE.
 
-A FORM answers every content item from the presented form; only metadata comes from the server. SIGNED and
-OPAQUE messages are the server's own octets after one verdict field of fixed length, so their items are asked
-for with origins shifted, and sizes corrected by a constant.
+A FORM answers every content item from the presented form; only metadata comes from the server. OPAQUE
+messages are the server's own octets after one verdict field of fixed length: their items are asked for with
+origins shifted, and sizes are corrected by a constant. SIGNED messages look the same, but what their verdict
+speaks of comes from the octets that were verified, never from the server again.
 
 Standards: RFC 9051 sections 6.4.5, 7.5.2.
 """
@@ -10,7 +11,7 @@ Standards: RFC 9051 sections 6.4.5, 7.5.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from secmailproxy.imap.grammar import (
     FetchItem,
@@ -76,13 +77,27 @@ def _holds_verdict(item: FetchItem, field_name: bytes) -> bool:
         return False
     if item.text in {"", "HEADER"}:
         return True
-    named = any(name.lower() == field_name.lower() for name in item.names)
+    named = _names(item, field_name)
     return (item.text == "HEADER.FIELDS" and named) or (item.text == "HEADER.FIELDS.NOT" and not named)
 
 
-def needs_verdict(items: Sequence[FetchItem], field_name: bytes) -> bool:
-    """Whether a SIGNED message must be verified before these items are answered."""
-    return any(_holds_verdict(item, field_name) for item in items)
+def _names(item: FetchItem, field_name: bytes) -> bool:
+    return any(name.lower() == field_name.lower() for name in item.names)
+
+
+def kept_octets(items: Sequence[FetchItem], field_name: bytes) -> tuple[FetchItem, ...]:
+    """The items that a SIGNED message answers from the octets that were verified.
+
+    The rest (size, structures, lists of other header fields) is the server's, so that a list of messages
+    needs no body; it claims nothing.
+    """
+    return tuple(item for item in items if item.name in _CONTENT and not _from_server(item, field_name))
+
+
+def _from_server(item: FetchItem, field_name: bytes) -> bool:
+    if item.name in {"RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE"}:
+        return True
+    return not item.path and item.text == "HEADER.FIELDS" and not _names(item, field_name)
 
 
 def _spell(item: FetchItem, partial: tuple[int, int] | None) -> bytes:
@@ -168,18 +183,60 @@ def _cut(value: bytes, partial: tuple[int, int] | None) -> bytes:
     return value if partial is None else value[partial[0] : partial[0] + partial[1]]
 
 
+def signed_request(items: Sequence[FetchItem], field_name: bytes) -> bytes:
+    """The item list to ask of the server for SIGNED messages."""
+    ours = kept_octets(items, field_name)
+    asked = [_spell(item, item.partial) for item in items if item not in ours]
+    return _list([b"UID", *asked, *([_TOUCH] if any(map(_sets_seen, ours)) else [])])
+
+
+def signed_answer(
+    response: FetchResponse,
+    items: Sequence[FetchItem],
+    view: View | None,
+    request: PrefixRequest,
+    *,
+    with_uid: bool,
+) -> bytes:
+    """The response for a SIGNED message; `view` may be None when `kept_octets` names no item."""
+    ours = kept_octets(items, request.field_name)
+    message = entity.parse_or_leaf(view.octets or view.header) if view is not None else None
+    attributes = _keep_metadata(response, with_uid=with_uid)
+    for item in items:
+        if item.name not in _CONTENT:
+            continue
+        if item in ours:
+            assert view is not None, "kept_octets() was not asked"
+            assert message is not None, "made from the view"
+            value = _form_value(item, view, message)
+        else:
+            value = request.value(item, response, None)
+        attributes.append(_echo(item) + b" " + value)
+    return _respond(response.number, attributes)
+
+
 @dataclass(frozen=True, slots=True)
 class PrefixRequest:
-    """What to ask of the server for SIGNED and OPAQUE messages, and how to answer the client from it."""
+    """What to ask of the server for OPAQUE messages, and how to answer the client from it."""
 
     items: tuple[FetchItem, ...]
     field_name: bytes
     prefix_length: int
+    masked_name: bytes
+    """How the server's answers name the field (`mask`), and so how it is asked for."""
+
+    def _upstream(self, item: FetchItem) -> FetchItem:
+        if not _names(item, self.field_name):
+            return item
+        names = tuple(self.masked_name if n.lower() == self.field_name.lower() else n for n in item.names)
+        spelling = item.text.encode() + b" (" + b" ".join(names) + b")"
+        path = b"".join(b"%d." % number for number in item.path)
+        return replace(item, names=names, spelling=path + spelling)
 
     @property
     def octets(self) -> bytes:
         """The item list; the UID is always asked for."""
-        return _list([b"UID", *(_spell(item, self._shifted(item)) for item in self.items)])
+        return _list([b"UID", *(_spell(self._upstream(item), self._shifted(item)) for item in self.items)])
 
     def _shifted(self, item: FetchItem) -> tuple[int, int] | None:
         if item.partial is None or not _holds_verdict(item, self.field_name):
@@ -191,22 +248,20 @@ class PrefixRequest:
         return (upstream_origin, max(1, upstream_length))
 
     def answer(self, response: FetchResponse, verdict: bytes | None, *, with_uid: bool) -> bytes:
-        """The response for the client. Raises `GrammarError` when the server's answer lacks something.
-
-        `verdict` may be None only if no item needs it.
-        """
+        """The response for the client. Raises `GrammarError` when the server's answer lacks something."""
         attributes = _keep_metadata(response, with_uid=with_uid)
         for item in self.items:
             if item.name in _CONTENT:
-                attributes.append(_echo(item) + b" " + self._value(item, response, verdict))
+                attributes.append(_echo(item) + b" " + self.value(item, response, verdict))
         return _respond(response.number, attributes)
 
-    def _value(self, item: FetchItem, response: FetchResponse, verdict: bytes | None) -> bytes:
+    def value(self, item: FetchItem, response: FetchResponse, verdict: bytes | None) -> bytes:
+        """The value of one item, as the client shall get it."""
         shifted = self._shifted(item)
         key = item.name
         if key == "BODY[]":
             origin = shifted[0] if shifted is not None else None
-            key = attribute_key(item.path, item.text, item.names, origin)
+            key = attribute_key(item.path, item.text, self._upstream(item).names, origin)
         raw = response.attributes.get(key)
         if raw is None and item.path:
             return b"NIL"
@@ -216,7 +271,7 @@ class PrefixRequest:
             return b"%d" % (int(raw) + self.prefix_length)
         if not _holds_verdict(item, self.field_name):
             return raw
-        assert verdict is not None, "needs_verdict() was not asked"
+        assert verdict is not None, "OPAQUE messages have one"
         value = string_value(raw) or b""
         if item.partial is None:
             return literal(verdict + value)

@@ -10,13 +10,14 @@ EXPUNGE only where the client expects one (RFC 9051 section 7.5.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import cast
 
 from secmailproxy import inbound
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.imap import answers
-from secmailproxy.imap.grammar import FetchCommand, FetchResponse, attribute_key, string_value
+from secmailproxy.imap.grammar import FetchCommand, FetchItem, FetchResponse, attribute_key, string_value
+from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
 from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.steps import Ask, Classify, Completion, LoadViews, Present, Step, Task
@@ -33,6 +34,8 @@ _AROUND = 250
 _OK = b"OK Fetch completed.\r\n"
 
 Steps = Generator[Step, object, None]
+Answer = Callable[[FetchResponse, View | None], bytes]
+"""From the server's response and what is kept of the message to the response for the client."""
 
 
 class _Failed(Exception):
@@ -74,6 +77,7 @@ class _Fetch:
         self.command = command
         self.items = command.items
         self.field_name = field_name
+        self.masked_name = Mask(token_of(field_name)).struck(field_name)
         self.verdict_length = length
         self.sequence: dict[int, int] = {}
         self.with_uid = command.uid or any(item.name == "UID" for item in command.items)
@@ -89,9 +93,10 @@ class _Fetch:
             plain = wanted.difference(Numbers.each(special))
             yield from self._ask(plain, self.command.items_octets, None)
         yield from self._present(sorted(special, reverse=True))
-        prefixed = [uid for uid in special if kinds[uid] in (Kind.SIGNED, Kind.OPAQUE)]
-        yield from self._answer_prefixed(sorted(prefixed))
-        yield from self._answer_forms(sorted(uid for uid in special if kinds[uid] is Kind.FORM))
+        yield from self._answer_opaque(sorted(uid for uid in special if kinds[uid] is Kind.OPAQUE))
+        yield from self._answer_signed(sorted(uid for uid in special if kinds[uid] is Kind.SIGNED))
+        forms = sorted(uid for uid in special if kinds[uid] is Kind.FORM)
+        yield from self._answer_kept(forms, self.items, answers.form_request(self.items), self._form_answer)
         return self.completion
 
     # Which messages
@@ -159,19 +164,16 @@ class _Fetch:
 
     def _classify(self, texts: list[bytes], asked: Numbers) -> Generator[Step, object, int]:
         """Learn the kinds of these messages; returns the highest UID that answered."""
-        names = (b"CONTENT-TYPE", self.field_name)
-        key = attribute_key((), "HEADER.FIELDS", names, None)
-        items = b"(UID BODY.PEEK[HEADER.FIELDS (" + b" ".join(names) + b")])"
-        headers = yield from self._collect(texts, items, key)
-        field_name = self.field_name.decode()
+        key = attribute_key((), "HEADER.FIELDS", (b"CONTENT-TYPE",), None)
+        headers = yield from self._collect(texts, b"(UID BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE)])", key)
         kinds: dict[int, Kind] = {}
         for uid, octets in headers.items():
-            match inbound.classify(octets, field_name):
+            match inbound.classify(octets, ""):
                 case inbound.MessageClass.SIGNED:
                     kinds[uid] = Kind.SIGNED
-                case inbound.MessageClass.ENCRYPTED | inbound.MessageClass.FORGED:
+                case inbound.MessageClass.ENCRYPTED:
                     kinds[uid] = Kind.SEALED
-                case inbound.MessageClass.PLAIN:
+                case inbound.MessageClass.PLAIN | inbound.MessageClass.FORGED:
                     pass
         yield from self._look_inside(kinds)
         last = max(headers, default=0)
@@ -215,7 +217,7 @@ class _Fetch:
         """Fix the views that the answer needs, newest first."""
         kinds = self.box.kinds
         missing = [uid for uid in special if kinds[uid] is Kind.SEALED]
-        if answers.needs_verdict(self.items, self.field_name):
+        if answers.kept_octets(self.items, self.field_name):
             signed = [uid for uid in special if kinds[uid] is Kind.SIGNED]
             if signed:
                 known = yield from self._load(signed, octets=False)
@@ -256,48 +258,61 @@ class _Fetch:
             result = _check((yield Ask(commands, on_fetch, self.shared)))
             self.completion = result[-1].octets
 
-    def _answer_prefixed(self, uids: list[int]) -> Steps:
+    def _answer_opaque(self, uids: list[int]) -> Steps:
         if not uids:
             return
         views = yield from self._load(uids, octets=False)
-        request = answers.PrefixRequest(self.items, self.field_name, self.verdict_length)
-        need = answers.needs_verdict(self.items, self.field_name)
+        request = self._prefix_request()
 
-        def on_fetch(response: FetchResponse) -> bytes:
-            uid = response.uid
-            if uid is None or uid not in waiting:
-                return _pass_on(response)
-            waiting.discard(uid)
-            view = views.get(uid)
-            verdict = view.verdict if view is not None else None
-            if need and verdict is None:
-                return b""
-            return request.answer(response, verdict, with_uid=self.with_uid)
+        def answer(response: FetchResponse, view: View | None) -> bytes:
+            return request.answer(response, view.verdict if view else None, with_uid=self.with_uid)
 
-        waiting = set(uids)
-        yield from self._ask(Numbers.each(uids), request.octets, on_fetch)
+        yield from self._answer_batch(views, request.octets, answer)
 
-    def _answer_forms(self, uids: list[int]) -> Steps:
-        need_octets = answers.needs_octets(self.items)
+    def _answer_signed(self, uids: list[int]) -> Steps:
+        if not uids:
+            return
+        request = self._prefix_request()
+        asked = answers.signed_request(self.items, self.field_name)
+
+        def answer(response: FetchResponse, view: View | None) -> bytes:
+            return answers.signed_answer(response, self.items, view, request, with_uid=self.with_uid)
+
+        ours = answers.kept_octets(self.items, self.field_name)
+        if ours:
+            yield from self._answer_kept(uids, ours, asked, answer)
+        else:
+            yield from self._answer_batch(dict.fromkeys(uids), asked, answer)
+
+    def _form_answer(self, response: FetchResponse, view: View | None) -> bytes:
+        assert view is not None, "loaded before"
+        return answers.form_answer(response, self.items, view, with_uid=self.with_uid)
+
+    def _prefix_request(self) -> answers.PrefixRequest:
+        return answers.PrefixRequest(self.items, self.field_name, self.verdict_length, self.masked_name)
+
+    def _answer_kept(self, uids: list[int], ours: Sequence[FetchItem], asked: bytes, answer: Answer) -> Steps:
+        """Answer from what is kept: the outline, or the octets of some messages at a time."""
+        need_octets = answers.needs_octets(ours)
         if need_octets and len(uids) == 1:
-            yield from self._answer_batch((yield from self._load(uids, octets=True)))
+            yield from self._answer_batch((yield from self._load(uids, octets=True)), asked, answer)
             return
         for at in range(0, len(uids), _OUTLINES_AT_ONCE):
             some = uids[at : at + _OUTLINES_AT_ONCE]
             outlines = yield from self._load(some, octets=False)
             sizes = {uid: outlines[uid].size if need_octets else 0 for uid in outlines}
             for batch in _batches(sorted(outlines), sizes.__getitem__, _OUTLINES_AT_ONCE):
+                views = {uid: outlines[uid] for uid in batch}
                 if need_octets:
-                    yield from self._answer_batch((yield from self._load(batch, octets=True)))
-                else:
-                    yield from self._answer_batch({uid: outlines[uid] for uid in batch})
+                    views = yield from self._load(batch, octets=True)
+                yield from self._answer_batch(views, asked, answer)
 
     def _load(self, uids: list[int], *, octets: bool) -> Generator[Step, object, dict[int, View]]:
         """The fixed views of these messages; the work may have been done for other tasks too."""
         loaded = cast("Mapping[int, View]", (yield LoadViews(self.box, uids, octets)))
         return {uid: loaded[uid] for uid in uids if uid in loaded}
 
-    def _answer_batch(self, views: Mapping[int, View]) -> Steps:
+    def _answer_batch(self, views: Mapping[int, View | None], asked: bytes, answer: Answer) -> Steps:
         waiting = set(views)
 
         def on_fetch(response: FetchResponse) -> bytes:
@@ -305,9 +320,9 @@ class _Fetch:
             if uid is None or uid not in waiting:
                 return _pass_on(response)
             waiting.discard(uid)
-            return answers.form_answer(response, self.items, views[uid], with_uid=self.with_uid)
+            return answer(response, views[uid])
 
-        yield from self._ask(Numbers.each(views), answers.form_request(self.items), on_fetch)
+        yield from self._ask(Numbers.each(views), asked, on_fetch)
 
 
 def _batches(

@@ -86,7 +86,7 @@ class Presenter:
         for uid, octets in messages.items():
             if octets is None:
                 views[uid] = (b"", self._failed("too large"))
-            elif hashes[uid] in known and mailbox.kinds.get(uid) is not Kind.SIGNED:
+            elif hashes[uid] in known:
                 views[uid] = (hashes[uid], None)
             else:
                 signed = mailbox.kinds.get(uid) is Kind.SIGNED
@@ -117,14 +117,14 @@ class Presenter:
         without = header.remove_fields(octets, (self.field_name,))
         if without != octets:
             return form_of(field, storable(without))
-        return View(Kind.SIGNED if signed else Kind.OPAQUE, field)
+        return View(Kind.OPAQUE, field)
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
         field_name = self.field_name
         unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name)
         field = verdict.render(unprotected.summary, field_name)
         if signed:
-            return View(Kind.SIGNED, field)
+            return replace(form_of(field, octets), kind=Kind.SIGNED)
         presented = unprotected.presented
         if presented is None:
             presented = header.remove_fields(octets, (field_name,))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from secmailproxy.imap import answers, appending, capability, fetching, grammar, selected
 from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
+from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
 from secmailproxy.imap.selected import Selected, Selecting
@@ -77,6 +78,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reader = CommandReader()
+        self._mask = Mask(token_of(settings.field_name))
         self._splitter = ResponseSplitter()
         self._in_flight: dict[bytes, str] = {}
         self._parked: Command | LiteralAhead | None = None
@@ -101,7 +103,7 @@ class Session:
 
     def from_upstream(self, data: bytes) -> Actions:
         """Octets from the server. Raises `WireError` when it breaks framing limits."""
-        for piece in self._splitter.feed(data):
+        for piece in self._splitter.feed(self._mask.feed(data)):
             if isinstance(piece, Chunk):
                 self._keep_or_pass(piece.octets)
             else:
