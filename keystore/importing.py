@@ -94,11 +94,12 @@ class Importer:
         with self._store.transaction():
             old = self._store.certificate(fingerprint)
             octets = openpgp.merge(old.octets, offered.octets) if old else offered.octets
-            merged = openpgp.certificate(
-                octets,
-                source=old.source if old else origin.source,
-                trust=_trust(old, origin, secret=bool(key)),
-            )
+            merged = openpgp.certificate(octets, source=old.source if old else origin.source)
+            more = _new_addresses(old, merged)
+            trust = _trust(old, origin, secret=bool(key))
+            lowered = bool(more) and origin.trust is None and old is not None and old.holder is Holder.NONE
+            lowered = lowered and trust is Trust.VERIFIED and key is None and not origin.held_by_gnupg
+            merged = replace(merged, trust=Trust.KNOWN if lowered else trust)
             encrypts = self._judge(merged, Purpose.ENCRYPT, origin.now)
             if old is None:
                 _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now))
@@ -114,7 +115,7 @@ class Importer:
             merged.addresses,
             merged.user_ids,
             secret=secret is not None or (old is not None and old.holder is not Holder.NONE),
-            reason="" if encrypts.usable else f"kept, but not for encryption: {encrypts.explanation}",
+            reason=_remark(encrypts, more if lowered else ()),
         )
 
     def _secret_row(
@@ -170,6 +171,23 @@ def _unlocked(parsed: openpgp.ParsedKey, passphrase: _AskedOnce) -> openpgp.Secr
     if parsed.secret_octets is None:
         return None
     return openpgp.unlock(parsed.secret_octets, passphrase() if parsed.protected else None)
+
+
+def _new_addresses(old: StoredCertificate | None, merged: Certificate) -> tuple[str, ...]:
+    """Addresses that the certificate claims now and did not claim before."""
+    if old is None:
+        return ()
+    before = openpgp.certificate(old.octets).addresses
+    return tuple(one for one in merged.addresses if one not in before)
+
+
+def _remark(encrypts: Usability, unverified: tuple[str, ...]) -> str:
+    """What is to be said of a certificate that was taken."""
+    remarks = [] if encrypts.usable else [f"kept, but not for encryption: {encrypts.explanation}"]
+    if unverified:
+        # Whoever was verified under one address may write any other into their certificate.
+        remarks.append(f"no longer verified, for it now claims {', '.join(unverified)} too")
+    return "; ".join(remarks)
 
 
 def _trust(old: StoredCertificate | None, origin: Origin, *, secret: bool) -> Trust:

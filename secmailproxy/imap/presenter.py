@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -65,7 +66,8 @@ class Presenter:
     def _carry_out(self, work: Work) -> object:
         match work:
             case OpenMailbox(name, uidvalidity):
-                return self.views.mailbox(self.account, name, uidvalidity)
+                # Without UIDVALIDITY no UID means the same in two sessions (RFC 9051 section 2.3.1.1).
+                return self.views.mailbox(self.account, name, uidvalidity or -1 - secrets.randbelow(2**62))
             case Classify(mailbox, covered, kinds):
                 self.views.classify(mailbox, covered, kinds)
             case Present(mailbox, messages):

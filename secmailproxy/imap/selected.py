@@ -69,6 +69,8 @@ class Selecting:
     def count(self, number: int, *, exists: bool) -> None:
         """Note an EXISTS or EXPUNGE response."""
         if exists:
+            if self.exists is not None and number > self.exists:
+                self.uid_next = None  # told before more mail arrived
             self.exists = number
 
     def opened(self, mailbox: Mailbox) -> Selected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from keystore import openpgp
 from keystore.errors import KeyRefused
 from keystore.model import Holder, ImportAction, Purpose, Reason, Trust
+from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.keystores import NOW
 
 DAY = timedelta(days=1)
@@ -262,3 +264,24 @@ def _with_broken_encryption_key() -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making, "_KDF", bytes([3, 1, 8, 200]))
         return openpgp.generate("alice@example.org", now=NOW - DAY).certificate_octets
+
+
+def test_a_verified_certificate_that_claims_one_more_address_is_verified_no_longer(
+    keystore, gnupg_home: Callable[..., GnuPG]
+) -> None:
+    mallory = gnupg_home()
+    fingerprint = mallory.generate("mallory@example.org")
+    take(keystore, mallory.export(fingerprint), now=None)
+    keystore.set_trust(fingerprint, Trust.VERIFIED)
+    [same] = take(keystore, mallory.export(fingerprint), now=None)
+    assert same.action is UNCHANGED
+    mallory.run("--quick-add-uid", fingerprint, "Alice <alice@example.org>")
+    [result] = take(keystore, mallory.export(fingerprint), now=None)
+    assert result.action is UPDATED
+    assert "alice@example.org" in result.reason
+    assert keystore.certificate(fingerprint).trust is Trust.KNOWN
+    # The owner may say so again.
+    keystore.set_trust(fingerprint, Trust.VERIFIED)
+    [again] = take(keystore, mallory.export(fingerprint), now=None)
+    assert again.action is UNCHANGED
+    assert keystore.certificate(fingerprint).trust is Trust.VERIFIED
