@@ -22,7 +22,6 @@ from secmailproxy.imap.grammar import (
     string_value,
 )
 from secmailproxy.mime import entity
-from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.section import Section, section
 from secmailproxy.views import View
 
@@ -147,12 +146,11 @@ def form_request(items: Sequence[FetchItem]) -> bytes:
 def form_answer(response: FetchResponse, items: Sequence[FetchItem], view: View, *, with_uid: bool) -> bytes:
     """The response for a FORM message: the server's metadata and our content."""
     attributes = _keep_metadata(response, with_uid=with_uid)
-    message = entity.parse_or_leaf(view.octets if view.octets is not None else view.header)
-    attributes += [_echo(i) + b" " + _form_value(i, view, message) for i in items if i.name in _CONTENT]
+    attributes += [_echo(i) + b" " + _form_value(i, view) for i in items if i.name in _CONTENT]
     return _respond(response.number, attributes)
 
 
-def _form_value(item: FetchItem, view: View, message: Entity) -> bytes:
+def _form_value(item: FetchItem, view: View) -> bytes:
     match item.name:
         case "RFC822.SIZE":
             return b"%d" % view.size
@@ -163,20 +161,34 @@ def _form_value(item: FetchItem, view: View, message: Entity) -> bytes:
         case "BODYSTRUCTURE":
             return view.bodystructure
         case "RFC822":
-            return literal(message.whole)
+            return literal(_octets(view))
         case "RFC822.HEADER":
             return literal(view.header)
         case "RFC822.TEXT":
-            return literal(message.body)
+            return literal(_octets(view)[len(view.header) :])
         case _:
-            return _section_value(item, message)
+            return _section_value(item, view)
 
 
-def _section_value(item: FetchItem, message: Entity) -> bytes:
-    value = section(message, Section(item.path, item.text, item.names))
-    if value is None:
-        return b"NIL"
-    return literal(_cut(value, item.partial))
+def _octets(view: View) -> bytes:
+    assert view.octets is not None, "needs_octets() was not asked"
+    return view.octets
+
+
+def _section_value(item: FetchItem, view: View) -> bytes:
+    value: bytes | None
+    match item.path, item.text:
+        case (), "":
+            value = _octets(view)
+        case (), "HEADER":
+            value = view.header
+        case (), "TEXT":
+            value = _octets(view)[len(view.header) :]
+        case _:
+            # Parsing costs more than all the rest, and reading a message whole needs none.
+            message = entity.parse_or_leaf(view.header if _wants_header_of_root(item) else _octets(view))
+            value = section(message, Section(item.path, item.text, item.names))
+    return b"NIL" if value is None else literal(_cut(value, item.partial))
 
 
 def _cut(value: bytes, partial: tuple[int, int] | None) -> bytes:
@@ -200,15 +212,13 @@ def signed_answer(
 ) -> bytes:
     """The response for a SIGNED message; `view` may be None when `kept_octets` names no item."""
     ours = kept_octets(items, request.field_name)
-    message = entity.parse_or_leaf(view.octets or view.header) if view is not None else None
     attributes = _keep_metadata(response, with_uid=with_uid)
     for item in items:
         if item.name not in _CONTENT:
             continue
         if item in ours:
             assert view is not None, "kept_octets() was not asked"
-            assert message is not None, "made from the view"
-            value = _form_value(item, view, message)
+            value = _form_value(item, view)
         else:
             value = request.value(item, response, None)
         attributes.append(_echo(item) + b" " + value)

@@ -59,6 +59,7 @@ class Runner:
         self._tag_prefix = tag_prefix
         self._serial = 0
         self._running: dict[int, _Running] = {}
+        self._reading: set[int] = set()
         self._asking: list[_Question] = []
         self._parts: list[bytes] | None = None
         self._octets = 0
@@ -73,7 +74,7 @@ class Runner:
 
     def reads(self, uids: Numbers) -> bool:
         """Whether a task in work reads any of these; servers answer commands in the order that suits them."""
-        return any(running.uids.intersection(uids) for running in self._running.values())
+        return any(uid in self._reading for uid in uids)
 
     @property
     def tags(self) -> list[bytes]:
@@ -90,6 +91,7 @@ class Runner:
         self._serial += 1
         self.exclusive = uids is None
         self._running[self._serial] = _Running(tag, task, uids or Numbers())
+        self._reading.update(uids or ())
         self.resume(self._serial, None)
 
     def resume(self, number: int, result: object) -> None:
@@ -119,7 +121,9 @@ class Runner:
             self._carry_out(number, running, step)
 
     def _finish(self, number: int, completion: bytes) -> None:
-        self._out.append(self._running.pop(number).tag + b" " + capability.rewrite(completion))
+        done = self._running.pop(number)
+        self._reading.difference_update(done.uids)
+        self._out.append(done.tag + b" " + capability.rewrite(completion))
         self.exclusive = False
 
     def _carry_out(self, number: int, running: _Running, step: Step) -> None:
