@@ -269,3 +269,10 @@ def test_the_environment_chooses_the_folders(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     assert Folders.of_user().config_file == tmp_path / "xdg" / "secmailproxy" / "config.toml"
     assert os.fspath(Folders.of_user().state).endswith("secmailproxy")
+
+
+def test_the_example_is_right(tmp_path: Path) -> None:
+    octets = (Path(__file__).parents[1] / "examples" / "config.toml").read_bytes()
+    config = Config.parse(octets, Folders(tmp_path / "config.toml", tmp_path / "state", tmp_path / "cache"))
+    assert [one.address for one in config.accounts] == ["alice@example.org", "alice@work.example"]
+    assert [rule.protect for rule in config.rules] == ["require", "sign"]
