@@ -24,6 +24,8 @@ class Mask:
             data, self._held = self._held + data, b""
         if self._token in data:
             data = self.struck(data)
+        if data[-1:] not in self._token:
+            return data
         for length in range(min(len(self._token) - 1, len(data)), 0, -1):
             if data.endswith(self._token[:length]):
                 self._held = data[-length:]
