@@ -45,8 +45,8 @@ VERDICTS = {
 DECIDED_OTHERWISE = {
     # Signed by test@kolab.org, From is bcc@bcc.org: never valid, whatever the mathematics says.
     "kde/openpgp-signed-sender-mismatch.mbox": Verdict.MISMATCH,
-    # The expectation comes from a reader that prints a parsed message again before it verifies. Over the very
-    # octets gpg says "Good signature" for these three; two of them have another address in From.
+    # Over the very octets (CRLF) gpg gives GOODSIG for these three; two of them have another address in From.
+    # The expectation "bad" is probably that of a reader that prints a message again before it verifies.
     "kde/openpgp-encrypted-attachment.mbox": Verdict.VALID,
     "kde/openpgp-signed-encrypted-two-attachments.mbox": Verdict.MISMATCH,
     "kde/openpgp-signed-two-attachments.mbox": Verdict.MISMATCH,
