@@ -180,6 +180,8 @@ def alice(gnupg_home: Callable[..., GnuPG], dovecot: Dovecot, bob: ProxyUser) ->
     return person
 
 
+@pytest.mark.client("mbsync", "reads")
+@pytest.mark.client("neomutt", "reads")
 @pytest.mark.parametrize("read", [by_imaplib, by_aioimaplib, by_mbsync, by_neomutt])
 def test_a_client_reads_plaintext_verdict_and_untouched_plain_mail(
     read: Read, alice: GnuPGUser, bob: ProxyUser, tmp_path: Path
