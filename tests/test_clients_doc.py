@@ -54,7 +54,7 @@ def test_every_cell_says_yes_or_not() -> None:
         for column, cell in row.items()
         if column not in ("client", "version", "tests")
     ]
-    assert set(deeds) <= {"yes", "–"}
+    assert set(deeds) <= {"yes", "-"}
 
 
 def test_every_client_has_its_section() -> None:
