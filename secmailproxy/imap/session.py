@@ -25,8 +25,10 @@ from secmailproxy.imap.running import Runner
 from secmailproxy.imap.selected import Selected, Selecting
 from secmailproxy.imap.sending import Sender, pieces_of
 from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
+from secmailproxy.imap.streaming import Stream
 from secmailproxy.imap.wire import (
     Chunk,
+    ClientEvent,
     Command,
     CommandReader,
     Fragment,
@@ -83,13 +85,12 @@ class Session:
         self._in_flight: dict[bytes, str] = {}
         self._parked: Command | LiteralAhead | None = None
         self._idle = ""
-        self._streaming = False
-        self._stream_head: LiteralAhead | None = None
         self._selecting = Selecting()
         self._actions = Actions()
         self._out: list[bytes] = []
         self._up: list[bytes] = []
         self._sender = Sender(self._up, literal_plus=settings.literal_plus)
+        self._stream = Stream(self._reader, self._sender, self._up)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
         self.selected: Selected | None = None
 
@@ -146,7 +147,7 @@ class Session:
     def owes(self) -> bool:
         """Whether any command other than IDLE has not been answered."""
         waiting = any(name != "IDLE" for name in self._in_flight.values())
-        return waiting or len(self._runner) > 0 or self._streaming
+        return waiting or len(self._runner) > 0 or self._stream.flows
 
     @property
     def may_interject(self) -> bool:
@@ -174,7 +175,7 @@ class Session:
                     return
                 parked, self._parked = self._parked, None
                 self._begin(parked)
-            elif len(self._in_flight) + len(self._runner) >= IN_FLIGHT or self._stream_head is not None:
+            elif len(self._in_flight) + len(self._runner) >= IN_FLIGHT or self._stream.waits:
                 return
             else:
                 event = self._reader.next_event()
@@ -182,17 +183,10 @@ class Session:
                     return
                 self._event(event)
 
-    def _event(self, event: Command | LiteralAhead | LiteralPart) -> None:
-        if isinstance(event, LiteralPart):
-            self._up.append(event.octets)
-        elif self._streaming and isinstance(event, Command):
-            # The line after a streamed message: its end. Anything else is a form that we do not offer.
-            self._streaming = False
-            self._up.append(b"\r\n")
-            self._actions.close = event.fragments[-1] not in (b"\r\n", b"\n")
-        elif self._streaming:
-            self._actions.close = True
-        else:
+    def _event(self, event: ClientEvent) -> None:
+        if self._stream.flows:
+            self._actions.close |= not self._stream.take(event)
+        elif not isinstance(event, LiteralPart):
             self._begin(event)
 
     def _begin(self, event: Command | LiteralAhead) -> None:
@@ -246,9 +240,7 @@ class Session:
             return
         verb = grammar.parse_verb(ahead.command)
         self._in_flight[verb.tag] = verb.name
-        self._stream_head = ahead
-        # A mailbox name in a literal has a continuation of its own, which the client must not see.
-        self._sender.send(verb.tag, pieces_of(ahead.command))
+        self._stream.begin(verb.tag, ahead)
 
     def _command(self, command: Command, verb: Verb) -> None:
         if len(self._runner) and verb.name != "UID FETCH":
@@ -403,11 +395,7 @@ class Session:
     def _continuation(self, line: bytes) -> None:
         if self._sender.continuation():
             return
-        if self._stream_head is not None:
-            self._stream_head = None
-            self._streaming = True
-            self._reader.stream()
-        elif self._idle == "asked":
+        if not self._stream.go_ahead() and self._idle == "asked":
             self._idle = "idling"
         self._out.append(line)
 
@@ -420,9 +408,7 @@ class Session:
         name = self._in_flight.pop(tag, "")
         if name == "IDLE":
             self._idle = ""
-        if self._stream_head is not None and name == "APPEND":
-            self._stream_head = None
-            self._reader.refuse()
+        self._stream.completed(tag)
         self._out.append(capability.rewrite(line))
 
     def _flush(self) -> Actions:
