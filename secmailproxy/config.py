@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from keystore.model import Fingerprint
 from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
+from secmailproxy.admission import CONNECTIONS_PER_CLIENT
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_values import (
     Address,
@@ -51,6 +52,7 @@ class Listen(Section):
 
     imap: Listener = ListenAddress(host="127.0.0.1", port=1143)
     submission: Listener = ListenAddress(host="127.0.0.1", port=1025)
+    connections_per_client: Annotated[int, Field(strict=True, ge=1, le=1000)] = CONNECTIONS_PER_CLIENT
 
     @model_validator(mode="after")
     def _apart(self) -> Listen:
@@ -232,7 +234,7 @@ class Config(Section):
     def as_json(self) -> dict[str, Any]:
         """Plain values, every default filled in, names as in the file. There are no secrets in it."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
-        data["listen"] = {"imap": str(self.listen.imap), "submission": str(self.listen.submission)}
+        data["listen"] |= {"imap": str(self.listen.imap), "submission": str(self.listen.submission)}
         return data
 
     def account_values(self) -> tuple[Account, ...]:

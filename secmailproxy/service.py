@@ -22,6 +22,7 @@ from keystore.keystore import Keystore
 from keystore.model import Identity
 from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
+from secmailproxy.admission import Admission
 from secmailproxy.config import AccountSection, Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.errors import ConfigError, KeystoreLocked
@@ -94,6 +95,8 @@ class Service:
         self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
         self._outbound = Outbound(keystore, config.outbound_settings(), utc_now)
         self._views = Views.open(config.folders.views, keystore)
+        limit = config.listen.connections_per_client
+        self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
 
@@ -141,6 +144,8 @@ class Service:
         former, self._smarthosts = self._smarthosts, _smarthosts(new, self._smarthosts, old)
         self._accounts.replace(new.account_values(), self._smarthosts)
         self._outbound.replace_settings(outbound)
+        for admission in self._admissions.values():
+            admission.limit = new.listen.connections_per_client
         self._config = new
         set_level(new.service.log_level)
         if (new.secrets, new.keystore, new.submission) != (old.secrets, old.keystore, old.submission):
@@ -186,11 +191,16 @@ class Service:
 
     def _imap(self, address: ListenAddress) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())
-        settings = ImapSettings(address.host, address.port, verdict_field)
+        settings = ImapSettings(address.host, address.port, verdict_field, admission=self._admissions["imap"])
         return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore)
 
     def _submission(self, address: ListenAddress, config: Config) -> Listener:
-        settings = SubmissionSettings(address.host, address.port, config.submission.max_octets)
+        settings = SubmissionSettings(
+            address.host,
+            address.port,
+            config.submission.max_octets,
+            admission=self._admissions["submission"],
+        )
         return SubmissionServer(
             settings, self._accounts, self._outbound, smarthosts=self._accounts.smarthosts
         )

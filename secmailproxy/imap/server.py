@@ -18,12 +18,13 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy.accounts import Accounts, ImapLogin
+from secmailproxy.admission import Admission
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
 from secmailproxy.imap import fetching, steps, upstream
 from secmailproxy.imap.appending import SpecialUse
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 LOGIN_ATTEMPTS = 5
 _LOGIN_DELAY = 0.5
 """Seconds, times the failures before."""
-_LOGIN_SECONDS = 180.0
 _IDLE_SECONDS = 35 * 60.0
 """RFC 9051 section 5.4 asks for at least 30 minutes."""
 _INTERJECT_SECONDS = 20.0
@@ -68,6 +68,9 @@ class ImapSettings:
     port: int
     verdict_field: str
     clock: Callable[[], datetime] = _now
+    admission: Admission = field(default_factory=lambda: Admission("imap"))
+    login_seconds: float = 180.0
+    """From the greeting to the end of a login that succeeds."""
 
 
 class ImapServer:
@@ -114,16 +117,16 @@ class ImapServer:
             await asyncio.wait(self._connections, timeout=_CLOSE_SECONDS)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= _MOST_CONNECTIONS:
+        client = _address_of(writer)
+        if len(self._connections) >= _MOST_CONNECTIONS or not self._settings.admission.enter(client):
             _say(writer, b"* BYE [UNAVAILABLE] Too many connections.\r\n")
             writer.close()
             return
         task = asyncio.current_task()
         assert task is not None, "start_server runs this in a task"
         self._connections.add(task)
-        client = writer.get_extra_info("peername")[0]
         try:
-            await self._serve(reader, writer, str(client))
+            await self._serve(reader, writer, client)
         except asyncio.CancelledError:
             _say(writer, b"* BYE secmailproxy is stopping.\r\n")
         except (WireError, ConnectionError, TimeoutError) as error:
@@ -137,13 +140,19 @@ class ImapServer:
             _say(writer, b"* BYE [SERVERBUG] Internal error in secmailproxy.\r\n")
         finally:
             self._connections.discard(task)
+            self._settings.admission.leave(client)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str) -> None:
         writer.write(GREETING)
         front = Front()
-        async with asyncio.timeout(_LOGIN_SECONDS):
-            logged_in = await self._log_in(front, reader, writer, client)
+        try:
+            async with asyncio.timeout(self._settings.login_seconds):
+                logged_in = await self._log_in(front, reader, writer, client)
+        except TimeoutError:
+            log.warning("imap no login in time", extra={"client": client})
+            _say(writer, b"* BYE No login in time.\r\n")
+            return
         if logged_in is None:
             return
         login, server = logged_in
@@ -244,6 +253,12 @@ def _refusal(error: SecMailProxyError) -> bytes:
     if isinstance(error, NotAllowed):
         return b"NO [AUTHENTICATIONFAILED] " + error.text.encode("ascii", "replace") + b"\r\n"
     return fetching.failure(error)
+
+
+def _address_of(writer: asyncio.StreamWriter) -> str:
+    """The client's; empty when it has left already."""
+    peer = writer.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
 
 
 def _say(writer: asyncio.StreamWriter, octets: bytes) -> None:

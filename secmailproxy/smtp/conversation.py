@@ -48,8 +48,8 @@ class Conversation(SMTP):
     # Also the flow-control limit of the library's reader, which is far too small for messages.
     line_length_limit = _READ
 
-    def __init__(self, idle_timeout: float) -> None:
-        """`idle_timeout` in seconds without an octet from the client."""
+    def __init__(self, idle_timeout: float, login_timeout: float) -> None:
+        """In seconds: without an octet from the client; from the greeting to its login."""
         super().__init__(
             None,
             enable_SMTPUTF8=True,
@@ -63,6 +63,7 @@ class Conversation(SMTP):
         for verb in ("STARTTLS", "EXPN", "HELP"):
             self._smtp_methods.pop(verb, None)
         self.idle_timeout = idle_timeout
+        self._login_until = self.loop.time() + login_timeout
         self._wire = Wire()
         self._leaving = False
         self._retiring = False
@@ -70,6 +71,11 @@ class Conversation(SMTP):
 
     def welcome(self, task: asyncio.Task[None]) -> bool:
         """Whether there is room for this client, whose conversation `task` runs."""
+        raise NotImplementedError
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether the client has shown who it is; until then its time is limited."""
         raise NotImplementedError
 
     @property
@@ -173,18 +179,25 @@ class Conversation(SMTP):
         return gathered
 
     async def _read(self) -> bool:
-        """Wait for the client, no longer than it may be idle. False when there is no more to come."""
+        """Wait for the client, no longer than it may take. False when there is no more to come."""
+        until = self.loop.time() + self.idle_timeout
         try:
-            async with asyncio.timeout(self.idle_timeout):
+            async with asyncio.timeout_at(until if self.logged_in else min(until, self._login_until)):
                 octets = await self._reader.read(_READ)
         except TimeoutError:
-            self._leaving = True
-            await self.say(421, "4.4.2 idle for too long")
+            await self._out_of_time()
             return False
         except OSError:
             return False
         self._wire.feed(octets)
         return bool(octets)
+
+    async def _out_of_time(self) -> None:
+        if self.logged_in or self.loop.time() < self._login_until:
+            await self.say(421, "4.4.2 idle for too long")
+        else:
+            log.warning("submission no login in time", extra={"client": self.client})
+            await self.say(421, "4.7.0 no login in time")
 
     async def push(self, status: str | bytes) -> None:
         """Send a reply given as text, as the library does."""
@@ -225,6 +238,12 @@ class Conversation(SMTP):
         if not isinstance(error, SecMailProxyError):
             log.error("submission internal error", extra={"reference": reference, **place(error)})
         return reply_for(error, reference)
+
+    @property
+    def address(self) -> str:
+        """Address of the mail client; empty when it has left already."""
+        peer = self.session.peer if self.session is not None else None
+        return str(peer[0]) if peer else ""
 
     @property
     def client(self) -> str:

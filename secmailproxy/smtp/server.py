@@ -76,4 +76,10 @@ class SubmissionServer:
     def _admit(self, session: Conversation, task: asyncio.Task[None]) -> bool:
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)
-        return self._listener is not None and len(self._sessions) <= self._settings.max_sessions
+        if self._listener is None or len(self._sessions) > self._settings.max_sessions:
+            return False
+        admission, address = self._settings.admission, session.address
+        if not admission.enter(address):
+            return False
+        task.add_done_callback(lambda _: admission.leave(address))
+        return True

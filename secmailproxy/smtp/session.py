@@ -14,12 +14,13 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiosmtpd.smtp import MISSING, SMTP, AuthResult
 
 from secmailproxy.accounts import AccountDoor, SubmissionAccount
+from secmailproxy.admission import Admission
 from secmailproxy.errors import LoginRefused, NotAllowed
 from secmailproxy.model import Reply
 from secmailproxy.smtp.commands import Refused, mail_path, rcpt_path
@@ -47,6 +48,8 @@ class SubmissionSettings:
     """Octets of a message; less where a smarthost accepts less."""
     idle_timeout: float = 300
     """Without an octet from the client (RFC 5321 section 4.5.3.2.7)."""
+    login_timeout: float = 180
+    """From the greeting to the login, however busy the client is meanwhile."""
     login_delay: float = 1.0
     """Before a failed login is answered; doubled for each one on the same connection."""
     login_attempts: int = 3
@@ -54,6 +57,8 @@ class SubmissionSettings:
     probe_patience: float = 3.0
     """How long EHLO waits to learn what the smarthosts offer."""
     max_sessions: int = 200
+    """Of all clients."""
+    admission: Admission = field(default_factory=lambda: Admission("submission"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Session(Conversation):
 
     def __init__(self, settings: SubmissionSettings, office: Office) -> None:
         """Made by the listener for each connection."""
-        super().__init__(settings.idle_timeout)
+        super().__init__(settings.idle_timeout, settings.login_timeout)
         self._settings = settings
         self._office = office
         self._account: SubmissionAccount | None = None
@@ -87,6 +92,11 @@ class Session(Conversation):
     def welcome(self, task: asyncio.Task[None]) -> bool:
         """Whether there is room."""
         return self._office.admit(self, task)
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether AUTH has succeeded."""
+        return self._account is not None
 
     @property
     def in_transaction(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from secmailproxy.admission import Admission
 from secmailproxy.errors import (
     ConfigError,
 )
@@ -61,6 +62,39 @@ async def test_too_many_sessions(sink: Sink, proxy: Proxies, client: Clients) ->
     assert (await second.reply()).startswith(b"421 4.3.2 ")
     assert await second.reply() == b""
     assert (await first.ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_one_address_has_its_share(
+    sink: Sink, proxy: Proxies, client: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """421 beyond it, and one line in the log; a place that is left is free again."""
+    front = await proxy(sink.port, admission=Admission("submission", limit=1))
+    first = await client(front.port)
+    second = await client(front.port, login=False)
+    assert (await second.reply()).startswith(b"421 4.3.2 ")
+    records = [one for one in caplog.records if one.getMessage() == "submission too many connections"]
+    assert [one.client for one in records] == ["127.0.0.1"]  # type: ignore[attr-defined]  # an extra
+    assert (await first.ask(b"QUIT")).startswith(b"221 ")
+    assert await first.reply() == b""
+    await client(front.port)
+
+
+@pytest.mark.parametrize("said", [b"", b"NOOP\r\n", b"EHLO x\r\nAUTH PLAIN\r\n", b"x" * 100])
+async def test_who_does_not_log_in_is_cut_off(
+    said: bytes, sink: Sink, proxy: Proxies, client: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However busy; who is logged in may take its time."""
+    front = await proxy(sink.port, login_timeout=0.3)
+    user = await client(front.port)
+    guest = await client(front.port, login=False)
+    await guest.send(said)
+    replies = [await guest.reply()]
+    while replies[-1]:
+        replies.append(await guest.reply())
+    assert replies[-2] == b"421 4.7.0 no login in time\r\n"
+    records = [one for one in caplog.records if one.getMessage() == "submission no login in time"]
+    assert len(records) == 1
+    assert (await user.ask(b"NOOP")).startswith(b"250 ")
 
 
 async def test_stop_lets_what_has_begun_finish(scripted: Scripts, proxy: Proxies, client: Clients) -> None:
