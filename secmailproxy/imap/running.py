@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from keystore.errors import KeystoreError
 from secmailproxy.errors import KeystoreLocked, SecMailProxyError
-from secmailproxy.imap import answers, capability, fetching, grammar
+from secmailproxy.imap import answers, capability, fetching, grammar, reading
 from secmailproxy.imap.grammar import FetchResponse, GrammarError
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.sending import Sender
 from secmailproxy.imap.steps import Ask, Completion, Step, Task, Work
 
-COLLECT_LIMIT = fetching.MESSAGE_LIMIT + 8 * 1024 * 1024
+COLLECT_LIMIT = reading.MESSAGE_LIMIT + 8 * 1024 * 1024
 """Octets of one answer to a question of ours."""
 # Only before any string, where a sender could have written "UID 7" too.
 _UID = re.compile(

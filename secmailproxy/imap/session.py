@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar, selected
+from secmailproxy.imap import answers, appending, capability, fetching, grammar, reading, selected
 from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
@@ -220,7 +220,7 @@ class Session:
                 if not self._settings.special_use.encrypts(head):
                     self._stream_append(ahead)
                     return
-                if ahead.size > fetching.MESSAGE_LIMIT:
+                if ahead.size > reading.MESSAGE_LIMIT:
                     raise GrammarError("[TOOBIG] the message is too large to encrypt")
                 self._collect()
                 return
