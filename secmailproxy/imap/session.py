@@ -23,7 +23,7 @@ from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
 from secmailproxy.imap.selected import Selected, Selecting
-from secmailproxy.imap.sending import Sender, pieces_of
+from secmailproxy.imap.sending import Pieces, Sender, pieces_of
 from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
 from secmailproxy.imap.streaming import Stream
 from secmailproxy.imap.wire import (
@@ -336,15 +336,21 @@ class Session:
             self._out.append(b"* ENABLED\r\n" + verb.tag + b" OK Nothing enabled.\r\n")
 
     def _change_state(self, command: Command, verb: Verb) -> Task:
-        self.selected, self._selecting = None, Selecting()
+        """The task; raises `GrammarError` at once, before anything is thought to have changed."""
         opens = verb.name in {"SELECT", "EXAMINE"}
-        name = grammar.parse_mailbox(command, verb) if opens else b""
+        name = grammar.parse_mailbox(command, verb) if opens else None
         tail = command.octets[len(verb.tag) + 1 :]
-        pieces = (tail,) if not command.literals else pieces_of(command, len(verb.tag) + 1)
+        return self._changing((tail,) if not command.literals else pieces_of(command, len(verb.tag) + 1), name)
+
+    def _changing(self, pieces: Pieces, name: bytes | None) -> Task:
+        before, self.selected, self._selecting = self.selected, None, Selecting()
         completions: object = yield Ask([pieces])
         assert isinstance(completions, list)
         completion: Completion = completions[0]
-        if opens and completion.ok:
+        if not completion.ok:
+            # Servers keep the mailbox open after BAD; after NO it is closed, and they refuse what reads it.
+            self.selected = before
+        elif name is not None:
             box = yield OpenMailbox(name, self._selecting.uidvalidity)
             assert isinstance(box, Mailbox)
             self.selected = self._selecting.opened(box)
