@@ -340,7 +340,9 @@ class Session:
         opens = verb.name in {"SELECT", "EXAMINE"}
         name = grammar.parse_mailbox(command, verb) if opens else None
         tail = command.octets[len(verb.tag) + 1 :]
-        return self._changing((tail,) if not command.literals else pieces_of(command, len(verb.tag) + 1), name)
+        return self._changing(
+            (tail,) if not command.literals else pieces_of(command, len(verb.tag) + 1), name
+        )
 
     def _changing(self, pieces: Pieces, name: bytes | None) -> Task:
         before, self.selected, self._selecting = self.selected, None, Selecting()

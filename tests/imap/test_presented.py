@@ -353,6 +353,14 @@ def test_examine_never_sets_seen(user: ProxyUser, imap: RawImap) -> None:
         assert rb"\Seen" not in plain.ok(b"UID FETCH 1 (FLAGS)")[0]
 
 
+@pytest.mark.parametrize("line", [b"SELECT INBOX (", b"SELECT", b"EXAMINE ("])
+def test_a_mailbox_that_stays_open_stays_presented(imap: RawImap, line: bytes) -> None:
+    """After BAD the server goes on with the mailbox that was open, and so must we."""
+    before = fetch(imap, UID["encrypted"], b"BODY.PEEK[]")
+    assert imap.command(line)[-1].startswith(b"T BAD")
+    assert fetch(imap, UID["encrypted"], b"BODY.PEEK[]") == before
+
+
 def test_uid_is_told_only_to_who_asks(imap: RawImap) -> None:
     """A FETCH by sequence number that does not ask for the UID does not get it."""
     for kind in ("encrypted", "signed", "plain"):

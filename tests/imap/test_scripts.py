@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.fixtures.dovecot import Dovecot, Mailbox
 from tests.fixtures.player import Player, fill
-from tests.fixtures.proxy import Proxy, ProxyFactory, Upstream
+from tests.fixtures.proxy import Proxy, Upstream, proxy_factory
 from tests.fixtures.transcript import direct, proxied
 from tests.imap.scripts import Script
 from tests.imap.scripts.mail import MAIL
@@ -28,7 +29,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(rich_dovecot: Dovecot, module_proxies: ProxyFactory) -> Stage:
+def stage(rich_dovecot: Dovecot) -> Iterator[Stage]:
     """A server with all extensions, and one proxy that holds the keys of the mixed mail."""
     boxes = []
     for where in ("direct", "proxied"):
@@ -36,11 +37,12 @@ def stage(rich_dovecot: Dovecot, module_proxies: ProxyFactory) -> Stage:
         for name, script in ALL.items():
             fill(boxes[-1][name], MAIL[script.mail])
     upstream = Upstream(rich_dovecot.ca.ca_file, rich_dovecot.imaps_port, 1)
-    home = module_proxies.home(*boxes[1].values(), upstream=upstream)
-    with home.keystore() as keystore:
-        for name in ("alice.asc", "bob-secret.asc"):
-            keystore.import_keys((KEYS / name).read_bytes(), source="the tests", passphrase=str)
-    return Stage(*boxes, module_proxies.serve(home))
+    with proxy_factory(upstream) as factory:
+        home = factory.home(*boxes[1].values())
+        with home.keystore() as keystore:
+            for name in ("alice.asc", "bob-secret.asc"):
+                keystore.import_keys((KEYS / name).read_bytes(), source="the tests", passphrase=str)
+        yield Stage(*boxes, factory.serve(home))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -5,8 +5,8 @@ in `shows` which capabilities of our allow-list it is there for, and run
 
     pytest tests/imap/test_scripts.py -k <name>
 
-Each script starts from mailboxes of its own, whose INBOX holds the mail that `mail` names (`scripts/mail.py`).
-A step is
+Each script starts from mailboxes of its own; their INBOX holds the mail that `mail` names
+(`scripts/mail.py`). A step is
 
 - octets: one command line, without tag and CRLF; the next waits for its completion;
 - a tuple: a command with literals that wait for "+": the line up to the literal's announcement, the octets

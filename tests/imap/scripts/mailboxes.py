@@ -1,4 +1,4 @@
-"""Mailboxes: selecting, naming, listing, watching (RFC 3501 section 6.3, RFC 5258, 5819, 6154, 2342, 3691)."""
+"""Mailboxes: selecting, naming, listing, watching (RFCs 3501, 5258, 5819, 6154, 2342, 3691)."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ MAILBOXES = {
         b'GETMETADATA papers "/private/specialuse"',
         b'SETMETADATA papers ("/private/specialuse" "\\\\Trash")',
         b'LIST "" "*" RETURN (SPECIAL-USE)',
-        shows="SPECIAL-USE CREATE-SPECIAL-USE",
+        shows="SPECIAL-USE",
     ),
     "status": Script(
         b"STATUS INBOX (MESSAGES)",
