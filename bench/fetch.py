@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+from bench.crypto import entity
 from bench.imap import Place, place
 from bench.measure import Row, alternating, cost, seconds
-from bench.crypto import entity
 from tests.fixtures.dovecot import Mailbox
 from tests.fixtures.proxy import serving
 from tests.fixtures.transcript import RawImap, direct, proxied
@@ -85,5 +85,7 @@ def _row(where: Place, mailbox: Mailbox, what: str, read: Callable[[RawImap], No
             imap.ok(b"EXAMINE INBOX")
             imap.ok(b"UID FETCH 1:* (RFC822.SIZE)")
             read(imap)
-        times = alternating(RUNS, lambda: seconds(lambda: read(through)), lambda: seconds(lambda: read(straight)))
+        times = alternating(
+            RUNS, lambda: seconds(lambda: read(through)), lambda: seconds(lambda: read(straight))
+        )
     return cost(what, ("proxy", "direct"), times, aim)
