@@ -5,7 +5,7 @@ messages are the server's own octets after one verdict field of fixed length: th
 origins shifted, and sizes are corrected by a constant. SIGNED messages look the same, but what their verdict
 speaks of comes from the octets that were verified, never from the server again.
 
-Standards: RFC 9051 sections 6.4.5, 7.5.2.
+Standards: RFC 9051 sections 6.4.5, 7.5.2; RFC 3516 (BINARY); RFC 8970 (PREVIEW).
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from secmailproxy.imap.grammar import (
     GrammarError,
     attribute_key,
     literal,
+    literal8,
+    nstring,
     string_value,
 )
+from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.mime import entity
+from secmailproxy.mime.binary import binary
+from secmailproxy.mime.preview import preview
 from secmailproxy.mime.section import Section, section
-from secmailproxy.views import View
+from secmailproxy.views import Kind, View
 
 _METADATA = frozenset(
     "UID FLAGS INTERNALDATE MODSEQ EMAILID THREADID SAVEDATE X-GM-MSGID X-GM-THRID X-GM-LABELS".split()
 )
-_CONTENT = frozenset(
-    "RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE BODY[] RFC822 RFC822.HEADER RFC822.TEXT".split()
+_SECTIONED = frozenset({"BODY[]", "BINARY[]", "BINARY.SIZE[]"})
+_CONTENT = _SECTIONED | frozenset(
+    "RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE RFC822 RFC822.HEADER RFC822.TEXT PREVIEW".split()
 )
 # Sets \Seen by the server's own rules and returns next to nothing (RFC 9051 section 6.4.5).
 _TOUCH = b"BODY[HEADER.FIELDS (X-None)]"
@@ -39,7 +45,7 @@ def unknown_item(items: Sequence[FetchItem]) -> str | None:
     """The first item that we cannot answer exactly, if any."""
     for item in items:
         if item.name not in _METADATA and (
-            item.name not in _CONTENT or (item.peek and item.name != "BODY[]")
+            item.name not in _CONTENT or (item.peek and item.name not in _SECTIONED)
         ):
             return item.name
     return None
@@ -51,7 +57,7 @@ def has_content(items: Sequence[FetchItem]) -> bool:
 
 
 def _sets_seen(item: FetchItem) -> bool:
-    return not item.peek and item.name in {"BODY[]", "RFC822", "RFC822.TEXT"}
+    return not item.peek and item.name in {"BODY[]", "BINARY[]", "RFC822", "RFC822.TEXT"}
 
 
 def _wants_header_of_root(item: FetchItem) -> bool:
@@ -63,7 +69,8 @@ def _wants_header_of_root(item: FetchItem) -> bool:
 def needs_octets(items: Sequence[FetchItem]) -> bool:
     """Whether a FORM needs its whole octets, more than the outline."""
     return any(
-        item.name in {"RFC822", "RFC822.TEXT"} or (item.name == "BODY[]" and not _wants_header_of_root(item))
+        item.name in {"RFC822", "RFC822.TEXT", "BINARY[]", "BINARY.SIZE[]", "PREVIEW"}
+        or (item.name == "BODY[]" and not _wants_header_of_root(item))
         for item in items
     )
 
@@ -72,7 +79,7 @@ def _holds_verdict(item: FetchItem, field_name: bytes) -> bool:
     """Whether the value begins with (or is) the verdict field."""
     if item.name in {"RFC822", "RFC822.HEADER"}:
         return True
-    if item.name != "BODY[]" or item.path:
+    if item.name not in _SECTIONED or item.path:
         return False
     if item.text in {"", "HEADER"}:
         return True
@@ -94,23 +101,24 @@ def kept_octets(items: Sequence[FetchItem], field_name: bytes) -> tuple[FetchIte
 
 
 def _from_server(item: FetchItem, field_name: bytes) -> bool:
-    if item.name in {"RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE"}:
+    if item.name in {"RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "PREVIEW"}:
         return True
     return not item.path and item.text == "HEADER.FIELDS" and not _names(item, field_name)
 
 
 def _spell(item: FetchItem, partial: tuple[int, int] | None) -> bytes:
-    if item.name != "BODY[]":
-        return item.name.encode()
-    head = b"BODY.PEEK[" if item.peek else b"BODY["
+    if item.name not in _SECTIONED:
+        return item.name.encode() + (b" (LAZY)" if item.lazy else b"")
+    head = item.name[:-2].encode() + (b".PEEK[" if item.peek else b"[")
     return head + item.spelling + b"]" + (b"<%d.%d>" % partial if partial is not None else b"")
 
 
 def _echo(item: FetchItem) -> bytes:
     """How an answer names the item: the client's own spelling, the origin without the length."""
-    if item.name != "BODY[]":
+    if item.name not in _SECTIONED:
         return item.name.encode()
-    return b"BODY[" + item.spelling + b"]" + (b"<%d>" % item.partial[0] if item.partial else b"")
+    origin = b"<%d>" % item.partial[0] if item.partial else b""
+    return item.name[:-2].encode() + b"[" + item.spelling + b"]" + origin
 
 
 def _list(items: Sequence[bytes]) -> bytes:
@@ -166,6 +174,12 @@ def _form_value(item: FetchItem, view: View) -> bytes:
             return literal(view.header)
         case "RFC822.TEXT":
             return literal(_octets(view)[len(view.header) :])
+        case "BINARY[]":
+            return _binary_value(item, view)
+        case "BINARY.SIZE[]":
+            return b"%d" % len(binary(entity.parse_or_leaf(_octets(view)), item.path) or b"")
+        case "PREVIEW":
+            return nstring(preview(entity.parse_or_leaf(_octets(view))).encode("utf-8", "replace"))
         case _:
             return _section_value(item, view)
 
@@ -189,6 +203,18 @@ def _section_value(item: FetchItem, view: View) -> bytes:
             message = entity.parse_or_leaf(view.header if _wants_header_of_root(item) else _octets(view))
             value = section(message, Section(item.path, item.text, item.names))
     return b"NIL" if value is None else literal(_cut(value, item.partial))
+
+
+def _binary_value(item: FetchItem, view: View) -> bytes:
+    value = binary(entity.parse_or_leaf(_octets(view)), item.path)
+    if value is None:
+        return b"NIL"
+    if view.kind is Kind.SIGNED and view.verdict is not None:
+        # Decoding can bring to light what the server has hidden from the mask.
+        keep = 0 if item.path else len(view.verdict)
+        field_name = view.verdict.partition(b":")[0]
+        value = value[:keep] + Mask(token_of(field_name)).struck(value[keep:])
+    return literal8(_cut(value, item.partial))
 
 
 def _cut(value: bytes, partial: tuple[int, int] | None) -> bytes:
@@ -269,22 +295,23 @@ class PrefixRequest:
         """The value of one item, as the client shall get it."""
         shifted = self._shifted(item)
         key = item.name
-        if key == "BODY[]":
+        if key in _SECTIONED:
             origin = shifted[0] if shifted is not None else None
-            key = attribute_key(item.path, item.text, self._upstream(item).names, origin)
+            names = self._upstream(item).names
+            key = attribute_key(item.path, item.text, names, origin, of=key[:-2].encode())
         raw = response.attributes.get(key)
         if raw is None and item.path:
             return b"NIL"
         if raw is None:
             raise GrammarError(f"the server left out {item.name}")
-        if item.name == "RFC822.SIZE":
+        if item.name == "RFC822.SIZE" or (item.name == "BINARY.SIZE[]" and not item.path):
             return b"%d" % (int(raw) + self.prefix_length)
         if not _holds_verdict(item, self.field_name):
             return raw
         assert verdict is not None, "OPAQUE messages have one"
         value = string_value(raw) or b""
         if item.partial is None:
-            return literal(verdict + value)
+            return literal8(verdict + value)
         origin, length = item.partial
         head = verdict[origin : origin + length]
-        return literal(head + value[: length - len(head)])
+        return literal8(head + value[: length - len(head)])

@@ -16,10 +16,12 @@ from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.reading import Reader, Refused, Steps, batches, check, pass_on
 from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.steps import Ask, Step, Task
+from secmailproxy.mime.binary import UnknownEncoding
 from secmailproxy.views import Kind, View
 
 _OUTLINES_AT_ONCE = 500
 _OK = b"OK Fetch completed.\r\n"
+_UNKNOWN_CTE = b"NO [UNKNOWN-CTE] A message has a transfer encoding that is not known.\r\n"
 
 Answer = Callable[[FetchResponse, View | None], bytes]
 """From the server's response and what is kept of the message to the response for the client."""
@@ -61,6 +63,7 @@ class _Fetch:
         self.with_uid = command.uid or any(item.name == "UID" for item in command.items)
         self.reader = Reader(selected, by_uid=command.uid, with_uid=self.with_uid, shared=shared)
         self.completion = _OK
+        self.refusal = b""
 
     def run(self) -> Generator[Step, object, bytes]:
         kinds = self.box.kinds
@@ -77,7 +80,7 @@ class _Fetch:
         yield from self._answer_signed(sorted(uid for uid in special if kinds[uid] is Kind.SIGNED))
         forms = sorted(uid for uid in special if kinds[uid] is Kind.FORM)
         yield from self._answer_kept(forms, self.items, answers.form_request(self.items), self._form_answer)
-        return self.completion
+        return self.refusal or self.completion
 
     # The answer
 
@@ -145,7 +148,11 @@ class _Fetch:
             if uid is None or uid not in waiting:
                 return pass_on(response)
             waiting.discard(uid)
-            return answer(response, views[uid])
+            try:
+                return answer(response, views[uid])
+            except UnknownEncoding:
+                self.refusal = _UNKNOWN_CTE
+                return answers.leftover(response, with_uid=self.with_uid)
 
         yield from self._ask(Numbers.each(views), asked, on_fetch)
 

@@ -4,7 +4,7 @@ A `Source` is a run of octets in which each literal's octets follow its "{n}" li
 form serves commands and responses. What we do not understand raises `GrammarError`; the caller decides
 whether that means BAD (commands) or passing the octets on (responses).
 
-Standards: RFC 9051 sections 6.4.5, 7.5.2, 9; RFC 7162 (modifiers).
+Standards: RFC 9051 sections 6.4.5, 7.5.2, 9; RFC 7162 (modifiers); RFC 3516 (BINARY); RFC 8970 (PREVIEW).
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ _SECTION_TEXTS: tuple[SectionText, ...] = ("HEADER.FIELDS.NOT", "HEADER.FIELDS",
 _TAG = re.compile(rb"([^\s(){}\"\\%*+]+) ((?:UID )?[A-Za-z][A-Za-z0-9.=-]*)(?= |\r?\n)", re.IGNORECASE)
 _LITERAL_HEAD = re.compile(rb"~?\{(\d+)\+?\}\r?\n")
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n]|\\["\\])*)"')
+_QUOTABLE = re.compile(rb"[ !#-\[\]-~]*")
 _ASTRING = re.compile(rb"[^\s(){}\"\\%*]+")
 _NUMBERS = re.compile(rb" ([0-9:,*]+|\$) ")
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.\-]+")
 _PARTIAL = re.compile(rb"<(\d+)\.(\d+)>")
 _ORIGIN = re.compile(rb"<(\d+)>")
+_LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
+_WITH_SECTION = frozenset({"BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE"})
 _PATH = re.compile(rb"(\d+(?:\.\d+)*)(?:\.|(?=\]))")
 
 
@@ -127,7 +130,7 @@ class FetchItem:
     """One data item of FETCH. `path`, `text` and `names` hold the section of BODY[...], else nothing."""
 
     name: str
-    """Upper case, without ".PEEK"; "BODY[]" for every form with a section."""
+    """Upper case, without ".PEEK"; "BODY[]", "BINARY[]" or "BINARY.SIZE[]" for every form with a section."""
     peek: bool = False
     path: tuple[int, ...] = ()
     text: SectionText = ""
@@ -137,6 +140,8 @@ class FetchItem:
     """What stands between the brackets, as the client wrote it."""
     partial: tuple[int, int] | None = None
     """Origin and length."""
+    lazy: bool = False
+    """Of PREVIEW: whether the answer may be NIL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +210,21 @@ def _fetch_item(source: Source) -> FetchItem:
     name = match[0].upper().decode()
     peek = name.endswith(".PEEK")
     if source.octets[source.at : source.at + 1] != b"[":
-        return FetchItem(name.removesuffix(".PEEK"), peek)
-    if name not in {"BODY", "BODY.PEEK"}:
-        raise GrammarError("only BODY and BODY.PEEK take a section")
+        return FetchItem(
+            name.removesuffix(".PEEK"), peek, lazy=name == "PREVIEW" and source.match(_LAZY) is not None
+        )
+    if name not in _WITH_SECTION:
+        raise GrammarError("only BODY and BINARY take a section")
     source.expect(b"[")
     start = source.at
     path, text, names = _section(source)
+    if text and not name.startswith("BODY"):
+        raise GrammarError("BINARY takes part numbers only")
     spelling = source.octets[start : source.at]
     source.expect(b"]")
-    partial = source.match(_PARTIAL)
+    partial = source.match(_PARTIAL) if name != "BINARY.SIZE" else None
     bounds = None if partial is None else (int(partial[1]), int(partial[2]))
-    return FetchItem("BODY[]", peek, path, text, names, spelling, bounds)
+    return FetchItem(name.removesuffix(".PEEK") + "[]", peek, path, text, names, spelling, bounds)
 
 
 def _section(source: Source) -> tuple[tuple[int, ...], SectionText, tuple[bytes, ...]]:
@@ -292,14 +301,17 @@ def _attribute_key(source: Source) -> str:
     path, text, names = _section(source)
     source.expect(b"]")
     origin = source.match(_ORIGIN)
-    return attribute_key(path, text, names, int(origin[1]) if origin is not None else None)
+    return attribute_key(path, text, names, int(origin[1]) if origin is not None else None, of=name[0])
 
 
-def attribute_key(path: tuple[int, ...], text: str, names: tuple[bytes, ...], origin: int | None) -> str:
-    """How `FetchResponse.attributes` names a section, whatever its spelling."""
+def attribute_key(
+    path: tuple[int, ...], text: str, names: tuple[bytes, ...], origin: int | None, *, of: bytes = b"BODY"
+) -> str:
+    """How `FetchResponse.attributes` names a section of `of` (BODY or another), whatever its spelling."""
     section = ".".join([*map(str, path), *([text] if text else [])])
     fields = " ".join(sorted(name.upper().decode("latin-1") for name in names))
-    return f"BODY[{section}{' ' + fields if fields else ''}]" + (f"<{origin}>" if origin is not None else "")
+    bracket = f"[{section}{' ' + fields if fields else ''}]" + (f"<{origin}>" if origin is not None else "")
+    return of.upper().decode() + bracket
 
 
 def string_value(raw: bytes) -> bytes | None:
@@ -315,6 +327,18 @@ def string_value(raw: bytes) -> bytes | None:
 def literal(octets: bytes) -> bytes:
     """`octets` as a literal, which is how every section is answered (NeoMutt accepts nothing else)."""
     return b"{%d}\r\n%b" % (len(octets), octets)
+
+
+def literal8(octets: bytes) -> bytes:
+    """`octets` as a literal that may hold NUL, where they do (RFC 3516 section 4.3)."""
+    return (b"~" if b"\0" in octets else b"") + literal(octets)
+
+
+def nstring(octets: bytes) -> bytes:
+    """`octets` as a quoted string, or as a literal where they are not plain ASCII text."""
+    if _QUOTABLE.fullmatch(octets):
+        return b'"' + octets + b'"'
+    return literal(octets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from secmailproxy.imap import capability
     ("line", "heard"),
     [
         (
-            b"* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE BINARY UIDPLUS STARTTLS AUTH=PLAIN\r\n",
+            b"* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE CATENATE UIDPLUS STARTTLS AUTH=PLAIN\r\n",
             b"* CAPABILITY IMAP4rev1 IDLE UIDPLUS LITERAL-\r\n",
         ),
         (

@@ -49,6 +49,16 @@ def fetch(octets: bytes, *rest: bytes) -> grammar.FetchCommand:
             ),
         ),
         (b"a FETCH 1 ALL\r\n", tuple(map(FetchItem, ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE")))),
+        (
+            b"a FETCH 1 (BINARY[] binary.peek[1.2]<3.4> BINARY.SIZE[2])\r\n",
+            (
+                FetchItem("BINARY[]"),
+                FetchItem("BINARY[]", peek=True, path=(1, 2), spelling=b"1.2", partial=(3, 4)),
+                FetchItem("BINARY.SIZE[]", path=(2,), spelling=b"2"),
+            ),
+        ),
+        (b"a FETCH 1 PREVIEW (lazy)\r\n", (FetchItem("PREVIEW", lazy=True),)),
+        (b"a FETCH 1 (PREVIEW UID)\r\n", (FetchItem("PREVIEW"), FetchItem("UID"))),
         (b"a FETCH 1 (RFC822.PEEK)\r\n", (FetchItem("RFC822", peek=True),)),
     ],
 )
@@ -76,7 +86,9 @@ def test_fetch_with_a_literal_field_name_and_modifiers() -> None:
         b"a FETCH 1 FLAGS)\r\n",
         b"a FETCH 1 BODY[MIME]\r\n",
         b"a FETCH 1 BODY[HEADER.FIELDS ()]\r\n",
-        b"a FETCH 1 BINARY[1]\r\n",
+        b"a FETCH 1 BINARY[1.MIME]\r\n",
+        b"a FETCH 1 BINARY.SIZE[1]<0.1>\r\n",
+        b"a FETCH 1 (PREVIEW (FUZZY))\r\n",
         b"a FETCH 1 (FLAGS) junk\r\n",
         b"a FETCH 1 BODY[1\r\n",
     ],

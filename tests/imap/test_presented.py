@@ -329,6 +329,12 @@ def test_the_same_in_every_session_and_after_a_restart(dovecot: Dovecot, proxies
         (b"RFC822.SIZE", False),
         (b"ENVELOPE", False),
         (b"BODYSTRUCTURE", False),
+        (b"BINARY[]", True),
+        (b"BINARY[1]<0.5>", True),
+        (b"BINARY.PEEK[1]", False),
+        (b"BINARY.SIZE[1]", False),
+        (b"PREVIEW", False),
+        (b"PREVIEW (LAZY)", False),
     ],
 )
 @pytest.mark.parametrize("kind", ["encrypted", "signed", "opaque"])

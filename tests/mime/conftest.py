@@ -116,7 +116,7 @@ class Dovecot:
 def _after(response: bytes) -> bytes:
     """The octets of the literal (or quoted string, or NIL) that a BODY[...] item has."""
     value = response[response.index(b"] ") + 2 :].removesuffix(b")\r\n")
-    if value.startswith(b"{"):
+    if value.startswith((b"{", b"~{")):
         return value.split(b"\r\n", 1)[1]
     return value.strip(b'"') if value != b"NIL" else b""
 
