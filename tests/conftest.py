@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.proxy",
     "tests.fixtures.recorder",
     "tests.fixtures.scripted",
+    "tests.fixtures.clients",
 ]
 
 # Debian's servers live where the PATH of ordinary users does not look.
