@@ -4,6 +4,9 @@ Plaintext drafts and sent mail on the server are the classic leak of mail client
 to a drafts or sent mailbox, or with the flag \\Draft, stores ciphertext (IMAP-16). Afterwards the client
 reads what it wrote, octet for octet.
 
+Some clients move mail by appending what they hold: mail that was decrypted for them. It carries our verdict
+field, which never goes to the server, and is encrypted wherever it goes.
+
 Standards: RFC 9051 section 6.3.12; RFC 4315 (APPENDUID); RFC 6154 (special use).
 """
 
@@ -16,6 +19,7 @@ from dataclasses import dataclass, field
 from secmailproxy.imap.grammar import AppendCommand, GrammarError, Source, Verb, mailbox_key, parse_append
 from secmailproxy.imap.steps import Ask, Completion, EncryptToSelf, FixAppended, Task
 from secmailproxy.imap.wire import Command
+from secmailproxy.mime import header
 
 _DRAFTS = frozenset(
     """drafts|draft|entwürfe|brouillons|borradores|bozze|concepten|rascunhos|utkast|kladder|luonnokset
@@ -114,9 +118,47 @@ def head_of(command: Command, verb: Verb) -> AppendCommand:
     return head
 
 
-def append(head: AppendCommand, message: bytes, *, sign: bool) -> Task:
-    """Encrypt, store, and fix the view of what was stored before the client hears of it."""
-    stored = yield EncryptToSelf(message, sign)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a message is stored that does not pass as it is."""
+
+    message: bytes
+    """What the client wrote, without our verdict field."""
+    encrypt: bool
+    sign: bool
+
+
+def plan(head: AppendCommand, message: bytes, special_use: SpecialUse, field_name: bytes) -> Plan | None:
+    """What to do with an appended message; None when it passes as it is."""
+    status = presented_status(message, field_name)
+    to_folder = special_use.encrypts(head)
+    if status is None:
+        sign = special_use.is_sent(head.mailbox) and not head.draft
+        return Plan(message, encrypt=True, sign=sign) if to_folder else None
+    without = header.remove_fields(message, (field_name.decode(),))
+    # What others wrote is not signed by us; what was only signed verifies as before without our field.
+    return Plan(without, encrypt=to_folder or b"encrypted" in status, sign=False)
+
+
+def presented_status(message: bytes, field_name: bytes) -> bytes | None:
+    """What our verdict field in the header section of `message` begins with; None without the field.
+
+    `message` may be the beginning of one.
+    """
+    ends = [at for at in (message.find(b"\r\n\r\n"), message.find(b"\n\n")) if at >= 0]
+    found = re.search(
+        rb"^" + re.escape(field_name) + rb":([^;]*)",
+        message[: min(ends, default=len(message))],
+        re.IGNORECASE | re.MULTILINE,
+    )
+    return None if found is None else found[1].strip().lower()
+
+
+def append(head: AppendCommand, plan: Plan) -> Task:
+    """Encrypt where planned, store, and fix the view of what was stored before the client hears of it."""
+    stored: object = plan.message
+    if plan.encrypt:
+        stored = yield EncryptToSelf(plan.message, plan.sign)
     assert isinstance(stored, bytes)
     mailbox = b"{%d}\r\n" % len(head.mailbox)
     announce = head.mailbox + head.options + b" {%d}\r\n" % len(stored)
@@ -124,6 +166,6 @@ def append(head: AppendCommand, message: bytes, *, sign: bool) -> Task:
     assert isinstance(result, list)
     completion: Completion = result[0]
     uid = _APPENDUID.match(completion.octets)
-    if uid is not None and stored != message:
-        yield FixAppended(mailbox_key(head.mailbox), int(uid[1]), int(uid[2]), stored, message)
+    if uid is not None and stored != plan.message:
+        yield FixAppended(mailbox_key(head.mailbox), int(uid[1]), int(uid[2]), stored, plan.message)
     return completion.octets

@@ -90,7 +90,7 @@ class Session:
         self._out: list[bytes] = []
         self._up: list[bytes] = []
         self._sender = Sender(self._up, literal_plus=settings.literal_plus)
-        self._stream = Stream(self._reader, self._sender, self._up)
+        self._stream = Stream(self._reader, self._sender, self._up, self._presented)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
         self.selected: Selected | None = None
 
@@ -147,7 +147,7 @@ class Session:
     def owes(self) -> bool:
         """Whether any command other than IDLE has not been answered."""
         waiting = any(name != "IDLE" for name in self._in_flight.values())
-        return waiting or len(self._runner) > 0 or self._stream.flows
+        return waiting or len(self._runner) > 0 or self._stream.takes
 
     @property
     def may_interject(self) -> bool:
@@ -184,10 +184,22 @@ class Session:
                 self._event(event)
 
     def _event(self, event: ClientEvent) -> None:
-        if self._stream.flows:
-            self._actions.close |= not self._stream.take(event)
+        if self._stream.takes:
+            self._streamed(self._stream.take(event))
         elif not isinstance(event, LiteralPart):
             self._begin(event)
+
+    def _streamed(self, result: Command | bytes | None) -> None:
+        """What became of a message that the client has sent: nothing to do, an answer, or ours to store."""
+        if isinstance(result, Command):
+            del self._in_flight[grammar.parse_verb(result).tag]
+            self._begin(result)
+        elif result is not None:
+            self._in_flight.pop(result.split(b" ")[0], None)
+            self._out.append(result)
+
+    def _presented(self, header_section: bytes) -> bool:
+        return appending.presented_status(header_section, self._settings.field_name) is not None
 
     def _begin(self, event: Command | LiteralAhead) -> None:
         command = event.command if isinstance(event, LiteralAhead) else event
@@ -240,7 +252,8 @@ class Session:
             return
         verb = grammar.parse_verb(ahead.command)
         self._in_flight[verb.tag] = verb.name
-        self._stream.begin(verb.tag, ahead)
+        self._stream.begin(verb.tag, ahead, reading.MESSAGE_LIMIT)
+        self._out.append(b"+ OK\r\n")
 
     def _command(self, command: Command, verb: Verb) -> None:
         if len(self._runner) and verb.name != "UID FETCH":
@@ -321,12 +334,12 @@ class Session:
         if not command.literals:
             raise GrammarError("APPEND wants a message literal")
         head = appending.head_of(command, verb)
-        if not self._settings.special_use.encrypts(head):
+        settings = self._settings
+        plan = appending.plan(head, command.literals[-1], settings.special_use, settings.field_name)
+        if plan is None:
             self._forward(command, verb)
         elif not self._park(command):
-            sent = self._settings.special_use.is_sent(head.mailbox)
-            task = appending.append(head, command.literals[-1], sign=sent and not head.draft)
-            self._runner.run(verb.tag, task)
+            self._runner.run(verb.tag, appending.append(head, plan))
 
     def _enable(self, command: Command, verb: Verb) -> None:
         admitted = capability.admit_enable(command.octets[verb.arguments :])
@@ -403,7 +416,9 @@ class Session:
     def _continuation(self, line: bytes) -> None:
         if self._sender.continuation():
             return
-        if not self._stream.go_ahead() and self._idle == "asked":
+        if self._stream.go_ahead():
+            return
+        if self._idle == "asked":
             self._idle = "idling"
         self._out.append(line)
 
@@ -416,8 +431,9 @@ class Session:
         name = self._in_flight.pop(tag, "")
         if name == "IDLE":
             self._idle = ""
-        self._stream.completed(tag)
-        self._out.append(capability.rewrite(line))
+        line = capability.rewrite(line)
+        if not self._stream.refused(tag, line):
+            self._out.append(line)
 
     def _flush(self) -> Actions:
         actions, self._actions = self._actions, Actions()

@@ -85,7 +85,6 @@ def test_a_literal_minus_append(reader: ProxyUser) -> None:
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        (b"APPEND nowhere {10}", b"NO [TRYCREATE]"),
         (b"APPEND Drafts (\\Bogus {10}", b"BAD"),
         (b"APPEND Drafts {999999999999}", b"BAD"),
         (b"SEARCH TEXT {9999999}", b"BAD"),

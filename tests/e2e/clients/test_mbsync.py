@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.clients import PLAIN, Account, Workplace, crlf
+from tests.fixtures.clients import PLAIN, Account, Workplace, crlf, without_verdict
 from tests.fixtures.people import TEXT, letter
 
 CONFIG = """IMAPStore far
@@ -100,6 +100,11 @@ def assert_same(account: Account, workplace: Workplace) -> None:
     """Both sides hold the same messages, and a further run changes neither."""
     for folder in ("INBOX", "Archive", "Drafts", "Sent", "Trash"):
         assert local(workplace, folder) == sorted(map(unmarked, account.presented(folder))), folder
+    assert_settled(account, workplace)
+
+
+def assert_settled(account: Account, workplace: Workplace) -> None:
+    """A further run changes neither side, and the server knows no plaintext."""
     account.assert_nothing_leaked()
     before = account.state(), workplace.tree(MAIL)
     sync(workplace)
@@ -163,7 +168,10 @@ def test_what_is_written_here_arrives_there(accounts: Callable[[], Account], wor
 
 @pytest.mark.client("mbsync", "moves", "again")
 def test_a_move_here_is_a_move_there(accounts: Callable[[], Account], workplace: Workplace) -> None:
-    """mbsync knows no moves: it appends what it holds, decrypted, and deletes what was."""
+    """mbsync knows no moves: it appends what it holds, decrypted, and deletes what was.
+
+    The verdict stays behind: what arrives is encrypted anew, without the signature.
+    """
     account = accounts()
     configure(account, workplace)
     sync(workplace)
@@ -173,9 +181,12 @@ def test_a_move_here_is_a_move_there(accounts: Callable[[], Account], workplace:
 
     sync(workplace)
 
-    assert len(account.presented()) == 2
-    assert len(account.presented("Archive")) == 4
-    assert_same(account, workplace)
+    assert local(workplace) == sorted(account.presented())
+    assert len(local(workplace)) == 2
+    arrived = [without_verdict(unmarked(octets)) for octets in account.presented("Archive")]
+    assert sorted(arrived) == sorted(map(without_verdict, local(workplace, "Archive")))
+    assert len(arrived) == 4
+    assert_settled(account, workplace)
 
 
 @pytest.mark.parametrize("state", ["*", "{folder}/state/"], ids=["in the Maildir", "elsewhere"])
