@@ -6,7 +6,6 @@ import asyncio
 import imaplib
 import os
 import pty
-import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -83,38 +82,6 @@ def by_aioimaplib(reader: ProxyUser, folder: Path) -> list[bytes]:
     return asyncio.run(read())
 
 
-def by_mbsync(reader: ProxyUser, folder: Path) -> list[bytes]:
-    config = folder / "mbsyncrc"
-    config.write_text(
-        f"""IMAPStore far
-Host 127.0.0.1
-Port {reader.proxy.imap_port}
-User {reader.address}
-Pass "{reader.mailbox.password}"
-SSLType None
-AuthMechs LOGIN
-
-MaildirStore near
-Path {folder}/mail/
-Inbox {folder}/mail/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :far:
-Near :near:
-Patterns INBOX
-Create Near
-SyncState *
-"""
-    )
-    (folder / "mail").mkdir()
-    done = subprocess.run(["mbsync", "-c", config, "all"], capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    files = sorted((folder / "mail" / "INBOX").glob("[cn]*/*"), key=lambda path: path.name.split(",U=")[1])
-    # A Maildir holds LF, and mbsync marks what it fetched.
-    return [re.sub(rb"X-TUID: .*\r\n", b"", path.read_bytes().replace(b"\n", b"\r\n")) for path in files]
-
-
 def by_neomutt(reader: ProxyUser, folder: Path) -> list[bytes]:
     out = folder / "piped"
     config = folder / "neomuttrc"
@@ -180,9 +147,8 @@ def alice(gnupg_home: Callable[..., GnuPG], dovecot: Dovecot, bob: ProxyUser) ->
     return person
 
 
-@pytest.mark.client("mbsync", "reads")
 @pytest.mark.client("neomutt", "reads")
-@pytest.mark.parametrize("read", [by_imaplib, by_aioimaplib, by_mbsync, by_neomutt])
+@pytest.mark.parametrize("read", [by_imaplib, by_aioimaplib, by_neomutt])
 def test_a_client_reads_plaintext_verdict_and_untouched_plain_mail(
     read: Read, alice: GnuPGUser, bob: ProxyUser, tmp_path: Path
 ) -> None:
