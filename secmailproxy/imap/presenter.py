@@ -157,10 +157,14 @@ def form_of(field: bytes, presented: bytes) -> View:
     """The presented form of `presented` (CRLF) after the verdict field (may be empty)."""
     octets = field + presented
     message = entity.parse_or_leaf(octets)
-    view = View(Kind.FORM, field, len(octets), message.header, octets=octets)
-    return replace(
-        view,
-        imap_envelope=structure.imap_envelope(message),
-        body=structure.body(message),
-        bodystructure=structure.bodystructure(message),
+    body, bodystructure = structure.structures(message)
+    return View(
+        Kind.FORM,
+        field,
+        len(octets),
+        message.header,
+        structure.imap_envelope(message),
+        body,
+        bodystructure,
+        octets,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from secmailproxy.errors import LimitExceeded
@@ -78,18 +78,19 @@ def scan(octets: bytes, start: int, end: int, most: int = 1000) -> tuple[Field, 
     Raises `LimitExceeded` when there are more than `most`. Lines that are no fields are kept as fields whose
     name is the whole line, so that the spans cover the section without a gap.
     """
-    return tuple(_scan(octets, start, end, most))
-
-
-def _scan(octets: bytes, start: int, end: int, most: int) -> Iterator[Field]:
-    for count, match in enumerate(_FIELD.finditer(octets, start, end), 1):
-        if match.start() == end or octets.startswith((b"\n", b"\r\n"), match.start(), end):
-            return
-        if count > most:
+    fields: list[Field] = []
+    for match in _FIELD.finditer(octets, start, end):
+        at = match.start()
+        if at == end or (octets[at] in b"\r\n" and octets.startswith((b"\n", b"\r\n"), at, end)):
+            break
+        if len(fields) == most:
             raise LimitExceeded(f"a header section has more than {most} fields")
         name, colon = match.groups()
-        value_start = match.end(2) if colon else match.end()
-        yield Field(name.rstrip(b" \t\r").decode("latin-1"), match.start(), value_start, match.end())
+        stop = match.end()
+        fields.append(
+            Field(name.rstrip(b" \t\r").decode("latin-1"), at, match.end(2) if colon else stop, stop)
+        )
+    return tuple(fields)
 
 
 def find(entity: HasFields, name: str) -> Field | None:

@@ -8,9 +8,9 @@ Standards: RFC 3501 section 7.4.2, RFC 9051 section 7.5.2.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from secmailproxy.mime import header
-from secmailproxy.mime.address import Address, address_list
+from secmailproxy.mime.address import address_list
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.header import Field
 from secmailproxy.mime.lexical import Broken, Lexer
@@ -32,95 +32,108 @@ _BEYOND_PLAIN = (
     "content-language",
     "content-location",
 )
+_OF_ENVELOPE = frozenset("date subject from sender reply-to to cc bcc in-reply-to message-id".split())
 _NO_PART = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
+
+
+Values = Mapping[str, list[bytes]]
+"""Header values by lower-case field name, in order."""
 
 
 def imap_envelope(entity: Entity) -> bytes:
     """The ENVELOPE of a message (root or embedded), parentheses included."""
-    sender = _address_string(_addresses(entity, "from"))
+    values: dict[str, list[bytes]] = {}
+    for field in entity.fields:
+        name = field.name.lower()
+        if name in _OF_ENVELOPE:
+            values.setdefault(name, []).append(_full_value(entity, field))
+    sender = _address_string(values, "from")
     items = [
-        _nstring(_last(entity, "date"), fold=True),
-        _human(_last(entity, "subject")),
+        _nstring(_last(values, "date"), fold=True),
+        _human(_last(values, "subject")),
         sender,
-        _address_string(_addresses(entity, "sender"), missing=sender),
-        _address_string(_addresses(entity, "reply-to"), missing=sender),
-        _address_string(_addresses(entity, "to")),
-        _address_string(_addresses(entity, "cc")),
-        _address_string(_addresses(entity, "bcc")),
-        _nstring(_last(entity, "in-reply-to"), fold=True),
-        _nstring(_last(entity, "message-id"), fold=True),
+        _address_string(values, "sender", missing=sender),
+        _address_string(values, "reply-to", missing=sender),
+        _address_string(values, "to"),
+        _address_string(values, "cc"),
+        _address_string(values, "bcc"),
+        _nstring(_last(values, "in-reply-to"), fold=True),
+        _nstring(_last(values, "message-id"), fold=True),
     ]
     return b"(" + b" ".join(items) + b")"
 
 
 def body(entity: Entity) -> bytes:
     """The BODY item (no extension fields), parentheses included."""
-    return _structure(entity, extended=False)
+    return structures(entity)[0]
 
 
 def bodystructure(entity: Entity) -> bytes:
     """The BODYSTRUCTURE item with all extension fields, parentheses included."""
-    return _structure(entity, extended=True)
+    return structures(entity)[1]
 
 
-def _structure(entity: Entity, *, extended: bool) -> bytes:
-    if entity.is_multipart:
-        return b"(" + _multipart(entity, extended=extended) + b")"
-    return b"(" + _leaf(entity, extended=extended) + b")"
+def structures(entity: Entity) -> tuple[bytes, bytes]:
+    """BODY and BODYSTRUCTURE, which together cost little more than one."""
+    short, extended = _multipart(entity) if entity.is_multipart else _leaf(entity)
+    return b"(" + short + b")", b"(" + extended + b")"
 
 
-def _multipart(entity: Entity, *, extended: bool) -> bytes:
-    parts = b"".join(_structure(part, extended=extended) for part in entity.parts)
+def _multipart(entity: Entity) -> tuple[bytes, bytes]:
+    values = _mime_values(entity)
+    parts = [structures(part) for part in entity.parts]
     if not parts:
-        parts = _NO_PART + (b" NIL NIL NIL NIL)" if extended else b")")
-    _, subtype, params = media_type(_content(entity, "content-type") or b"")
-    result = parts + b" " + _string(subtype)
-    if extended:
-        result += b" " + _parameters(params) + _common_extension(entity)
-    return result
+        parts = [(_NO_PART + b")", _NO_PART + b" NIL NIL NIL NIL)")]
+    _, subtype, params = media_type(_first(values, "content-type") or b"")
+    name = b" " + _string(subtype)
+    extension = b" " + _parameters(params) + _common_extension(values)
+    return (
+        b"".join(short for short, _ in parts) + name,
+        b"".join(extended for _, extended in parts) + name + extension,
+    )
 
 
-def _leaf(entity: Entity, *, extended: bool) -> bytes:
-    declared = _content(entity, "content-type")
+def _leaf(entity: Entity) -> tuple[bytes, bytes]:
+    values = _mime_values(entity)
+    declared = _first(values, "content-type")
     maintype, subtype, params = _PLAIN if declared is None else media_type(declared)
-    plain = entity.start == 0 and _is_plain_7bit(entity, (maintype, subtype, params))
-    encoding = _encoding(entity)
-    if plain:
+    encoding = _encoding(values)
+    if entity.start == 0 and _is_plain_7bit(values, (maintype, subtype, params), encoding):
         (maintype, subtype, params), encoding = _PLAIN, b'"7bit"'
     text = not entity.is_rfc822 and maintype.lower() == b"text"
     items = [
         b'"message" "rfc822"' if entity.is_rfc822 else _string(maintype) + b" " + _string(subtype),
         _parameters(params, charset=text),
-        _nstring(_content(entity, "content-id"), fold=True),
-        _nstring(_content(entity, "content-description"), fold=True),
+        _nstring(_first(values, "content-id"), fold=True),
+        _nstring(_first(values, "content-description"), fold=True),
         encoding,
         b"%d" % (entity.end - entity.body_start),
     ]
     lines = b"%d" % entity.octets.count(b"\n", entity.body_start, entity.end)
+    short = extended = b" ".join(items)
     if text:
-        items.append(lines)
+        short = extended = short + b" " + lines
     elif entity.is_rfc822:
         embedded = entity.parts[0]
-        items += [imap_envelope(embedded), _structure(embedded, extended=extended), lines]
-    result = b" ".join(items)
-    if extended:
-        result += b" " + _nstring(_content(entity, "content-md5"), fold=True) + _common_extension(entity)
-    return result
+        head = short + b" " + imap_envelope(embedded) + b" "
+        short, extended = (head + inner + b" " + lines for inner in structures(embedded))
+    extended += b" " + _nstring(_first(values, "content-md5"), fold=True) + _common_extension(values)
+    return short, extended
 
 
-def _is_plain_7bit(entity: Entity, kind: tuple[bytes, bytes, RawParameters]) -> bool:
+def _is_plain_7bit(values: Values, kind: tuple[bytes, bytes, RawParameters], encoding: bytes) -> bool:
     """Whether Dovecot keeps no structure for this message, but one flag: it forgets the letters' case."""
     maintype, subtype, params = kind
     return (
         (maintype.lower(), subtype.lower()) == (b"text", b"plain")
         and [(name.lower(), value.lower()) for name, value in params] in ([], [(b"charset", b"us-ascii")])
-        and _encoding(entity).lower() == b'"7bit"'
-        and not any(_contents(entity, name) for name in _BEYOND_PLAIN)
+        and encoding.lower() == b'"7bit"'
+        and not any(name in values for name in _BEYOND_PLAIN)
     )
 
 
-def _encoding(entity: Entity) -> bytes:
-    for value in _contents(entity, "content-transfer-encoding"):
+def _encoding(values: Values) -> bytes:
+    for value in values.get("content-transfer-encoding", ()):
         lexer = Lexer(value)
         try:
             lexer.skip()
@@ -132,23 +145,23 @@ def _encoding(entity: Entity) -> bytes:
     return b'"7bit"'
 
 
-def _common_extension(entity: Entity) -> bytes:
+def _common_extension(values: Values) -> bytes:
     """Disposition, language and location."""
     disposition = b"NIL"
-    for value in _contents(entity, "content-disposition"):
+    for value in values.get("content-disposition", ()):
         token, params = token_and_parameters(value)
         if token is not None:
             disposition = b"(" + _string(token) + b" " + _parameters(params) + b")"
             if params:
                 break
-    languages = _languages(entity)
+    languages = _languages(values)
     language = b"(" + b" ".join(map(_string, languages)) + b")" if languages else b"NIL"
-    location = _nstring(_content(entity, "content-location"), fold=True)
+    location = _nstring(_first(values, "content-location"), fold=True)
     return b" " + disposition + b" " + language + b" " + location
 
 
-def _languages(entity: Entity) -> list[bytes]:
-    found = (_language_tags(value) for value in _contents(entity, "content-language"))
+def _languages(values: Values) -> list[bytes]:
+    found = (_language_tags(value) for value in values.get("content-language", ()))
     return next((tags for tags in found if tags), [])
 
 
@@ -174,17 +187,28 @@ def _parameters(params: RawParameters, *, charset: bool = False) -> bytes:
     return b"(" + b" ".join(written) + b")" if written else b"NIL"
 
 
-def _contents(entity: Entity, name: str) -> list[bytes]:
-    """Values of a Content-* field; a message that does not say it is MIME has none."""
-    if entity.is_message and not any(
-        field.named("mime-version") or field.named("content-type") for field in entity.fields
-    ):
-        return []
-    return [_full_value(entity, field) for field in header.find_all(entity, name)]
+def _mime_values(entity: Entity) -> Values:
+    """Values of the Content-* fields; a message that does not say it is MIME has none."""
+    values: dict[str, list[bytes]] = {}
+    is_mime = not entity.is_message
+    for field in entity.fields:
+        name = field.name.lower()
+        if name.startswith("content-"):
+            values.setdefault(name, []).append(_full_value(entity, field))
+            is_mime = is_mime or name == "content-type"
+        elif name == "mime-version":
+            is_mime = True
+    return values if is_mime else {}
 
 
-def _content(entity: Entity, name: str) -> bytes | None:
-    return next(iter(_contents(entity, name)), None)
+def _first(values: Values, name: str) -> bytes | None:
+    found = values.get(name)
+    return found[0] if found else None
+
+
+def _last(values: Values, name: str) -> bytes | None:
+    found = values.get(name)
+    return found[-1] if found else None
 
 
 def _full_value(entity: Entity, field: Field) -> bytes:
@@ -193,21 +217,9 @@ def _full_value(entity: Entity, field: Field) -> bytes:
     return value.lstrip(b" \t") or value[1:]
 
 
-def _last(entity: Entity, name: str) -> bytes | None:
-    fields = header.find_all(entity, name)
-    return _full_value(entity, fields[-1]) if fields else None
-
-
-def _addresses(entity: Entity, name: str) -> tuple[Address, ...]:
-    """Of all fields of the name; Dovecot joins them."""
-    return tuple(
-        address
-        for field in header.find_all(entity, name)
-        for address in address_list(_full_value(entity, field))
-    )
-
-
-def _address_string(addresses: tuple[Address, ...], missing: bytes = b"NIL") -> bytes:
+def _address_string(values: Values, name: str, missing: bytes = b"NIL") -> bytes:
+    """The addresses of all fields of the name; Dovecot joins them."""
+    addresses = [address for value in values.get(name, ()) for address in address_list(value)]
     if not addresses:
         return missing
     return (
