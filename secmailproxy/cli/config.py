@@ -1,4 +1,6 @@
-"""`secmailproxy config`: where the configuration is, whether it is right, and what is in force."""
+"""`secmailproxy config`: where the configuration is, whether it is right, what is in force, and what of it
+mail clients need to know.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 import click
 
 from secmailproxy.cli.context import load_config, print_json
-from secmailproxy.errors import ConfigError
+from secmailproxy.errors import ConfigError, UsageError
 
 
 @click.group("config")
@@ -76,6 +78,37 @@ def show(as_json: bool) -> None:
     import tomlkit
 
     click.echo(tomlkit.dumps(_without_none(document)), nl=False)
+
+
+@command.command("autoconfig")
+def autoconfig() -> None:
+    """Print the XML by which Thunderbird finds this proxy.
+
+    As root, put it where Thunderbird looks first, under the domain of your address:
+    /usr/lib/thunderbird/isp/your.domain.xml on Debian.
+    """
+    from secmailproxy.autoconfig import published
+    from secmailproxy.autoconfig.discovery import ascii_domain
+
+    config = load_config()
+    listen = config.listen
+    for name, listener in (("imap", listen.imap), ("submission", listen.submission)):
+        if not listener.port:
+            raise UsageError(
+                f"listen.{name} is {listener}, so its port changes at every start; give it a port that stays."
+            )
+    if not config.accounts:
+        raise UsageError("There is no account yet; run: secmailproxy setup you@your.domain")
+    # In the order of the accounts, each once.
+    domains = list(dict.fromkeys(ascii_domain(account.address) for account in config.accounts))
+    click.echo(
+        published.document(
+            domains,
+            (listen.imap.host, listen.imap.port),
+            (listen.submission.host, listen.submission.port),
+        ),
+        nl=False,
+    )
 
 
 def _without_none(value: Any) -> Any:

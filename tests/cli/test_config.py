@@ -1,4 +1,4 @@
-"""`secmailproxy config path|check|show`."""
+"""`secmailproxy config path|check|show|autoconfig`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click.testing
 import pytest
+from defusedxml.ElementTree import fromstring
 
 from secmailproxy.cli import program
 
@@ -80,3 +81,42 @@ def test_show_prints_what_can_be_read_again(path: Path) -> None:
     assert as_json["accounts"][0]["imap"]["ca_file"] is None
     path.write_text(run("show").stdout)
     assert json.loads(run("show", "--json").stdout) == as_json
+
+
+def test_autoconfig_names_every_domain_and_the_listeners(path: Path) -> None:
+    second = GOOD.replace("alice@example.org", "alice@bücher.example")
+    third = GOOD.replace("alice@", "bob@")
+    path.write_text(f'[listen]\nimap = "[::1]:2143"\n{GOOD}{second}{third}')
+    path.chmod(0o600)
+    root = fromstring(run("autoconfig").stdout)
+    assert root.get("version") == "1.1"
+    assert [one.text for one in root.iterfind(".//domain")] == ["example.org", "xn--bcher-kva.example"]
+    for tag, kind, host, port in (
+        ("incomingServer", "imap", "::1", "2143"),
+        ("outgoingServer", "smtp", "127.0.0.1", "1025"),
+    ):
+        (server,) = root.iterfind(f"./emailProvider/{tag}")
+        assert server.get("type") == kind
+        assert {one.tag: one.text for one in server} == {
+            "hostname": host,
+            "port": port,
+            "socketType": "plain",
+            "username": "%EMAILADDRESS%",
+            "authentication": "password-cleartext",
+        }
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (f'[listen]\nsubmission = "127.0.0.1:0"\n{GOOD}', "listen.submission is 127.0.0.1:0"),
+        ("", "run: secmailproxy setup"),
+    ],
+)
+def test_autoconfig_needs_an_account_and_ports_that_stay(path: Path, config: str, problem: str) -> None:
+    path.write_text(config)
+    path.chmod(0o600)
+    done = run("autoconfig")
+    assert done.exit_code == 64
+    assert problem in done.stderr
+    assert done.stdout == ""
