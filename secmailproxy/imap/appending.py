@@ -24,8 +24,12 @@ from secmailproxy.mime import header
 _DRAFTS = frozenset(
     """drafts|draft|entwürfe|brouillons|borradores|bozze|concepten|rascunhos|utkast|kladder|luonnokset
     |kopie robocze|szkice|koncepty|rozepsané|piszkozatok|taslaklar|черновики|чернетки|πρόχειρα
-    |下書き|草稿|草稿箱|임시보관함""".replace("\n    ", "").split("|")
+    |下書き|草稿|草稿箱|임시보관함
+    |templates|vorlagen|modèles|plantillas|modelli|sjablonen|modelos|mallar|skabeloner|maler|mallit
+    |szablony|šablony|sablonok|şablonlar|шаблоны|шаблони|πρότυπα|テンプレート|模板
+    |서식""".replace("\n    ", "").split("|")
 )
+"""Templates are drafts that stay. Thunderbird stores them without \\Draft, and there is no special use."""
 _SENT = frozenset(
     """sent|sent items|sent messages|sent mail|sent-mail|sent_mail|sentmail|sentbox|gesendet
     |gesendete elemente|gesendete objekte|gesendete nachrichten|envoyés|messages envoyés|éléments envoyés

@@ -56,6 +56,9 @@ def test_the_clients_id_brings_no_lines_of_its_own_to_the_server() -> None:
         (b"Gesendete Objekte", True, False),
         (b"&BCcENQRABD0EPgQyBDgEOgQ4-", False, True),
         (b"Entwu&Awg-rfe", False, True),
+        (b"Templates", False, True),
+        (b"INBOX.Templates.letters", False, True),
+        (b"Mod&AOg-les", False, True),
         (b"Presents", False, False),
     ],
 )
