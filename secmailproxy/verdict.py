@@ -14,7 +14,7 @@ import re
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 
 VERDICT_LENGTH = 384
-"""Octets of the whole field with its final CRLF. Sizes that clients were told rest on it: it never changes."""
+"""Octets of the field with its final CRLF. Sizes that clients were told rest on it: it never changes."""
 
 _LINE_MOST = 76
 _ADDRESS_MOST = 72
