@@ -305,11 +305,14 @@ class PrefixRequest:
         if raw is None:
             raise GrammarError(f"the server left out {item.name}")
         if item.name == "RFC822.SIZE" or (item.name == "BINARY.SIZE[]" and not item.path):
-            return b"%d" % (int(raw) + self.prefix_length)
+            # Of a message that somebody has expunged, Dovecot says 0, and NIL of its content.
+            return b"%d" % (int(raw) + self.prefix_length) if int(raw) else raw
         if not _holds_verdict(item, self.field_name):
             return raw
         assert verdict is not None, "OPAQUE messages have one"
-        value = string_value(raw) or b""
+        value = string_value(raw)
+        if value is None:
+            return raw
         if item.partial is None:
             return literal8(verdict + value)
         origin, length = item.partial

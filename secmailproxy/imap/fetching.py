@@ -75,11 +75,14 @@ class _Fetch:
             plain = wanted.difference(Numbers.each(special))
             yield from self._ask(plain, self.command.items_octets, None)
         signed_too = bool(answers.kept_octets(self.items, self.field_name))
-        yield from self.reader.present(sorted(special, reverse=True), signed_too=signed_too)
+        yield from self.reader.present_some(sorted(special, reverse=True), signed_too=signed_too)
         yield from self._answer_opaque(sorted(uid for uid in special if kinds[uid] is Kind.OPAQUE))
         yield from self._answer_signed(sorted(uid for uid in special if kinds[uid] is Kind.SIGNED))
         forms = sorted(uid for uid in special if kinds[uid] is Kind.FORM)
         yield from self._answer_kept(forms, self.items, answers.form_request(self.items), self._form_answer)
+        if self.reader.failed is not None:
+            # After the messages that can be read: one that cannot does not keep them from the client.
+            raise self.reader.failed
         return self.refusal or self.completion
 
     # The answer

@@ -36,7 +36,8 @@ from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
 _FEW = 16
 """So few views are read faster than a thread is woken."""
-
+_LOCKED_TRIES = 3
+"""Messages that may fail for want of a key, in one go; each may have asked somebody for a passphrase."""
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +83,11 @@ class Presenter:
         return None
 
     def _present(self, mailbox: Mailbox, messages: Mapping[int, bytes | None]) -> None:
+        """Fix the views that can be had now; then raise what kept others from it."""
         hashes = {uid: message_hash(octets) for uid, octets in messages.items() if octets is not None}
         known = self.views.forms(self.account, hashes.values())
         views: dict[int, tuple[bytes, View | None]] = {}
+        failures: list[SecMailProxyError | KeystoreError] = []
         for uid, octets in messages.items():
             if octets is None:
                 views[uid] = (b"", self._failed("too large"))
@@ -92,8 +95,15 @@ class Presenter:
                 views[uid] = (hashes[uid], None)
             else:
                 signed = mailbox.kinds.get(uid) is Kind.SIGNED
-                views[uid] = (hashes[uid], self._view_or_failure(octets, signed=signed))
+                try:
+                    views[uid] = (hashes[uid], self._view_or_failure(octets, signed=signed))
+                except (SecMailProxyError, KeystoreError) as error:
+                    failures.append(error)
+                    if len(failures) == _LOCKED_TRIES:
+                        break
         self.views.fix(mailbox, views)
+        if failures:
+            raise failures[0]
 
     def _view_or_failure(self, octets: bytes, *, signed: bool) -> View:
         """What we fail on is shown as it is, and does not keep others from being read (IMAP-22)."""

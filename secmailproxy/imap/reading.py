@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import cast
 
+from keystore.errors import KeystoreError
 from secmailproxy import inbound
+from secmailproxy.errors import SecMailProxyError
 from secmailproxy.imap import answers
 from secmailproxy.imap.grammar import FetchResponse, attribute_key, string_value
 from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
@@ -51,6 +53,10 @@ class Reader:
         self.shared = shared
         self.sequence: dict[int, int] = {}
         """UID to sequence number, of the messages that answered."""
+        self.failed: SecMailProxyError | KeystoreError | None = None
+        """What kept messages from being presented, where others were to be answered all the same."""
+        self._void: set[int] = set()
+        """UIDs whose answer was NIL: expunged by somebody else, and not to be judged by that."""
 
     # Which messages
 
@@ -62,7 +68,7 @@ class Reader:
             new = found.difference(self.selected.covered)
             if new:
                 yield from self._classify(list(self.texts(new)), found)
-            return found.intersection(self.selected.covered)
+            return found.intersection(self._known)
         ranges = parse_ranges(numbers)
         if ranges is None:
             raise Refused(Completion(b"BAD Malformed message set.\r\n"))
@@ -83,7 +89,12 @@ class Reader:
             last = yield from self._classify(texts, new)
         if star and last:
             wanted = wanted.union(Numbers.each([last]))
-        return wanted.intersection(self.selected.covered)
+        return wanted.intersection(self._known)
+
+    @property
+    def _known(self) -> Numbers:
+        """What is classified, and what seems to be gone, which the server may say by itself."""
+        return self.selected.covered.union(Numbers.each(self._void))
 
     def _widened(self, new: Numbers, top: int) -> Numbers:
         """Some more unknown messages around: clients that sync ask for one after the other."""
@@ -131,10 +142,11 @@ class Reader:
                 case inbound.MessageClass.PLAIN | inbound.MessageClass.FORGED:
                     pass
         yield from self._look_inside(kinds)
-        last = max(headers, default=0)
+        last = max([*headers, *self._void], default=0)
         top = max(last, self.selected.uid_next - 1 if self.selected.uid_next is not None else 0)
         covered = asked.intersection(Numbers(((1, top),)) if top else Numbers())
         covered = self.selected.covered.union(covered).union(Numbers.each(headers))
+        covered = covered.difference(Numbers.each(self._void))
         yield Classify(self.box, bytes(covered), kinds)
         return last
 
@@ -150,15 +162,19 @@ class Reader:
     def collect(
         self, texts: Iterable[bytes], items: bytes, key: str
     ) -> Generator[Step, object, dict[int, bytes]]:
-        """Ask for one item of each message: UID to value, strings without their quotes."""
+        """Ask for one item of each message: UID to value, strings without their quotes, NIL left out."""
         found: dict[int, bytes] = {}
 
         def on_fetch(response: FetchResponse) -> bytes:
             uid, raw = response.uid, response.attributes.get(key)
             if uid is None or raw is None:
                 return pass_on(response)
-            found[uid] = raw if raw.isdigit() else string_value(raw) or b""
             self.sequence[uid] = response.number
+            value = raw if raw.isdigit() else string_value(raw)
+            if value is None:
+                self._void.add(uid)
+            else:
+                found[uid] = value
             return answers.leftover(response, with_uid=self.with_uid)
 
         commands = [(self.verb + text + b" " + items + b"\r\n",) for text in texts]
@@ -167,6 +183,16 @@ class Reader:
         return found
 
     # Their views
+
+    def present_some(self, special: list[int], *, signed_too: bool) -> Steps:
+        """As `present`, but what keeps messages from being presented is told by `failed`, not raised.
+
+        Those messages stay without a view, and so without an answer.
+        """
+        try:
+            yield from self.present(special, signed_too=signed_too)
+        except (SecMailProxyError, KeystoreError) as error:
+            self.failed = error
 
     def present(self, special: list[int], *, signed_too: bool) -> Steps:
         """Fix the views of these protected messages, newest first; of signed ones where they are needed."""

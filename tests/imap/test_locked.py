@@ -31,6 +31,9 @@ def test_a_locked_agent_gives_unavailable_and_later_the_plaintext(
         for item in (b"BODY.PEEK[]", b"RFC822.SIZE", b"ENVELOPE"):
             assert imap.command(b"UID FETCH 1 (%b)" % item)[-1].startswith(b"T NO [UNAVAILABLE]")
         assert imap.ok(b"UID FETCH 2 (BODY.PEEK[])")[0].startswith(b"* 2 FETCH")
+        *others, completion = imap.command(b"UID FETCH 1:2 (BODY.PEEK[])")
+        assert [one[:9] for one in others] == [b"* 2 FETCH"]
+        assert completion.startswith(b"T NO [UNAVAILABLE]")
         draft = letter(mailbox.address, "b@example.org")
         # Encrypting to oneself needs no secret key; signing the sent copy does.
         assert imap.command(b"APPEND Sent {%d}" % len(draft), draft)[-1].startswith(b"T NO [UNAVAILABLE]")
