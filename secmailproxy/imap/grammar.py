@@ -19,6 +19,9 @@ from secmailproxy.mime.section import SectionText
 _SECTION_TEXTS: tuple[SectionText, ...] = ("HEADER.FIELDS.NOT", "HEADER.FIELDS", "HEADER", "TEXT", "MIME")
 _TAG = re.compile(rb"([^\s(){}\"\\%*+]+) ((?:UID )?[A-Za-z][A-Za-z0-9.=-]*)(?= |\r?\n)", re.IGNORECASE)
 _LITERAL_HEAD = re.compile(rb"~?\{(\d+)\+?\}\r?\n")
+_QUOTABLE_ESCAPED = re.compile(rb"[^\r\n\0\x80-\xff]*")
+_LITERAL_HEAD_AT_END = re.compile(_LITERAL_HEAD.pattern + rb"\Z")
+_ONLY_TAG = re.compile(rb"([^\s(){}\"\\%*+]+)(?= |\r?\n)")
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n]|\\["\\])*)"')
 _QUOTABLE = re.compile(rb"[ !#-\[\]-~]*")
 _ASTRING = re.compile(rb"[^\s(){}\"\\%*]+")
@@ -123,6 +126,27 @@ def parse_verb(command: Command) -> Verb:
     if match is None:
         raise GrammarError("a command begins with a tag and a name")
     return Verb(match[1], match[2].upper().decode(), match.end())
+
+
+def tag_of(command: Command) -> bytes:
+    """What answers a command that has no name: its tag, or "*" where there is none either."""
+    match = _ONLY_TAG.match(command.fragments[0])
+    return match[1] if match is not None else b"*"
+
+
+def quoted(command: Command) -> Command:
+    """The command with quoted strings for its literals, so that it is one line.
+
+    Raises `GrammarError` for a literal that no quoted string can hold (RFC 9051 section 4.3).
+    """
+    if not command.literals:
+        return command
+    line = b""
+    for fragment, octets in zip(command.fragments, command.literals, strict=False):
+        if not _QUOTABLE_ESCAPED.fullmatch(octets):
+            raise GrammarError("a literal holds octets that cannot be quoted")
+        line += _LITERAL_HEAD_AT_END.sub(b"", fragment) + b'"' + re.sub(rb'(["\\])', rb"\\\1", octets) + b'"'
+    return Command([line + command.fragments[-1]])
 
 
 @dataclass(frozen=True, slots=True)

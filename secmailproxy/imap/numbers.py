@@ -21,11 +21,10 @@ def parse_ranges(octets: bytes) -> tuple[Range, ...] | None:
         match = _RANGE.match(part)
         if match is None:
             return None
-        first = STAR if match[1] == b"*" else int(match[1])
-        second = first if match[2] is None else STAR if match[2] == b"*" else int(match[2])
-        if min(first, second) < 1 or max(first, second) > STAR:
+        ends = [STAR if end == b"*" else int(end) for end in match.groups() if end is not None]
+        if any(not 0 < end < STAR for end, text in zip(ends, match.groups(), strict=False) if text != b"*"):
             return None
-        out.append((min(first, second), max(first, second)))
+        out.append((min(ends), max(ends)))
     return tuple(out)
 
 

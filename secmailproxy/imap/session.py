@@ -206,7 +206,7 @@ class Session:
         try:
             verb = grammar.parse_verb(command)
         except GrammarError as error:
-            self._answer_literal(event, b"* BAD " + str(error).encode() + b"\r\n")
+            self._answer_literal(event, grammar.tag_of(command) + b" BAD " + str(error).encode() + b"\r\n")
             return
         try:
             if isinstance(event, LiteralAhead):
@@ -304,6 +304,7 @@ class Session:
             self._sender.send(verb.tag, pieces_of(command))
 
     def _fetch(self, command: Command, verb: Verb) -> None:
+        command = grammar.quoted(command)
         fetch = grammar.parse_fetch(command, verb)
         unknown = answers.unknown_item(fetch.items)
         if unknown is not None:
@@ -312,7 +313,7 @@ class Session:
             self._forward(command, verb)
             return
         plain = selected.plain_set(self.selected, fetch)
-        if plain is not None and not command.literals:
+        if plain is not None:
             head = verb.tag + (b" UID FETCH " if fetch.uid else b" FETCH ")
             rewritten = head + plain + b" " + fetch.items_octets + fetch.modifiers + b"\r\n"
             self._forward(command, verb, None if plain == fetch.numbers else rewritten)

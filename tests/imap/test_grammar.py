@@ -202,3 +202,28 @@ def test_append_forms_that_are_not_offered(octets: bytes) -> None:
     so_far = command(octets)
     with pytest.raises(GrammarError):
         grammar.parse_append(so_far, grammar.parse_verb(so_far))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "line"),
+    [
+        ((b"a NOOP\r\n",), b"a NOOP\r\n"),
+        ((b"a X {2}\r\n", b"ab", b" c\r\n"), b'a X "ab" c\r\n'),
+        ((b"a X {4+}\r\n", b'a"\\b', b" {0}\r\n", b"", b"\r\n"), b'a X "a\\"\\\\b" ""\r\n'),
+    ],
+)
+def test_literals_as_quoted_strings(pieces: tuple[bytes, ...], line: bytes) -> None:
+    assert grammar.quoted(command(*pieces)) == Command([line])
+
+
+@pytest.mark.parametrize("octets", [b"a\r\nb FETCH 1 FLAGS", b"\0", "é".encode()])
+def test_what_no_quoted_string_can_hold(octets: bytes) -> None:
+    with pytest.raises(GrammarError):
+        grammar.quoted(command(b"a X {1}\r\n", octets, b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "tag"), [(b"a1 \r\n", b"a1"), (b"a1\r\n", b"a1"), (b"\r\n", b"*"), (b"(x y\r\n", b"*")]
+)
+def test_the_tag_of_a_command_without_a_name(line: bytes, tag: bytes) -> None:
+    assert grammar.tag_of(command(line)) == tag

@@ -15,6 +15,8 @@ Each script starts from mailboxes of its own; their INBOX holds the mail that `m
   not wait ("{3+}");
 - `Beside(step)`: the step in a second session of the same account, also direct or proxied;
 - `Idle(step, ..., until=b"EXISTS")`: IDLE, those steps in the second session, until this is told, then DONE;
+- `Outline(step)`: what depends on octets of messages is left out of FETCH responses, and their order, for
+  protected mail is presented in another form and after plain mail;
 - `Refused(step)`: of the completion only OK, NO or BAD is compared, for its text is the proxy's own.
 
 In lines, `<UIDVALIDITY>` and `<HIGHESTMODSEQ>` stand for what the session was told last, `<OWN>` for the
@@ -36,6 +38,13 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """A command that reads protected mail; its content is not compared."""
+
+    step: bytes | tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class Refused:
     """A command that is refused in words of the proxy's own."""
 
@@ -54,7 +63,7 @@ class Idle:
         object.__setattr__(self, "until", until)
 
 
-Step = Commands | Beside | Refused | Idle
+Step = Commands | Beside | Outline | Refused | Idle
 
 
 @dataclass(frozen=True, init=False)
@@ -84,7 +93,7 @@ class Script:
                 case Idle(steps):
                     found.append(b"IDLE")
                     found += [line for inner in steps for line in _lines(inner)]
-                case Beside(inner) | Refused(inner):
+                case Beside(inner) | Outline(inner) | Refused(inner):
                     found += _lines(inner)
                 case _:
                     found += _lines(step)
