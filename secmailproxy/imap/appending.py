@@ -1,124 +1,100 @@
-"""Which appended messages are encrypted to their owner, and the task that does it. PURE.
+"""APPEND and REPLACE: what their heads say, and the task that stores messages encrypted to their owner. PURE.
 
-Plaintext drafts and sent mail on the server are the classic leak of mail clients with encryption, so APPEND
-to a drafts or sent mailbox, or with the flag \\Draft, stores ciphertext (IMAP-16). Afterwards the client
-reads what it wrote, octet for octet.
+What goes to a drafts or sent mailbox, or has the flag \\Draft, is stored as ciphertext (IMAP-16). Afterwards
+the client reads what it wrote, octet for octet. All messages of one command are encrypted before the first
+octet goes to the server, so that all are stored or none.
 
 Some clients move mail by appending what they hold: mail that was decrypted for them. It carries our verdict
 field, which never goes to the server, and is encrypted wherever it goes.
 
-Standards: RFC 9051 section 6.3.12; RFC 4315 (APPENDUID); RFC 6154 (special use).
+Standards: RFC 9051 section 6.3.12; RFC 3502 (MULTIAPPEND); RFC 8508 (REPLACE); RFC 4315 (APPENDUID); RFC 3516
+section 4.4 (literal8).
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from secmailproxy.imap.grammar import AppendCommand, GrammarError, Source, Verb, mailbox_key, parse_append
+from secmailproxy.imap.grammar import LITERAL_HEAD, GrammarError, Source, Verb, mailbox_key
+from secmailproxy.imap.reading import MESSAGE_LIMIT
+from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.steps import Ask, Completion, EncryptToSelf, FixAppended, Task
-from secmailproxy.imap.wire import Command
+from secmailproxy.imap.wire import Command, LiteralAhead
 from secmailproxy.mime import header
 
-_DRAFTS = frozenset(
-    """drafts|draft|entwürfe|brouillons|borradores|bozze|concepten|rascunhos|utkast|kladder|luonnokset
-    |kopie robocze|szkice|koncepty|rozepsané|piszkozatok|taslaklar|черновики|чернетки|πρόχειρα
-    |下書き|草稿|草稿箱|임시보관함
-    |templates|vorlagen|modèles|plantillas|modelli|sjablonen|modelos|mallar|skabeloner|maler|mallit
-    |szablony|šablony|sablonok|şablonlar|шаблоны|шаблони|πρότυπα|テンプレート|模板
-    |서식""".replace("\n    ", "").split("|")
-)
-"""Templates are drafts that stay. Thunderbird stores them without \\Draft, and there is no special use."""
-_SENT = frozenset(
-    """sent|sent items|sent messages|sent mail|sent-mail|sent_mail|sentmail|sentbox|gesendet
-    |gesendete elemente|gesendete objekte|gesendete nachrichten|envoyés|messages envoyés|éléments envoyés
-    |courrier envoyé|enviados|elementos enviados|mensajes enviados|itens enviados|inviata|inviati
-    |posta inviata|elementi inviati|verzonden|verzonden items|verzonden berichten|skickat
-    |skickade objekt|sendt|sendte elementer|lähetetyt|wysłane|elementy wysłane|odeslané|odoslané|elküldött
-    |elküldött elemek|gönderilmiş öğeler|gönderilenler
-    |отправленные|надіслані|απεσταλμένα
-    |送信済み|送信済みアイテム|已发送|已傳送郵件|보낸편지함""".replace("\n    ", "").split("|")
-)
-_LIST = re.compile(rb'\* (?:LIST|XLIST) \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
-_APPENDUID = re.compile(rb"OK \[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
+COMMANDS = frozenset({"APPEND", "REPLACE", "UID REPLACE"})
+_COLLECTED_LIMIT = 64 * 1024
+"""Octets of messages that come without waiting and are kept until the command is whole."""
+_OPTIONS = re.compile(rb'((?: \([^()\r\n]*\))?(?: "[^"\r\n]*")?) (~?)\{\d+\+?\}\r?\n')
+_NUMBER = re.compile(rb" (?:\d+|\*)(?= )")
+_APPENDUID = re.compile(rb"OK \[APPENDUID (\d+) ([\d:,]+)\]", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class SpecialUse:
-    """Which mailboxes hold drafts and sent mail: by special use where the server tells, else by name."""
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A message as the line before its octets announces it."""
 
-    encrypt_drafts: bool = True
-    encrypt_sent: bool = True
-    drafts: set[bytes] = field(default_factory=set)
-    sent: set[bytes] = field(default_factory=set)
-
-    def learn(self, line: bytes) -> None:
-        """Note the special use in a LIST response."""
-        match = _LIST.match(line)
-        if match is None:
-            return
-        try:
-            name = mailbox_key(Source(line, match.end()).astring())
-        except GrammarError:
-            return
-        self._mark(name, match[1])
-
-    def notice(self, octets: bytes, verb: Verb) -> None:
-        """Note a special use given at CREATE (RFC 6154 section 3)."""
-        if verb.name != "CREATE" or b"USE" not in octets.upper():
-            return
-        source = Source(octets, verb.arguments)
-        try:
-            source.expect(b" ")
-            self._mark(mailbox_key(source.astring()), octets[source.at :])
-        except GrammarError:
-            return
-
-    def _mark(self, name: bytes, attributes: bytes) -> None:
-        if rb"\drafts" in attributes.lower():
-            self.drafts.add(name)
-        if rb"\sent" in attributes.lower():
-            self.sent.add(name)
-
-    def is_drafts(self, mailbox: bytes) -> bool:
-        """Whether a mailbox holds drafts."""
-        return mailbox_key(mailbox) in self.drafts or not _DRAFTS.isdisjoint(_levels(mailbox))
-
-    def is_sent(self, mailbox: bytes) -> bool:
-        """Whether a mailbox holds sent mail."""
-        return mailbox_key(mailbox) in self.sent or not _SENT.isdisjoint(_levels(mailbox))
-
-    def encrypts(self, head: AppendCommand) -> bool:
-        """Whether the message of this APPEND is encrypted before it is stored."""
-        drafts = head.draft or self.is_drafts(head.mailbox)
-        return (self.encrypt_drafts and drafts) or (self.encrypt_sent and self.is_sent(head.mailbox))
+    options: bytes
+    """Flags and date with their leading blanks, as written."""
+    draft: bool
+    literal8: bool
 
 
-def _levels(mailbox: bytes) -> list[str]:
-    """The levels of a mailbox name, lower case, whatever the hierarchy delimiter.
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The head of an APPEND or REPLACE."""
 
-    All count: who files sent mail by the year has it in "Sent/2026".
+    verb: bytes
+    """With the number of the message to replace."""
+    mailbox: bytes
+    messages: tuple[Announced, ...]
+    """Those announced so far, or all."""
+
+
+def announcement(line: bytes) -> Announced:
+    """Read the line before a message. Raises `GrammarError` for CATENATE, UTF8 and what we do not offer."""
+    options = _OPTIONS.fullmatch(line)
+    if options is None:
+        raise GrammarError("a message is announced by flags, a date and a literal")
+    return Announced(options[1], rb"\draft" in options[1].lower(), bool(options[2]))
+
+
+def upload_so_far(so_far: Command, verb: Verb) -> Upload | None:
+    """The head of a command that ends in the announcement of a literal; None while that is the mailbox.
+
+    Raises `GrammarError` for forms that we do not offer.
     """
-    name = re.sub(rb"&([A-Za-z0-9+,]*)-", _modified_base64, mailbox).decode("utf-8", "replace")
-    return [level.strip() for level in re.split(r"[./\\^|]", unicodedata.normalize("NFC", name).casefold())]
+    first, *later = so_far.fragments
+    source = Source(first, verb.arguments)
+    name = verb.name.encode()
+    if verb.name != "APPEND":
+        number = source.match(_NUMBER)
+        if number is None:
+            raise GrammarError("REPLACE takes one message number")
+        name += number[0]
+    source.expect(b" ")
+    head = LITERAL_HEAD.match(first, source.at)
+    if head is not None and head.end() == len(first):
+        if not later:
+            return None
+        mailbox, lines = so_far.literals[0], later
+    else:
+        mailbox = source.astring()
+        lines = [first[source.at :], *later]
+    if len(lines) > 1 and verb.name != "APPEND":
+        raise GrammarError("REPLACE takes one message")
+    return Upload(name, mailbox, tuple(map(announcement, lines)))
 
 
-def _modified_base64(match: re.Match[bytes]) -> bytes:
-    """One shifted run of modified UTF-7 (RFC 3501 section 5.1.3) as UTF-8."""
-    if not match[1]:
-        return b"&"
-    shifted = b"+" + match[1].replace(b",", b"/") + b"-"
-    return shifted.decode("utf-7", "replace").encode("utf-8", "replace")
-
-
-def head_of(command: Command, verb: Verb) -> AppendCommand:
-    """The head of a whole APPEND command. Raises `GrammarError` for forms that we do not offer."""
-    if command.fragments[-1] not in (b"\r\n", b"\n"):
-        raise GrammarError("APPEND takes one message")
-    head = parse_append(Command(command.fragments[:-1], command.literals[:-1]), verb)
+def upload_of(command: Command, verb: Verb) -> Upload:
+    """The head of a whole command. Raises `GrammarError` for forms that we do not offer."""
+    if not command.literals or command.fragments[-1] not in (b"\r\n", b"\n"):
+        raise GrammarError(f"{verb.name} ends with a message literal")
+    head = upload_so_far(Command(command.fragments[:-1], command.literals[:-1]), verb)
     if head is None:
-        raise GrammarError("APPEND takes a mailbox, flags, a date and one literal")
+        raise GrammarError(f"{verb.name} takes a mailbox and a message literal")
     return head
 
 
@@ -132,16 +108,43 @@ class Plan:
     sign: bool
 
 
-def plan(head: AppendCommand, message: bytes, special_use: SpecialUse, field_name: bytes) -> Plan | None:
-    """What to do with an appended message; None when it passes as it is."""
-    status = presented_status(message, field_name)
-    to_folder = special_use.encrypts(head)
-    if status is None:
-        sign = special_use.is_sent(head.mailbox) and not head.draft
-        return Plan(message, encrypt=True, sign=sign) if to_folder else None
-    without = header.remove_fields(message, (field_name.decode(),))
-    # What others wrote is not signed by us; what was only signed verifies as before without our field.
-    return Plan(without, encrypt=to_folder or b"encrypted" in status, sign=False)
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Decides which messages are encrypted or changed before they are stored."""
+
+    special_use: SpecialUse
+    field_name: bytes
+    """Of the verdict field."""
+
+    def plan(self, mailbox: bytes, announced: Announced, message: bytes) -> Plan | None:
+        """What to do with an appended message (or its beginning); None when it passes as it is."""
+        status = presented_status(message, self.field_name)
+        to_folder = self.special_use.encrypts(mailbox, draft=announced.draft)
+        if status is None:
+            sign = self.special_use.is_sent(mailbox) and not announced.draft
+            return Plan(message, encrypt=True, sign=sign) if to_folder else None
+        without = header.remove_fields(message, (self.field_name.decode(),))
+        # What others wrote is not signed by us; what was only signed verifies as before without our field.
+        return Plan(without, encrypt=to_folder or b"encrypted" in status, sign=False)
+
+    def plans(self, upload: Upload, literals: Sequence[bytes]) -> list[Plan | None]:
+        """Of each message of a command; its literals may begin with the name of the mailbox."""
+        messages = literals[-len(upload.messages) :]
+        pairs = zip(upload.messages, messages, strict=True)
+        return [self.plan(upload.mailbox, announced, message) for announced, message in pairs]
+
+    def streams(self, ahead: LiteralAhead, upload: Upload) -> bool:
+        """Whether the message ahead passes straight through; else it is kept until the command is whole.
+
+        Raises `GrammarError` when there is too much to keep.
+        """
+        literals = ahead.command.literals
+        kept = sum(map(len, literals)) + ahead.size
+        if not any(self.plans(upload, [*literals, b""])):
+            return ahead.synchronising or kept > _COLLECTED_LIMIT
+        if kept > MESSAGE_LIMIT:
+            raise GrammarError("[TOOBIG] the message is too large to encrypt")
+        return False
 
 
 def presented_status(message: bytes, field_name: bytes) -> bytes | None:
@@ -158,18 +161,50 @@ def presented_status(message: bytes, field_name: bytes) -> bytes | None:
     return None if found is None else found[1].strip().lower()
 
 
-def append(head: AppendCommand, plan: Plan) -> Task:
-    """Encrypt where planned, store, and fix the view of what was stored before the client hears of it."""
-    stored: object = plan.message
-    if plan.encrypt:
-        stored = yield EncryptToSelf(plan.message, plan.sign)
-    assert isinstance(stored, bytes)
-    mailbox = b"{%d}\r\n" % len(head.mailbox)
-    announce = head.mailbox + head.options + b" {%d}\r\n" % len(stored)
-    result = yield Ask([(b"APPEND " + mailbox, announce, stored + b"\r\n")])
+def store(upload: Upload, literals: Sequence[bytes], planned: Sequence[Plan | None]) -> Task:
+    """Encrypt where planned, store, and fix the views of what was stored before the client hears of it."""
+    messages = literals[-len(upload.messages) :]
+    written = [
+        message if one is None else one.message for message, one in zip(messages, planned, strict=True)
+    ]
+    stored: list[bytes] = []
+    for message, one in zip(written, planned, strict=True):
+        octets: object = message
+        if one is not None and one.encrypt:
+            octets = yield EncryptToSelf(message, one.sign)
+        assert isinstance(octets, bytes)
+        stored.append(octets)
+    result = yield Ask([_pieces(upload, messages, stored)])
     assert isinstance(result, list)
     completion: Completion = result[0]
-    uid = _APPENDUID.match(completion.octets)
-    if uid is not None and stored != plan.message:
-        yield FixAppended(mailbox_key(head.mailbox), int(uid[1]), int(uid[2]), stored, plan.message)
+    told = _APPENDUID.match(completion.octets)
+    uids = _each(told[2]) if told is not None else []
+    if told is not None and len(uids) == len(stored):
+        for uid, octets, message in zip(uids, stored, written, strict=True):
+            if octets != message:
+                yield FixAppended(mailbox_key(upload.mailbox), int(told[1]), uid, octets, message)
     return completion.octets
+
+
+def _pieces(upload: Upload, messages: Sequence[bytes], stored: Sequence[bytes]) -> tuple[bytes, ...]:
+    pieces = [upload.verb + b" {%d}\r\n" % len(upload.mailbox)]
+    before = upload.mailbox
+    for message, octets, announced in zip(messages, stored, upload.messages, strict=True):
+        mark = b"~" if announced.literal8 and octets is message else b""
+        pieces.append(before + announced.options + b" %b{%d}\r\n" % (mark, len(octets)))
+        before = octets
+    return (*pieces, before + b"\r\n")
+
+
+def _each(uids: bytes) -> list[int]:
+    """The UIDs of APPENDUID, in their order (RFC 3502: that of the messages)."""
+    found: list[int] = []
+    for part in uids.split(b","):
+        low, _, high = part.partition(b":")
+        if not low.isdigit() or (high and not high.isdigit()):
+            return []
+        first, last = sorted((int(low), int(high or low)))
+        if last - first > 100_000:
+            return []
+        found += range(first, last + 1)
+    return found

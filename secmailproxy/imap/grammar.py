@@ -18,9 +18,9 @@ from secmailproxy.mime.section import SectionText
 
 _SECTION_TEXTS: tuple[SectionText, ...] = ("HEADER.FIELDS.NOT", "HEADER.FIELDS", "HEADER", "TEXT", "MIME")
 _TAG = re.compile(rb"([^\s(){}\"\\%*+]+) ((?:UID )?[A-Za-z][A-Za-z0-9.=-]*)(?= |\r?\n)", re.IGNORECASE)
-_LITERAL_HEAD = re.compile(rb"~?\{(\d+)\+?\}\r?\n")
+LITERAL_HEAD = re.compile(rb"~?\{(\d+)\+?\}\r?\n")
 _QUOTABLE_ESCAPED = re.compile(rb"[^\r\n\0\x80-\xff]*")
-_LITERAL_HEAD_AT_END = re.compile(_LITERAL_HEAD.pattern + rb"\Z")
+_LITERAL_HEAD_AT_END = re.compile(LITERAL_HEAD.pattern + rb"\Z")
 _ONLY_TAG = re.compile(rb"([^\s(){}\"\\%*+]+)(?= |\r?\n)")
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n]|\\["\\])*)"')
 _QUOTABLE = re.compile(rb"[ !#-\[\]-~]*")
@@ -74,7 +74,7 @@ class Source:
         quoted = self.match(_QUOTED)
         if quoted is not None:
             return re.sub(rb"\\(.)", rb"\1", quoted[1])
-        head = self.match(_LITERAL_HEAD)
+        head = self.match(LITERAL_HEAD)
         if head is None:
             return None
         size = int(head[1])
@@ -363,38 +363,6 @@ def nstring(octets: bytes) -> bytes:
     if _QUOTABLE.fullmatch(octets):
         return b'"' + octets + b'"'
     return literal(octets)
-
-
-@dataclass(frozen=True, slots=True)
-class AppendCommand:
-    """The head of an APPEND, up to its message literal."""
-
-    tag: bytes
-    mailbox: bytes
-    options: bytes
-    """Flags and date with their leading blanks, as written."""
-    draft: bool
-
-
-_APPEND_OPTIONS = re.compile(rb'((?: \([^()\r\n]*\))?(?: "[^"\r\n]*")?) ~?\{\d+\+?\}\r?\n\Z')
-
-
-def parse_append(so_far: Command, verb: Verb) -> AppendCommand | None:
-    """The head of an APPEND whose last fragment announces the message; None while the mailbox is still ahead.
-
-    Raises `GrammarError` for CATENATE, UTF8 and other forms that we do not offer.
-    """
-    octets = so_far.octets if len(so_far.fragments) == len(so_far.literals) + 1 else b""
-    source = Source(octets, verb.arguments)
-    source.expect(b" ")
-    head = _LITERAL_HEAD.match(octets, source.at)
-    if head is not None and head.end() == len(octets):
-        return None
-    mailbox = source.astring()
-    options = _APPEND_OPTIONS.match(octets, source.at)
-    if options is None:
-        raise GrammarError("APPEND takes a mailbox, flags, a date and one literal")
-    return AppendCommand(verb.tag, mailbox, options[1], rb"\draft" in options[1].lower())
 
 
 def parse_mailbox(command: Command, verb: Verb) -> bytes:

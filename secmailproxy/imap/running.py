@@ -123,7 +123,8 @@ class Runner:
     def _finish(self, number: int, completion: bytes) -> None:
         done = self._running.pop(number)
         self._reading.difference_update(done.uids)
-        self._out.append(done.tag + b" " + capability.rewrite(completion))
+        if completion:
+            self._out.append(done.tag + b" " + capability.rewrite(completion))
         self.exclusive = False
 
     def _carry_out(self, number: int, running: _Running, step: Step) -> None:

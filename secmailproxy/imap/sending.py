@@ -62,9 +62,14 @@ class Sender:
 
 def pieces_of(command: Command, skip: int = 0) -> Pieces:
     """A client's command in pieces, its first `skip` octets left out; announcements are made to wait."""
-    fragments = [re.sub(rb"\+\}(\r?\n)\Z", rb"}\1", fragment) for fragment in command.fragments]
+    fragments = [waiting(fragment) for fragment in command.fragments]
     tails = [literal + fragment for literal, fragment in zip(command.literals, fragments[1:], strict=True)]
     return (fragments[0][skip:], *tails)
+
+
+def waiting(fragment: bytes) -> bytes:
+    """A line whose announcement, if it has one, is made to wait."""
+    return re.sub(rb"\+\}(\r?\n)\Z", rb"}\1", fragment)
 
 
 def _without_waiting(piece: bytes) -> bytes:

@@ -26,12 +26,12 @@ from secmailproxy.accounts import Accounts, ImapLogin
 from secmailproxy.admission import Admission
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
 from secmailproxy.imap import fetching, upstream
-from secmailproxy.imap.appending import SpecialUse
 from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.connection import Connection
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.session import Session, Settings
+from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.upstream import LoginRefusedByServer, Upstream
 from secmailproxy.imap.wire import WireError
 from secmailproxy.logs import place

@@ -17,13 +17,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar, reading, selected
+from secmailproxy.imap import answers, appending, capability, fetching, grammar, selected
+from secmailproxy.imap.appending import Planner
 from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
 from secmailproxy.imap.selected import Selected, Selecting
 from secmailproxy.imap.sending import Pieces, Sender, pieces_of
+from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
 from secmailproxy.imap.streaming import Stream
 from secmailproxy.imap.wire import (
@@ -69,7 +71,7 @@ class Settings:
     verdict_length: int
     literal_plus: bool = False
     """Whether the server takes non-synchronising literals of any size."""
-    special_use: appending.SpecialUse = field(default_factory=appending.SpecialUse)
+    special_use: SpecialUse = field(default_factory=SpecialUse)
     tag_prefix: bytes = b"smp"
     """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
 
@@ -90,7 +92,8 @@ class Session:
         self._out: list[bytes] = []
         self._up: list[bytes] = []
         self._sender = Sender(self._up, literal_plus=settings.literal_plus)
-        self._stream = Stream(self._reader, self._sender, self._up, self._presented)
+        self._planner = Planner(settings.special_use, settings.field_name)
+        self._stream = Stream(self._reader, self._sender, self._up, self._out, self._planner, self._in_flight)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
         self.selected: Selected | None = None
 
@@ -129,7 +132,7 @@ class Session:
     def upstream_gone(self) -> Actions:
         """The server is gone: the commands owed get NO, then BYE; nothing is retried (IMAP-19)."""
         if not self._splitter.mid_response or self._runner.collecting:
-            owed = [*self._in_flight, *self._runner.tags]
+            owed = [*self._in_flight, *filter(None, self._runner.tags)]
             self._out += [
                 tag + b" NO [UNAVAILABLE] The mail server closed the connection.\r\n" for tag in owed
             ]
@@ -189,17 +192,13 @@ class Session:
         elif not isinstance(event, LiteralPart):
             self._begin(event)
 
-    def _streamed(self, result: Command | bytes | None) -> None:
-        """What became of a message that the client has sent: nothing to do, an answer, or ours to store."""
+    def _streamed(self, result: Command | Task | None) -> None:
+        """What became of a message that the client has sent: nothing to do, or ours to store."""
         if isinstance(result, Command):
             del self._in_flight[grammar.parse_verb(result).tag]
             self._begin(result)
         elif result is not None:
-            self._in_flight.pop(result.split(b" ")[0], None)
-            self._out.append(result)
-
-    def _presented(self, header_section: bytes) -> bool:
-        return appending.presented_status(header_section, self._settings.field_name) is not None
+            self._runner.run(b"", result)
 
     def _begin(self, event: Command | LiteralAhead) -> None:
         command = event.command if isinstance(event, LiteralAhead) else event
@@ -226,17 +225,13 @@ class Session:
                 self._actions.close = True
 
     def _literal(self, ahead: LiteralAhead, verb: Verb) -> None:
-        if verb.name == "APPEND":
-            head = grammar.parse_append(ahead.command, verb)
-            if head is not None and ahead.synchronising:
-                if not self._settings.special_use.encrypts(head):
-                    self._stream_append(ahead)
-                    return
-                if ahead.size > reading.MESSAGE_LIMIT:
-                    raise GrammarError("[TOOBIG] the message is too large to encrypt")
-                self._collect()
+        upload = appending.upload_so_far(ahead.command, verb) if verb.name in appending.COMMANDS else None
+        if upload is not None:
+            if self._planner.streams(ahead, upload):
+                if not self._park(ahead):
+                    self._stream.begin(verb.tag, ahead, upload)
                 return
-        if ahead.size > _LITERAL_LIMIT:
+        elif ahead.size > _LITERAL_LIMIT:
             raise GrammarError("the literal is too long")
         self._collect(go_ahead=ahead.synchronising)
 
@@ -244,16 +239,6 @@ class Session:
         self._reader.collect()
         if go_ahead:
             self._out.append(b"+ OK\r\n")
-
-    def _stream_append(self, ahead: LiteralAhead) -> None:
-        """Pass a message that is not encrypted straight through: it may be larger than memory."""
-        if self._busy:
-            self._parked = ahead
-            return
-        verb = grammar.parse_verb(ahead.command)
-        self._in_flight[verb.tag] = verb.name
-        self._stream.begin(verb.tag, ahead, reading.MESSAGE_LIMIT)
-        self._out.append(b"+ OK\r\n")
 
     def _command(self, command: Command, verb: Verb) -> None:
         if len(self._runner) and verb.name != "UID FETCH":
@@ -263,8 +248,8 @@ class Session:
         match verb.name:
             case "FETCH" | "UID FETCH":
                 self._fetch(command, verb)
-            case "APPEND":
-                self._append(command, verb)
+            case name if name in appending.COMMANDS:
+                self._upload(command, verb)
             case "IDLE":
                 if not self._park(command):
                     self._idle = "asked"
@@ -280,7 +265,7 @@ class Session:
             case _:
                 self._out.append(verb.tag + b" BAD Command unknown or not available here.\r\n")
 
-    def _park(self, command: Command) -> bool:
+    def _park(self, command: Command | LiteralAhead) -> bool:
         """Set a command aside until all before it are answered; False when it may begin now."""
         if self._busy:
             self._parked = command
@@ -331,16 +316,13 @@ class Session:
         task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length, shared)
         self._runner.run(verb.tag, task, shared)
 
-    def _append(self, command: Command, verb: Verb) -> None:
-        if not command.literals:
-            raise GrammarError("APPEND wants a message literal")
-        head = appending.head_of(command, verb)
-        settings = self._settings
-        plan = appending.plan(head, command.literals[-1], settings.special_use, settings.field_name)
-        if plan is None:
+    def _upload(self, command: Command, verb: Verb) -> None:
+        upload = appending.upload_of(command, verb)
+        plans = self._planner.plans(upload, command.literals)
+        if not any(plans):
             self._forward(command, verb)
         elif not self._park(command):
-            self._runner.run(verb.tag, appending.append(head, plan))
+            self._runner.run(verb.tag, appending.store(upload, command.literals, plans))
 
     def _enable(self, command: Command, verb: Verb) -> None:
         admitted = capability.admit_enable(command.octets[verb.arguments :])

@@ -98,7 +98,10 @@ Work = OpenMailbox | Classify | Present | LoadViews | EncryptToSelf | FixAppende
 Step = Ask | Work
 
 Task = Generator[Step, object, bytes]
-"""Returns the tagged completion for the client, without the tag. Each step says what it is sent back."""
+"""Returns the tagged completion for the client, without the tag; empty when there is nothing to say yet.
+
+Each step says what it is sent back.
+"""
 
 MOST_JOINED = 16
 """Messages in works that are joined; each may be as large as a message can be."""

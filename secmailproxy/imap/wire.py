@@ -222,7 +222,8 @@ class CommandReader:
         self._left -= len(part)
         if not self._left:
             self._streaming = False
-            self._command.literals.append(b"")
+            # However many messages a command has, what came before is not kept.
+            self._command = Command([b""], [b""])
         return LiteralPart(part, self._left)
 
     def _fill_literal(self, literal: bytearray) -> bool:

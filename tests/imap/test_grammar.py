@@ -164,47 +164,6 @@ def test_a_literal_reads_back(octets: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "mailbox", "options", "draft"),
-    [
-        ((b"a APPEND Sent {5}\r\n",), b"Sent", b"", False),
-        (
-            (b'a APPEND "My \\"Drafts\\"" (\\Draft \\Seen) {5}\r\n',),
-            b'My "Drafts"',
-            b" (\\Draft \\Seen)",
-            True,
-        ),
-        (
-            (b'a APPEND x (\\Seen) "17-Jul-1996 02:44:25 -0700" {5+}\r\n',),
-            b"x",
-            b' (\\Seen) "17-Jul-1996 02:44:25 -0700"',
-            False,
-        ),
-        ((b"a APPEND {4}\r\n", b"S nt", b" () {5}\r\n"), b"S nt", b" ()", False),
-    ],
-)
-def test_append_heads(pieces: tuple[bytes, ...], mailbox: bytes, options: bytes, draft: bool) -> None:
-    so_far = command(*pieces)
-    head = grammar.parse_append(so_far, grammar.parse_verb(so_far))
-    assert head is not None
-    assert (head.mailbox, head.options, head.draft) == (mailbox, options, draft)
-
-
-def test_append_with_its_mailbox_still_ahead() -> None:
-    so_far = command(b"a APPEND {4}\r\n")
-    assert grammar.parse_append(so_far, grammar.parse_verb(so_far)) is None
-
-
-@pytest.mark.parametrize(
-    "octets",
-    [b"a APPEND x CATENATE (TEXT {5}\r\n", b"a APPEND x UTF8 (~{5}\r\n", b"a APPEND x (\\Seen {5}\r\n"],
-)
-def test_append_forms_that_are_not_offered(octets: bytes) -> None:
-    so_far = command(octets)
-    with pytest.raises(GrammarError):
-        grammar.parse_append(so_far, grammar.parse_verb(so_far))
-
-
-@pytest.mark.parametrize(
     ("pieces", "line"),
     [
         ((b"a NOOP\r\n",), b"a NOOP\r\n"),

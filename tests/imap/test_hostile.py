@@ -13,9 +13,9 @@ import pytest
 
 from keystore.keystore import Keystore
 from keystore.model import Opened
-from secmailproxy.imap import appending
 from secmailproxy.imap.front import Front
 from secmailproxy.imap.presenter import Presenter
+from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.steps import Present
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Kind, Views
@@ -63,7 +63,7 @@ def test_the_clients_id_brings_no_lines_of_its_own_to_the_server() -> None:
     ],
 )
 def test_drafts_and_sent_mail_are_known_at_every_level(mailbox: bytes, sent: bool, drafts: bool) -> None:
-    known = appending.SpecialUse()
+    known = SpecialUse()
     assert (known.is_sent(mailbox), known.is_drafts(mailbox)) == (sent, drafts)
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from secmailproxy.imap import appending
-from secmailproxy.imap.grammar import AppendCommand
+from secmailproxy.imap.specialuse import SpecialUse
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import SUBJECT, ProxyUser, leaked, letter, proxy_user
 from tests.fixtures.proxy import ProxyFactory
@@ -240,7 +239,7 @@ def test_a_keystore_without_a_key_refuses_the_append_not_the_secret(
     ],
 )
 def test_mailboxes_by_name(mailbox: bytes, sent: bool, drafts: bool) -> None:
-    mailboxes = appending.SpecialUse()
+    mailboxes = SpecialUse()
     assert mailboxes.is_sent(mailbox) == sent
     assert mailboxes.is_drafts(mailbox) == drafts
 
@@ -255,8 +254,8 @@ def test_mailboxes_by_name(mailbox: bytes, sent: bool, drafts: bool) -> None:
         (b"* LIST nonsense\r\n", lambda f: not f.sent),
     ],
 )
-def test_mailboxes_by_special_use(line: bytes, check: Callable[[appending.SpecialUse], bool]) -> None:
-    mailboxes = appending.SpecialUse()
+def test_mailboxes_by_special_use(line: bytes, check: Callable[[SpecialUse], bool]) -> None:
+    mailboxes = SpecialUse()
     mailboxes.learn(line)
     assert check(mailboxes)
 
@@ -264,8 +263,8 @@ def test_mailboxes_by_special_use(line: bytes, check: Callable[[appending.Specia
 @pytest.mark.parametrize("encrypt_drafts", [True, False])
 @pytest.mark.parametrize("encrypt_sent", [True, False])
 def test_what_the_account_encrypts(encrypt_drafts: bool, encrypt_sent: bool) -> None:
-    mailboxes = appending.SpecialUse(encrypt_drafts, encrypt_sent)
-    assert mailboxes.encrypts(AppendCommand(b"a", b"Drafts", b"", draft=False)) == encrypt_drafts
-    assert mailboxes.encrypts(AppendCommand(b"a", b"x", b"", draft=True)) == encrypt_drafts
-    assert mailboxes.encrypts(AppendCommand(b"a", b"Sent", b"", draft=False)) == encrypt_sent
-    assert not mailboxes.encrypts(AppendCommand(b"a", b"x", b"", draft=False))
+    mailboxes = SpecialUse(encrypt_drafts, encrypt_sent)
+    assert mailboxes.encrypts(b"Drafts", draft=False) == encrypt_drafts
+    assert mailboxes.encrypts(b"x", draft=True) == encrypt_drafts
+    assert mailboxes.encrypts(b"Sent", draft=False) == encrypt_sent
+    assert not mailboxes.encrypts(b"x", draft=False)

@@ -1,4 +1,4 @@
-"""What FETCH answers about the content of messages, beyond RFC 3501: BINARY and PREVIEW."""
+"""What is stored and what FETCH answers about it, beyond RFC 3501: BINARY, PREVIEW, MULTIAPPEND."""
 
 from __future__ import annotations
 
@@ -29,5 +29,22 @@ PREVIEW = Script(
     Refused(b"FETCH 1 (PREVIEW (NONSENSE))"),
     shows="PREVIEW",
 )
+MULTIAPPEND = Script(
+    (b"APPEND INBOX (\\Seen) {14}", b"Subject: 1\r\n\r\n", b" {14}", b"Subject: 2\r\n\r\n"),
+    (
+        b"APPEND INBOX {14}",
+        b"Subject: 3\r\n\r\n",
+        b' ($A) "17-Jul-1996 02:44:25 -0700" {15}',
+        b"Subject: 4\r\n\r\nx",
+    ),
+    b"APPEND INBOX {14+}\r\nSubject: 5\r\n\r\n (\\Flagged) {14+}\r\nSubject: 6\r\n\r\n",
+    (b"APPEND INBOX {14}", b"Subject: 7\r\n\r\n", b" {0}", b""),
+    b"SELECT INBOX",
+    b"FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])",
+    (b"APPEND INBOX {14}", b"Subject: 8\r\n\r\n", b" {14}", b"Subject: 9\r\n\r\n"),
+    b"NOOP",
+    shows="MULTIAPPEND",
+    mail="nothing",
+)
 
-CONTENTS: dict[str, Script] = {"binary": BINARY, "preview": PREVIEW}
+CONTENTS: dict[str, Script] = {"binary": BINARY, "preview": PREVIEW, "multiappend": MULTIAPPEND}
