@@ -115,6 +115,14 @@ class Outbound:
         """
         return await asyncio.to_thread(self._protect_to_self, address, message, sign)
 
+    async def protect_at_rest(self, address: str, message: bytes) -> bytes:
+        """A message of a mailbox, as the server holds it, encrypted to the owner of the mailbox alone.
+
+        Its octets come back exactly (`mime.kept.original`). Raises SigningKeyUnusable without an own key for
+        `address`, KeystoreLocked, MalformedMessage (LimitExceeded) for what cannot be kept so.
+        """
+        return await asyncio.to_thread(self._protect_at_rest, address, message)
+
     async def protect_system(
         self,
         message: bytes,
@@ -259,11 +267,19 @@ class Outbound:
         root = parse(crlf(message))
         if made(root) is Made.ENCRYPTED:
             return message
+        own = self._own_key(address, now)
+        return self._sealer.own_copy(root, own, own if sign else None, _stamp(now, address))
+
+    @_our_errors()
+    def _protect_at_rest(self, address: str, message: bytes) -> bytes:
+        now = self._clock()
+        return self._sealer.at_rest(parse(message), self._own_key(address, now), _stamp(now, address))
+
+    def _own_key(self, address: str, now: datetime) -> Fingerprint:
         identity, problem = self._identity(address, now)
         if identity is None:
             raise SigningKeyUnusable(problem or f"there is no own key for <{address}> to encrypt to")
-        own = identity.certificate.fingerprint
-        return self._sealer.own_copy(root, own, own if sign else None, _stamp(now, address))
+        return identity.certificate.fingerprint
 
     @_our_errors()
     def _protect_system(self, message: bytes, fingerprint: Fingerprint, head: SystemHeader) -> bytes:

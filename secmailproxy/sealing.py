@@ -23,6 +23,7 @@ from secmailproxy.mime.compare import difference
 from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.header import is_structural
+from secmailproxy.mime.kept import kept
 from secmailproxy.mime.protected import (
     ProtectedMessage,
     Protects,
@@ -99,8 +100,13 @@ class Sealer:
             outer = tuple(_outside(raw) for raw in fields if _stays_visible(raw))
             ready = ProtectedMessage(outer, b"".join(fields) + b"\r\n" + message.body)
         else:
-            ready = protect_header(fields, message.body, Protects.CIPHER, _own_copy_outside)
+            ready = kept(message, fields, _own_copy_outside)
         return self.sealed(ready, (own,), signer, stamp)
+
+    def at_rest(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
+        """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
+        fields = [_whole_field(message, index) for index in range(len(message.fields))]
+        return self.sealed(kept(message, fields, _own_copy_outside), (own,), None, stamp)
 
     def sealed(
         self,

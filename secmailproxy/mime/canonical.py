@@ -90,6 +90,14 @@ def is_safe(octets: bytes) -> bool:
     return len(octets) <= LINE_MOST or max(map(len, octets.split(b"\r\n"))) <= LINE_MOST
 
 
+def embedding(octets: bytes) -> str:
+    """What encoding an embedded message may claim (RFC 2046 section 5.2.1) when it is not changed."""
+    bare = octets.count(b"\r\n") != octets.count(b"\n") or octets.count(b"\r\n") != octets.count(b"\r")
+    if bare or b"\0" in octets or max(map(len, octets.split(b"\r\n"))) > LINE_MOST:
+        return "binary"
+    return "7bit" if octets.isascii() else "8bit"
+
+
 def _canonical(entity: Entity, *, embedded: bool) -> CanonicalEntity:
     """`embedded`: inside an embedded message, whose fields are not ours to rewrite in ASCII."""
     fields = [_field(entity, index, embedded=embedded) for index in range(len(entity.fields))]

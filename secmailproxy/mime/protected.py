@@ -20,6 +20,7 @@ from secmailproxy.mime.canonical import LINE_MOST, CanonicalEntity
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.header import is_structural
 from secmailproxy.mime.presented import Edit, apply
+from secmailproxy.mime.shown import ORIGINAL_FIELD
 
 HIDDEN_SUBJECT = b"Subject: [...]\r\n"
 
@@ -88,6 +89,11 @@ def field_name(raw: bytes) -> str:
     """The name of a field in lower case; "" of a line that is no field."""
     name, colon, _ = raw.partition(b":")
     return name.rstrip(b" \t").lower().decode("latin-1") if colon else ""
+
+
+def is_mark(raw: bytes) -> bool:
+    """Whether the field tells the digest of an original."""
+    return field_name(raw) == ORIGINAL_FIELD
 
 
 def may_leave(name: str) -> bool:
@@ -159,9 +165,21 @@ def _hp_outer(raw: bytes) -> bytes:
 
 def _marked(fields: list[bytes], protects: Protects) -> list[bytes]:
     """The fields with the parameters of header protection in Content-Type (RFC 9788 section 2.1)."""
-    parameters = b';\r\n protected-headers="v1"; hp="%s"\r\n' % protects.value.encode()
+    parameters = _parameters(protects)
     for at, raw in enumerate(fields):
         if field_name(raw) == "content-type":
             value = _HP_PARAMETER.sub(b"", raw).rstrip(b"; \t\r\n")
             return [*fields[:at], value + parameters, *fields[at + 1 :]]
     return [*fields, b"Content-Type: text/plain" + parameters]
+
+
+def unmarked(raw: bytes) -> bytes:
+    """A field without the parameters that `protect_header` gave to Content-Type of an encrypted payload."""
+    parameters = _parameters(Protects.CIPHER)
+    if field_name(raw) == "content-type" and raw.endswith(parameters):
+        return raw.removesuffix(parameters) + b"\r\n"
+    return raw
+
+
+def _parameters(protects: Protects) -> bytes:
+    return b';\r\n protected-headers="v1"; hp="%s"\r\n' % protects.value.encode()

@@ -25,6 +25,8 @@ from secmailproxy.mime.header import Field, is_structural
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 _ODD = re.compile(rb"\x00|\r(?!\n)")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
+ORIGINAL_FIELD = "secmail-original"
+"""Inside an own copy: the digest of what it was made of (see `kept`)."""
 _FOR_PEOPLE = frozenset(
     {
         "subject",
@@ -116,7 +118,7 @@ def wrapped_header(message: Entity) -> ProtectedHeader:
 
 def _can_be_protected(field: Field) -> bool:
     name = field.name.lower()
-    return is_field(field) and not is_structural(name) and not _is_of_servers(name)
+    return is_field(field) and not is_structural(name) and not _is_of_servers(name) and name != ORIGINAL_FIELD
 
 
 def _is_of_servers(name: str) -> bool:

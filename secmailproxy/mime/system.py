@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secmailproxy.mime import header
-from secmailproxy.mime.canonical import LINE_MOST, clean_field, is_safe
+from secmailproxy.mime.canonical import clean_field, embedding, is_safe
 from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import parse
 from secmailproxy.mime.protected import ProtectedMessage, Protects, protect_header
@@ -48,7 +48,7 @@ def system_message(octets: bytes, head: SystemHeader, *, date: str, message_id: 
         *([f"{LOOP_FIELD}: {head.loop}\r\n".encode("ascii")] if head.loop else []),
         b"MIME-Version: 1.0\r\n",
         b"Content-Type: message/rfc822\r\n",
-        f"Content-Transfer-Encoding: {_encoding(octets)}\r\n".encode("ascii"),
+        f"Content-Transfer-Encoding: {embedding(octets)}\r\n".encode("ascii"),
     ]
     return protect_header(fields, octets, Protects.CIPHER, _fixed_subject)
 
@@ -64,11 +64,3 @@ def _subject(octets: bytes) -> bytes:
         return SUBJECT
     raw = ascii_field(clean_field(field.raw(octets)))
     return raw if is_safe(raw) and len(raw) <= _SUBJECT_MOST else SUBJECT
-
-
-def _encoding(octets: bytes) -> str:
-    """What an embedded message may claim to be (RFC 2046 section 5.2.1): it is not changed."""
-    bare = octets.count(b"\r\n") != octets.count(b"\n") or octets.count(b"\r\n") != octets.count(b"\r")
-    if bare or b"\0" in octets or max(map(len, octets.split(b"\r\n"))) > LINE_MOST:
-        return "binary"
-    return "7bit" if octets.isascii() else "8bit"
