@@ -22,11 +22,11 @@ def replace_file(path: Path, octets: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync(folder: Path) -> None:
-    """Have the new name on the disk too."""
+def sync_folder(folder: Path) -> None:
+    """Have a new name in `folder` on the disk too. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -135,9 +135,8 @@ class Views:
             known = self._mailboxes.get((account, name))
             if known is not None and known.uidvalidity == uidvalidity:
                 return known
-            row = self._db.execute(
-                "SELECT id, uidvalidity, covered FROM mailbox WHERE account = ? AND name = ?", (account, name)
-            ).fetchone()
+            find = "SELECT id, uidvalidity, covered FROM mailbox WHERE account = ? AND name = ?"
+            row = self._db.execute(find, (account, name)).fetchone()
             if row is not None and row[1] != uidvalidity:
                 self._db.execute("DELETE FROM mailbox WHERE id = ?", (row[0],))
                 row = None
@@ -145,10 +144,11 @@ class Views:
                 # Never a number used before: a session may still write what it learned of the old mailbox.
                 number = secrets.randbits(62)
                 self._db.execute(
-                    "INSERT INTO mailbox (id, account, name, uidvalidity, covered) VALUES (?, ?, ?, ?, ?)",
+                    "INSERT OR IGNORE INTO mailbox (id, account, name, uidvalidity, covered)"
+                    " VALUES (?, ?, ?, ?, ?)",
                     (number, account, name, uidvalidity, b""),
                 )
-                row = (number, uidvalidity, b"")
+                row = self._db.execute(find, (account, name)).fetchone()  # perhaps another process's
             box = Mailbox(row[0], account, name, uidvalidity, bytes(row[2]))
             box.kinds = {
                 uid: Kind(kind)
@@ -186,6 +186,32 @@ class Views:
         """Keep the form of a message before any mailbox holds it; an existing one stays."""
         with self._lock:
             self._form(account, message_hash, view)
+
+    def set_aside(self, account: str, message_hash: bytes) -> None:
+        """Have this message presented anew where it is not presented yet.
+
+        What has its former form keeps it, for ever: the form stays, under another hash, to which it is sealed
+        again. Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
+        """
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                row = self._db.execute(
+                    "SELECT id, outline, octets FROM form WHERE account = ? AND hash = ?",
+                    (account, message_hash),
+                ).fetchone()
+                if row is None:
+                    return
+                aside = secrets.token_bytes(len(message_hash))
+                old, new = _form_context(account, message_hash), _form_context(account, aside)
+                outline, octets = (
+                    self._sealer.seal(self._sealer.unseal(sealed, old + name), new + name)
+                    for sealed, name in ((row[1], b"outline"), (row[2], b"octets"))
+                )
+                self._db.execute(
+                    "UPDATE form SET hash = ?, outline = ?, octets = ? WHERE id = ?",
+                    (aside, outline, octets, row[0]),
+                )
 
     def fix(self, box: Mailbox, views: Mapping[int, tuple[bytes, View | None]]) -> None:
         """Fix the views of UIDs, each with its message hash, in one transaction; None takes the form by hash.
@@ -245,27 +271,27 @@ class Views:
         Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
         """
         with self._lock:
+            # One statement: another process may set the form aside between two.
             row = self._db.execute(
-                "SELECT m.kind, m.verdict, m.form, f.hash FROM message m LEFT JOIN form f ON f.id = m.form"
-                " WHERE m.mailbox = ? AND m.uid = ?",
-                (box.id, uid),
+                "SELECT m.kind, m.verdict, m.form, f.hash, f.outline, iif(?, f.octets, NULL)"
+                " FROM message m LEFT JOIN form f ON f.id = m.form WHERE m.mailbox = ? AND m.uid = ?",
+                (octets, box.id, uid),
             ).fetchone()
             if row is None or (row[1] is None and row[2] is None):
                 return None
-            kind, verdict, form, message_hash = Kind(row[0]), row[1], row[2], row[3]
+            kind = Kind(row[0])
+            _, verdict, form, message_hash, sealed_outline, sealed = row
             if form is None:
                 return View(kind, self._sealer.unseal(verdict, _verdict_context(box, uid)))
-            outline = replace(self._outline(box.account, form, message_hash), kind=kind)
+            outline = replace(self._outline(box.account, form, message_hash, sealed_outline), kind=kind)
             if not octets:
                 return outline
-            sealed = self._db.execute("SELECT octets FROM form WHERE id = ?", (form,)).fetchone()[0]
-            context = _form_context(box.account, message_hash) + b"octets"
+        context = _form_context(box.account, message_hash) + b"octets"
         return replace(outline, octets=self._sealer.unseal(sealed, context))
 
-    def _outline(self, account: str, form: int, message_hash: bytes) -> View:
+    def _outline(self, account: str, form: int, message_hash: bytes, sealed: bytes) -> View:
         known = self._outlines.get(form)
         if known is None:
-            sealed = self._db.execute("SELECT outline FROM form WHERE id = ?", (form,)).fetchone()[0]
             context = _form_context(account, message_hash) + b"outline"
             known = self._outlines[form] = _unpack_outline(self._sealer.unseal(sealed, context))
             if len(self._outlines) > _OUTLINES_KEPT:

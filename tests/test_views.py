@@ -120,3 +120,22 @@ def test_a_sealed_verdict_cannot_be_moved_to_another_message(views: Views) -> No
     assert views.view(box, 1) == View(Kind.SIGNED, b"valid")
     with pytest.raises(InvalidTag):
         views.view(box, 2)
+
+
+def test_a_form_that_is_set_aside_stays_with_those_who_have_it(views: Views, path: Path) -> None:
+    """IMAP-03: a message that is presented anew gets another form under another UID only."""
+    other = Views.open(path, views._sealer)  # another process, with the form in its memory and without
+    boxes = [one.mailbox("a@example.test", b"INBOX", 7) for one in (views, other)]
+    views.classify(boxes[0], b"1:5", {1: Kind.SEALED, 2: Kind.SEALED})
+    views.fix(boxes[0], {1: (HASH, FORM)})
+    assert views.view(boxes[0], 1) is not None
+    views.set_aside("a@example.test", HASH)
+    views.set_aside("a@example.test", message_hash(b"never seen"))
+    assert views.forms("a@example.test", [HASH]) == set()
+    anew = replace(FORM, octets=b"V: y\r\n\r\nreadable", size=17)
+    views.fix(boxes[0], {2: (HASH, anew)})
+    for one, box in zip((views, other), boxes, strict=True):
+        assert one.view(box, 1, octets=True) == FORM
+        assert one.view(box, 2, octets=True) == anew
+    assert b"secretword" not in path.read_bytes()
+    other.close()

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("secmailproxy.cli.config:command", "Look at the configuration."),
     "key": ("secmailproxy.cli.key:command", "Keys and certificates."),
     "message": ("secmailproxy.cli.message:command", "Protect, open or inspect one message."),
+    "mailbox": ("secmailproxy.cli.mailbox:command", "Encrypt a mailbox at its server, or undo that."),
     "forward": ("secmailproxy.cli.forward:command", "Encrypt a message from a pipe and send it on."),
     "demo": ("secmailproxy.cli.demo:command", "Show the proxy at work, without a mail account."),
 }

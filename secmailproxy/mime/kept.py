@@ -1,9 +1,9 @@
 """A message inside its own encryption so that its octets can be had back, from the ciphertext alone.
 
-Two forms. Where it can be undone exactly, the header is protected as in every other message (RFC 9788), which
-mail clients with the key show as they show the original. Else the whole message is the body of a message/rfc822
-(RFC 8551 section 3.1), which any reader opens. `Secmail-Original`, in the encryption, holds the SHA-256 of the
-original: what comes back is the original, octet for octet, or nothing.
+Two forms. Where it can be undone exactly, the header is protected as in every other message (RFC 9788):
+mail clients with the key show it as they show the original. Else the whole message is the body of a
+message/rfc822 (RFC 8551 section 3.1), which any reader opens. `Secmail-Original`, in the encryption, holds
+the SHA-256 of the original: what comes back is the original, octet for octet, or nothing.
 
 Standards: RFC 9788 section 2, RFC 8551 section 3.1.
 """

@@ -55,7 +55,9 @@ def test_the_original_comes_back(octets: bytes, embedded: bool) -> None:
     assert len({raw.partition(b":")[0].lower() for raw in ready.outer}) == len(ready.outer)
 
 
-@given(st.lists(st.sampled_from([*HEAD.splitlines(True), b"\r\n", b"\n", b"\r", b" x", b":", b"a: b", b"\x80"])))
+@given(
+    st.lists(st.sampled_from([*HEAD.splitlines(True), b"\r\n", b"\n", b"\r", b" x", b":", b"a: b", b"\x80"]))
+)
 def test_any_octets_come_back(pieces: list[bytes]) -> None:
     octets = b"".join(pieces)
     assert original(payload_of(octets)) == octets

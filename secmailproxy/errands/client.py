@@ -1,0 +1,394 @@
+"""The IMAP client of the errands: aioimaplib's commands, and responses read from the octets as they came.
+
+The connection, its TLS (implicit or STARTTLS) and the login are those of `imap.upstream`; aioimaplib takes
+over when somebody is logged in. It sends the commands, hands over literals and waits for completions. It
+hears nothing else of what the server says: it takes octets out of untagged responses, counts parentheses in
+strings and gets lost in long answers (docs/decisions/0008-errands.md). Those are read by `imap.wire` and
+`imap.grammar` instead. One command at a time; after any doubt the connection is gone.
+
+Standards: RFC 9051, RFC 4315 (UIDPLUS). Security: no response is logged; sizes and silence are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any
+
+from aioimaplib import aioimaplib
+
+from secmailproxy.accounts import ImapLogin
+from secmailproxy.errors import SecMailProxyError, UpstreamLost, UpstreamUnavailable
+from secmailproxy.imap import grammar, upstream
+from secmailproxy.imap.numbers import Numbers
+from secmailproxy.imap.wire import Fragment, ResponseSplitter, WireError
+
+SILENCE_SECONDS = 120.0
+"""Without an octet in either direction; RFC 9051 asks no server to answer within a time."""
+UIDS_AT_ONCE = 200
+_UIDS_SEARCHED = 100_000
+"""Of which one line tells those that exist."""
+ANSWER_OCTETS = 256 * 1024 * 1024
+"""Of the untagged responses to one command, all together."""
+
+_COMPLETION = re.compile(rb"([A-Za-z0-9]+) (OK|NO|BAD)\b ?(.*)", re.IGNORECASE | re.DOTALL)
+_CODE = re.compile(rb"\[([A-Za-z0-9-]+)(?: ([^\]]*))?\]")
+_LISTED = re.compile(rb'\* LIST \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
+_NOT_MAIL = re.compile(rb"\\(?:noselect|nonexistent|all|flagged)\b", re.IGNORECASE)
+"""Names without a mailbox, and views of other mailboxes (RFC 6154)."""
+_NOT_OURS = frozenset({rb"\recent", rb"\deleted"})
+
+
+class Refused(SecMailProxyError):
+    """The server answered NO or BAD. `code` is its response code in upper case, "" for none."""
+
+    def __init__(self, what: str, answer: bytes) -> None:
+        code = _CODE.match(answer)
+        self.code = code[1].decode().upper() if code else ""
+        words = "".join(chr(one) for one in answer if 32 <= one < 127)[:200].rstrip(". ")
+        super().__init__(f"The mail server refuses {what}: {words or 'no reason given'}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command led to: the untagged responses whole, and the text of the OK."""
+
+    untagged: list[bytes]
+    text: bytes
+
+    def code(self, name: bytes) -> bytes | None:
+        """The arguments of a response code, wherever it stands."""
+        lines = [self.text, *(line[5:] for line in self.untagged if line[:5].upper() == b"* OK ")]
+        for line in lines:
+            code = _CODE.match(line)
+            if code is not None and code[1].upper() == name:
+                return code[2] or b""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A mailbox that was opened."""
+
+    uidvalidity: int
+    uidnext: int
+    """The first UID that a message to come can have."""
+    read_only: bool
+    """Or without the right to delete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the server says of one message, without its text."""
+
+    uid: int
+    flags: frozenset[bytes]
+    """Flags and keywords as the server writes them, without Recent and Deleted."""
+    deleted: bool
+    date: bytes
+    """INTERNALDATE in its quotes; empty if it was not asked for."""
+    size: int = 0
+    header: bytes = b""
+    """The Content-Type field, if it was asked for."""
+    octets: bytes = b""
+    """The whole message, if it was asked for."""
+
+
+class _Line(asyncio.Protocol):
+    """Between the connection and aioimaplib, which hears completions and continuations, simplified."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.lost = asyncio.get_running_loop().create_future()
+        self.heard = 0
+        self.untagged: list[bytes] = []
+        self.completion = b""
+        self.library = aioimaplib.IMAP4ClientProtocol(asyncio.get_running_loop())
+        self.library.connection_made(transport)
+        self.library.state = aioimaplib.AUTH
+        self._transport = transport
+        self._splitter = ResponseSplitter()
+        self._parts: list[bytes] = []
+        self._octets = 0
+
+    def expect(self) -> None:
+        """A command follows."""
+        self.untagged = []
+        self._octets = 0
+        self.completion = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += len(data)
+        self._octets += len(data)
+        try:
+            if self._octets > ANSWER_OCTETS:
+                raise WireError("the server sends more than was asked for")
+            for piece in self._splitter.feed(data):
+                self._parts.append(piece.octets)
+                if isinstance(piece, Fragment) and piece.last:
+                    response = b"".join(self._parts)
+                    self._parts.clear()
+                    self._respond(response)
+        except (WireError, aioimaplib.AioImapException) as error:
+            self._end(error)
+
+    def _respond(self, response: bytes) -> None:
+        if response.startswith(b"* "):
+            self.untagged.append(response)
+        elif response.startswith(b"+"):
+            self.library.data_received(b"+ go on\r\n")
+        elif (completion := _COMPLETION.match(response)) is not None:
+            self.completion = completion[3].strip()
+            self.library.data_received(b"%b %b done\r\n" % (completion[1], completion[2].upper()))
+        else:
+            raise WireError("the server sends something that is no response")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc)
+
+    def _end(self, error: Exception | None) -> None:
+        self._transport.abort()
+        if not self.lost.done():
+            self.lost.set_result(str(error) if isinstance(error, WireError) else "the connection was lost")
+
+
+class Client:
+    """One connection, logged in. Every error but `Refused` ends it."""
+
+    def __init__(self, server: upstream.Upstream, host: str) -> None:
+        """`server` is logged in, and nothing is in flight."""
+        # The streams keep the connection open as long as they live.
+        self._server = server
+        self._host = host
+        transport = server.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._line = _Line(transport)
+        self.capabilities = frozenset(server.capabilities.upper().split())
+        self._line.library.capabilities = {one.decode("ascii", "replace") for one in self.capabilities}
+        if b"IMAP4REV2" in self.capabilities:
+            self._line.library.capabilities.add("UIDPLUS")  # a part of it, RFC 9051 appendix E
+
+    @property
+    def size_limit(self) -> int:
+        """Octets of a message that the server takes (RFC 7889), as far as it tells."""
+        told = [one[12:] for one in self.capabilities if one.startswith(b"APPENDLIMIT=")]
+        return int(told[0]) if told and told[0].isdigit() else ANSWER_OCTETS
+
+    @classmethod
+    async def connect(cls, login: ImapLogin) -> Client:
+        """Connect over verified TLS and log in. Raises LoginRefused, UpstreamUnavailable."""
+        logging.getLogger("aioimaplib").setLevel(logging.CRITICAL)  # its records hold what is sent
+        server = await upstream.log_in(login, b"")
+        client = cls(server, login.account.imap.host)
+        await client._take_over()
+        return client
+
+    async def _take_over(self) -> None:
+        self._transport.set_protocol(self._line)
+        self._server.reader.feed_eof()
+        self._line.data_received(await self._server.reader.read())
+        if not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    async def close(self) -> None:
+        """Log out, politely if that is possible."""
+        with contextlib.suppress(SecMailProxyError):
+            if not self._line.lost.done():
+                await self._run("to log out", self._line.library.logout())
+        self._server.abort()
+
+    async def mailboxes(self) -> list[bytes]:
+        """The names (modified UTF-7) of all mailboxes that can be opened and hold messages of their own."""
+        answer = await self._run("to list mailboxes", self._library("LIST", '""', '"*"'))
+        names = []
+        for line in answer.untagged:
+            listed = _LISTED.match(line)
+            if listed is not None and not _NOT_MAIL.search(listed[1]):
+                with contextlib.suppress(grammar.GrammarError):
+                    names.append(grammar.Source(line, listed.end()).astring())
+        return names
+
+    async def open(self, mailbox: bytes, *, read_only: bool) -> Selection:
+        """SELECT or EXAMINE. Raises UpstreamUnavailable without UIDVALIDITY or UIDNEXT, Refused."""
+        name = quoted(mailbox)
+        command = self._library("EXAMINE", name) if read_only else self._line.library.select(name)
+        answer = await self._run("to open the mailbox", command)
+        self._line.library.state = aioimaplib.SELECTED
+        uidvalidity, uidnext = answer.code(b"UIDVALIDITY"), answer.code(b"UIDNEXT")
+        if not uidvalidity or not uidvalidity.isdigit():
+            raise UpstreamUnavailable(f"{self._host} gives this mailbox no lasting UIDs (UIDVALIDITY).")
+        if not uidnext or not uidnext.isdigit():
+            raise UpstreamUnavailable(f"{self._host} does not tell the next UID (UIDNEXT).")
+        permanent = answer.code(b"PERMANENTFLAGS")
+        may_delete = permanent is None or rb"\deleted" in permanent.lower()
+        return Selection(
+            int(uidvalidity), int(uidnext), answer.code(b"READ-ONLY") is not None or not may_delete
+        )
+
+    async def sync(self) -> None:
+        """Have the server take notice of what others did meanwhile (NOOP)."""
+        await self._run("to tell what is new", self._library("NOOP"))
+
+    async def facts(self, uids: Iterable[int], items: str = "") -> dict[int, Facts]:
+        """Of those of `uids` that exist: flags, and more FETCH items that are named."""
+        found: dict[int, Facts] = {}
+        ordered = sorted(uids)
+        for at in range(0, len(ordered), UIDS_AT_ONCE):
+            for text in Numbers.each(ordered[at : at + UIDS_AT_ONCE]).texts():
+                found |= await self._fetch(text.decode(), items)
+        return found
+
+    async def existing(self, low: int, high: int) -> list[int]:
+        """The UIDs from `low` to `high` that exist."""
+        found: set[int] = set()
+        for at in range(low, high + 1, _UIDS_SEARCHED):
+            found |= await self._search(f"{at}:{min(high, at + _UIDS_SEARCHED - 1)}")
+        return sorted(one for one in found if low <= one <= high)
+
+    async def existing_from(self, low: int) -> list[int]:
+        """The UIDs from `low` on that exist."""
+        return sorted(one for one in await self._search(f"{low}:*") if one >= low)
+
+    async def _search(self, uids: str) -> set[int]:
+        command = self._line.library.search("UID", uids, charset=None, by_uid=True)
+        answer = await self._run("to search", command)
+        lines = [line[8:].split() for line in answer.untagged if line[:8].upper() == b"* SEARCH"]
+        return {int(word) for words in lines for word in words if word.isdigit()}
+
+    async def message(self, uid: int) -> Facts | None:
+        """One message whole, with its flags and date; None when there is none."""
+        return (await self._fetch(str(uid), "RFC822.SIZE INTERNALDATE BODY.PEEK[]")).get(uid)
+
+    async def _fetch(self, uids: str, items: str) -> dict[int, Facts]:
+        asked = f"(UID FLAGS {items})".replace(" )", ")")
+        answer = await self._run(
+            "to be read", self._line.library.fetch(uids, asked, by_uid=True, timeout=None)
+        )
+        found: dict[int, dict[str, bytes]] = {}
+        for response in answer.untagged:
+            if grammar.is_fetch(response):
+                try:
+                    read = grammar.parse_fetch_response(response)
+                except grammar.GrammarError:
+                    raise UpstreamLost(f"{self._host} sends a response that cannot be read.") from None
+                if read.uid is not None:
+                    # An update may come apart from the answer; what was told last counts.
+                    found.setdefault(read.uid, {}).update(read.attributes)
+        wanted = set(re.findall(r"INTERNALDATE|RFC822\.SIZE", items))
+        return {
+            uid: _facts(uid, told)
+            for uid, told in found.items()
+            if "FLAGS" in told and wanted <= told.keys() and ("BODY" not in items or _bodies(told))
+        }
+
+    async def append(self, mailbox: bytes, octets: bytes, flags: frozenset[bytes], date: bytes) -> int:
+        """Store a message; its UID. Raises Refused, UpstreamLost when the server does not tell the UID."""
+        listed = f"({' '.join(sorted(one.decode('ascii') for one in flags))})"
+        command = self._line.library.append(octets, quoted(mailbox), listed, date.decode("ascii"), None)
+        answer = await self._run("to store a message", command)
+        return self._new_uid(answer.code(b"APPENDUID"), 1)
+
+    async def copy(self, uid: int, mailbox: bytes) -> int:
+        """Copy a message; the UID of the copy. Raises as `append` does."""
+        answer = await self._run(
+            "to copy a message", self._line.library.copy(str(uid), quoted(mailbox), by_uid=True)
+        )
+        return self._new_uid(answer.code(b"COPYUID"), 2)
+
+    def _new_uid(self, code: bytes | None, at: int) -> int:
+        words = (code or b"").split()
+        if len(words) != at + 1 or not words[at].isdigit():
+            raise UpstreamLost(f"{self._host} does not tell the UID of what it has stored.")
+        return int(words[at])
+
+    async def store(self, uids: Iterable[int], sign: str, flags: Iterable[bytes]) -> None:
+        """Add ("+") or take away ("-") flags. Raises Refused."""
+        listed = b" ".join(sorted(flags)).decode("ascii")
+        for text in Numbers.each(uids).texts():
+            await self._run(
+                "to change flags",
+                self._line.library.store(text.decode(), f"{sign}FLAGS.SILENT", f"({listed})", by_uid=True),
+            )
+
+    async def expunge(self, uids: Iterable[int]) -> None:
+        """UID EXPUNGE: of `uids` those that have the flag Deleted. Raises Refused."""
+        for text in Numbers.each(uids).texts():
+            await self._run("to delete a message", self._line.library.expunge(text.decode(), by_uid=True))
+
+    def _library(self, name: str, *arguments: str) -> Coroutine[Any, Any, Any]:
+        simple: Coroutine[Any, Any, Any] = self._line.library.simple_command(name, *arguments)
+        return simple
+
+    async def _run(self, what: str, command: Coroutine[Any, Any, Any]) -> Answer:
+        """Carry out one command of the library. Raises Refused, UpstreamLost."""
+        line = self._line
+        line.expect()
+        task = asyncio.create_task(command)
+        try:
+            await self._completed(task)
+            result = task.result().result
+        except aioimaplib.AioImapException:
+            raise UpstreamLost(f"{self._host} does not speak IMAP as expected.") from None
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if result != "OK":
+            raise Refused(what, line.completion)
+        return Answer(line.untagged, line.completion)
+
+    async def _completed(self, task: asyncio.Task[Any]) -> None:
+        line = self._line
+        while not task.done():
+            before = (line.heard, self._transport.get_write_buffer_size())
+            done, _ = await asyncio.wait(
+                {task, line.lost}, timeout=SILENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if line.lost in done and task not in done:
+                raise UpstreamLost(f"{self._host}: {line.lost.result()}.")
+            if not done and before == (line.heard, self._transport.get_write_buffer_size()):
+                self._server.abort()
+                raise UpstreamLost(f"{self._host} has not answered for {SILENCE_SECONDS:.0f} seconds.")
+
+
+def quoted(mailbox: bytes) -> str:
+    """A mailbox name as a quoted string. Raises UpstreamUnavailable for one that has no such form."""
+    if not mailbox.isascii() or any(octet < 32 or octet == 127 for octet in mailbox):
+        raise UpstreamUnavailable("The mail server has a mailbox whose name is not in modified UTF-7.")
+    text: str = aioimaplib.quoted(mailbox.decode("ascii"))
+    return text
+
+
+def same_moment(one: bytes, other: bytes) -> bool:
+    """Whether two INTERNALDATEs, perhaps in different zones, are the same second."""
+    return one == other or _moment(one) == _moment(other)
+
+
+def _moment(date: bytes) -> float:
+    parsed = parsedate_tz(date.decode("ascii", "replace").strip('" '))
+    return mktime_tz(parsed) if parsed is not None else float("nan")
+
+
+def _bodies(told: dict[str, bytes]) -> list[bytes]:
+    return [raw for key, raw in told.items() if key.startswith("BODY[")]
+
+
+def _facts(uid: int, told: dict[str, bytes]) -> Facts:
+    flags = told["FLAGS"].strip(b"()").split()
+    size = told.get("RFC822.SIZE", b"")
+    body = told.get("BODY[]")
+    header = next((raw for key, raw in told.items() if key.startswith("BODY[HEADER")), b"NIL")
+    return Facts(
+        uid,
+        frozenset(one for one in flags if one.lower() not in _NOT_OURS),
+        any(one.lower() == rb"\deleted" for one in flags),
+        told.get("INTERNALDATE", b""),
+        int(size) if size.isdigit() else 0,
+        grammar.string_value(header) or b"",
+        grammar.string_value(body) or b"" if body is not None else b"",
+    )
