@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -136,12 +136,16 @@ class Relay:
     cut: int = 0
     stall: bool = False
     counted: int = 0
+    before: bytes = b""
+    """A word of a command that does not arrive any more."""
     broken: asyncio.Event = field(default_factory=asyncio.Event)
+    meanwhile: dict[bytes, Callable[[], object]] = field(default_factory=dict)
+    """What somebody else does, once, before a command with this word arrives."""
     _counting: bool = False
 
-    def arm(self, side: str, cut: int, *, stall: bool = False) -> None:
+    def arm(self, side: str, cut: int = -1, *, before: bytes = b"", stall: bool = False) -> None:
         """Break the next connection there."""
-        self.side, self.cut, self.stall = side, cut, stall
+        self.side, self.cut, self.before, self.stall = side, cut, before, stall
         self.counted, self._counting = 0, False
         self.broken.clear()
 
@@ -164,9 +168,11 @@ class Relay:
     async def _pump(self, side: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while octets := await reader.read(65536):
+                for word in [word for word in self.meanwhile if side == "client" and word in octets]:
+                    self.meanwhile.pop(word)()
                 self._counting |= side == "client" and b" SELECT " in octets
                 if self._counting and side == self.side:
-                    if self.counted == self.cut:
+                    if self.counted == self.cut or (self.before and self.before in octets):
                         self.broken.set()
                         if self.stall:
                             await asyncio.sleep(3600)
@@ -184,5 +190,3 @@ async def relay(ca: TestCA, dovecot: Dovecot) -> AsyncIterator[Relay]:
     relay.port = server.sockets[0].getsockname()[1]
     yield relay
     server.close()
-
-

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 
 import pytest
 
+from secmailproxy.errands.journal import MailboxRenewed
 from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import UpstreamUnavailable
 from secmailproxy.policy import Protect
-from tests.errands.conftest import DATE, FLAGS, Place, Relay
-from tests.fixtures.people import letter, leaked, protect
+from tests.errands.conftest import FLAGS, Place, Relay
+from tests.fixtures.people import leaked, letter, protect
 
 ODD = b"Subject: a  * b (c \r\nFrom: x@example.test\r\nContent-Type: text/plain; hp=clear\r\n\r\n\xff {5}\r\n"
 KEPT = frozenset(FLAGS.strip(b"()").split())
@@ -54,6 +57,7 @@ async def test_wherever_encrypting_is_interrupted_one_of_each_is_left(
     side: str, place: Place, relay: Relay
 ) -> None:
     originals = mail(place)[:2]
+    states: set[bytes] = set()
     for cut in range(100):
         folder = place.folder(f"{side}{cut}", *originals)
         date = place.stored(folder)[0].date
@@ -62,6 +66,9 @@ async def test_wherever_encrypting_is_interrupted_one_of_each_is_left(
             await place.run(Errand.ENCRYPT, folder, port=relay.port)
         except UpstreamUnavailable:
             assert relay.broken.is_set()
+        states |= set(
+            re.findall(rb'"state": "(\w+)"', b"".join(journal[-200:] for journal in place.journals()))
+        )
         found = place.stored(folder)
         assert {place.opened(one) for one in found} == set(originals), "nothing is lost at any time"
         again = (await place.run(Errand.ENCRYPT, folder))[folder]
@@ -73,4 +80,155 @@ async def test_wherever_encrypting_is_interrupted_one_of_each_is_left(
         if not relay.broken.is_set():
             break
     assert cut > 15
+    assert states == {b"copying", b"copied", b"deleting"}
     assert set(place.journals()) == {b""}
+
+
+async def test_a_decryption_that_is_interrupted_goes_on(place: Place, relay: Relay) -> None:
+    original = ODD
+    for cut in range(100):
+        folder = place.folder(f"d{cut}", original)
+        await place.run(Errand.ENCRYPT, folder)
+        relay.arm("server", cut)
+        try:
+            await place.run(Errand.DECRYPT, folder, port=relay.port)
+        except UpstreamUnavailable:
+            assert relay.broken.is_set()
+        if cut % 2:
+            await place.run(Errand.DECRYPT, folder)
+            assert [one.octets for one in place.stored(folder)] == [original], cut
+        else:
+            # Another errand finishes what this one had begun.
+            await place.run(Errand.ENCRYPT, folder)
+            (after,) = place.stored(folder)
+            assert place.opened(after) == original != after.octets
+        if not relay.broken.is_set():
+            break
+    assert cut > 8
+    assert set(place.journals()) == {b""}
+
+
+def flag(place: Place, change: bytes, uid: int) -> None:
+    """Another client changes flags."""
+    place.imap.ok(b"SELECT INBOX")
+    place.imap.ok(b"UID STORE %d %b" % (uid, change))
+    place.imap.ok(b"UNSELECT")
+
+
+def expunge(place: Place, uid: int) -> None:
+    """Another client deletes a message."""
+    place.imap.ok(b"SELECT INBOX")
+    place.imap.ok(rb"UID STORE %d +FLAGS (\Deleted)" % uid)
+    place.imap.ok(b"UID EXPUNGE %d" % uid)
+    place.imap.ok(b"UNSELECT")
+
+
+MOVED: dict[bytes, Callable[[Place], object]] = {
+    b"APPEND": lambda place: expunge(place, 1),
+    b"NOOP": lambda place: place.imap.ok(b"CREATE Elsewhere") and move(place),
+}
+
+
+def move(place: Place) -> None:
+    place.imap.ok(b"SELECT INBOX")
+    place.imap.ok(b"UID MOVE 1 Elsewhere")
+    place.imap.ok(b"UNSELECT")
+
+
+@pytest.mark.parametrize("at", MOVED)
+async def test_what_somebody_else_deletes_or_moves_meanwhile_does_not_come_back(
+    at: bytes, place: Place, relay: Relay
+) -> None:
+    place.append(ODD)
+    relay.meanwhile[at] = lambda: MOVED[at](place)
+    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    assert not relay.meanwhile
+    assert (outcome.replaced, outcome.left) == (0, {Left.GONE: 1})
+    assert place.stored() == []
+    if at == b"NOOP":
+        assert [one.octets for one in place.stored("Elsewhere")] == [ODD]
+
+
+async def test_what_is_marked_as_deleted_is_left_alone(place: Place, relay: Relay) -> None:
+    place.append(ODD, flags=rb"(\Deleted)")
+    place.append(ODD)
+    relay.meanwhile[b"APPEND"] = lambda: flag(place, rb"+FLAGS (\Deleted)", 2)
+    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    assert (outcome.replaced, outcome.left) == (0, {Left.DELETED: 2})
+    assert [(one.uid, one.octets, rb"\Deleted" in one.flags) for one in place.stored()] == [
+        (1, ODD, True),
+        (2, ODD, True),
+    ]
+
+
+@pytest.mark.parametrize("at", [b"APPEND", b"NOOP", b"STORE", b"EXPUNGE"])
+async def test_flags_that_change_meanwhile_are_kept(at: bytes, place: Place, relay: Relay) -> None:
+    """Up to the moment in which the original is expunged."""
+    place.append(ODD)
+
+    def change() -> None:
+        flag(place, rb"+FLAGS (\Flagged Soon)", 1)
+        flag(place, rb"-FLAGS (\Seen)", 1)
+
+    # The flags of the original are read for the last time right before it is expunged.
+    relay.meanwhile[at if at != b"EXPUNGE" else rb"+FLAGS.SILENT (\Deleted)"] = change
+    await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+    assert not relay.meanwhile
+    (after,) = place.stored()
+    assert after.flags == (KEPT - {rb"\Seen"}) | {rb"\Flagged", b"Soon"}
+
+
+async def test_an_original_that_somebody_undeletes_is_deleted_again(place: Place, relay: Relay) -> None:
+    place.append(ODD)
+    relay.meanwhile[b"UID EXPUNGE"] = lambda: flag(place, rb"-FLAGS (\Deleted)", 1)
+    await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+    assert not relay.meanwhile
+    assert [one.uid for one in place.stored()] == [2]
+
+
+async def test_a_copy_that_somebody_deletes_before_the_original_is_gone_loses_nothing(
+    place: Place, relay: Relay
+) -> None:
+    place.append(ODD)
+    relay.arm("client", before=b"UID EXPUNGE")
+    relay.meanwhile[b"UID EXPUNGE"] = lambda: expunge(place, 2)
+    with pytest.raises(UpstreamUnavailable):
+        await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+    assert not relay.meanwhile
+    assert [(one.uid, rb"\Deleted" in one.flags) for one in place.stored()] == [(1, True)]
+    await place.run(Errand.ENCRYPT, "INBOX")
+    (after,) = place.stored()
+    assert place.opened(after) == ODD
+    assert after.flags == KEPT
+
+
+async def test_a_mailbox_that_was_renewed_stops_the_errand(place: Place, relay: Relay) -> None:
+    folder = place.folder("renewed", ODD)
+    relay.arm("server", 5)
+    with pytest.raises(UpstreamUnavailable):
+        await place.run(Errand.ENCRYPT, folder, port=relay.port)
+    place.imap.ok(b"DELETE renewed")
+    place.imap.ok(b"CREATE renewed")
+    place.imap.ok(b"SELECT renewed")
+    place.imap.ok(b"UNSELECT")
+    with pytest.raises(MailboxRenewed, match=r"Look for doubles, remove .*\.journal"):
+        await place.run(Errand.ENCRYPT, folder)
+
+
+async def test_a_form_that_the_server_does_not_keep_is_withdrawn(place: Place, relay: Relay) -> None:
+    place.append(ODD)
+    before = place.stored()
+
+    def spoil() -> None:
+        """The server's disk changes a character of the ciphertext."""
+        for path in place.user.mailbox.folder.glob("*/*"):
+            octets = path.read_bytes() if path.is_file() else b""
+            if b"BEGIN PGP MESSAGE" in octets and path.parent.name in ("cur", "new"):
+                at = octets.index(b"BEGIN PGP MESSAGE") + 200
+                path.write_bytes(octets[:at] + (b"A" if octets[at] != 65 else b"B") + octets[at + 1 :])
+
+    relay.meanwhile[b"UID FETCH 2 (UID FLAGS RFC822.SIZE INTERNALDATE BODY"] = spoil
+    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    assert not relay.meanwhile
+    assert (outcome.replaced, outcome.left, outcome.failed) == (0, {Left.CHANGED: 1}, [1])
+    assert place.stored() == before
