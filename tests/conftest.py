@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.gnupg",
     "tests.fixtures.proxy",
     "tests.fixtures.recorder",
+    "tests.fixtures.relay",
     "tests.fixtures.scripted",
     "tests.fixtures.clients",
 ]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -20,7 +18,6 @@ from secmailproxy.errands.work import Job, Observer, carry_out
 from secmailproxy.imap import grammar
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Views
-from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import ProxyUser, proxy_user
 from tests.fixtures.proxy import ProxyFactory
@@ -119,74 +116,3 @@ def place(dovecot: Dovecot, proxies: ProxyFactory) -> Iterator[Place]:
     """Somebody with a key and an empty mailbox."""
     with place_of(proxy_user(proxies, dovecot.mailbox("errand"))) as place:
         yield place
-
-
-@dataclass
-class Relay:
-    """Passes octets on, counted from the first SELECT, until it breaks the connection.
-
-    `cut` counts what comes from the client or the server (`side`) in the order in which it is read: that
-    piece does not arrive any more. With `stall` the connection stays, in silence.
-    """
-
-    ca: TestCA
-    target: int
-    port: int = 0
-    side: str = "client"
-    cut: int = 0
-    stall: bool = False
-    counted: int = 0
-    before: bytes = b""
-    """A word of a command that does not arrive any more."""
-    broken: asyncio.Event = field(default_factory=asyncio.Event)
-    meanwhile: dict[bytes, Callable[[], object]] = field(default_factory=dict)
-    """What somebody else does, once, before a command with this word arrives."""
-    _counting: bool = False
-
-    def arm(self, side: str, cut: int = -1, *, before: bytes = b"", stall: bool = False) -> None:
-        """Break the next connection there."""
-        self.side, self.cut, self.before, self.stall = side, cut, before, stall
-        self.counted, self._counting = 0, False
-        self.broken.clear()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(
-            "localhost", self.target, ssl=self.ca.client_context()
-        )
-        ends = (writer, far_writer)
-        pumps = [
-            asyncio.create_task(self._pump("client", reader, far_writer)),
-            asyncio.create_task(self._pump("server", far_reader, writer)),
-        ]
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        for end in ends:
-            end.transport.abort()
-
-    async def _pump(self, side: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while octets := await reader.read(65536):
-                for word in [word for word in self.meanwhile if side == "client" and word in octets]:
-                    self.meanwhile.pop(word)()
-                self._counting |= side == "client" and b" SELECT " in octets
-                if self._counting and side == self.side:
-                    if self.counted == self.cut or (self.before and self.before in octets):
-                        self.broken.set()
-                        if self.stall:
-                            await asyncio.sleep(3600)
-                        return
-                    self.counted += 1
-                writer.write(octets)
-                await writer.drain()
-
-
-@pytest.fixture
-async def relay(ca: TestCA, dovecot: Dovecot) -> AsyncIterator[Relay]:
-    """A relay before Dovecot's implicit-TLS port; disarmed it breaks nothing."""
-    relay = Relay(ca, dovecot.imaps_port, cut=-1)
-    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0, ssl=ca.server_context())
-    relay.port = server.sockets[0].getsockname()[1]
-    yield relay
-    server.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,9 @@ from secmailproxy.errands.journal import MailboxRenewed
 from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import UpstreamUnavailable
 from secmailproxy.policy import Protect
-from tests.errands.conftest import FLAGS, Place, Relay
+from tests.errands.conftest import FLAGS, Place
 from tests.fixtures.people import leaked, letter, protect
+from tests.fixtures.relay import Relay
 
 ODD = b"Subject: a  * b (c \r\nFrom: x@example.test\r\nContent-Type: text/plain; hp=clear\r\n\r\n\xff {5}\r\n"
 KEPT = frozenset(FLAGS.strip(b"()").split())
@@ -232,3 +235,23 @@ async def test_a_form_that_the_server_does_not_keep_is_withdrawn(place: Place, r
     assert not relay.meanwhile
     assert (outcome.replaced, outcome.left, outcome.failed) == (0, {Left.CHANGED: 1}, [1])
     assert place.stored() == before
+
+
+async def test_a_server_may_keep_words_in_its_cache_until_it_cleans_up(place: Place) -> None:
+    place.append(mail(place)[0])
+    place.append(mail(place)[0])
+    place.user.mailbox.deliver(mail(place)[0])
+    place.imap.ok(b"SELECT INBOX")
+    place.imap.ok(b"FETCH 1:* (ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)])")
+    place.imap.ok(b"UNSELECT")
+    await place.run(Errand.ENCRYPT, "INBOX")
+    assert {path.name for path in files(place) if leaked(path.read_bytes())} == {"dovecot.index.cache"}
+    config = place.user.mailbox.server.folder / "dovecot.conf"
+    purge = ["doveadm", "-c", str(config), "mailbox", "cache", "purge", "-u", place.user.address, "INBOX"]
+    subprocess.run(purge, check=True, capture_output=True)
+    assert not [path.name for path in files(place) if leaked(path.read_bytes())]
+
+
+def files(place: Place) -> list[Path]:
+    """Every file that the server keeps for the account."""
+    return [path for path in place.user.mailbox.folder.rglob("*") if path.is_file()]

@@ -1,0 +1,159 @@
+"""`secmailproxy mailbox`: beside a running proxy, with STARTTLS, killed at any time, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from secmailproxy.accounts import password_secret
+from tests.fixtures.certificates import TestCA
+from tests.fixtures.dovecot import Dovecot, Mailbox
+from tests.fixtures.people import ProxyUser, leaked, letter, protect, proxy_user
+from tests.fixtures.proxy import ProxyFactory, Upstream
+from tests.fixtures.relay import Relay
+
+
+@pytest.fixture
+def user(dovecot: Dovecot, proxies: ProxyFactory) -> Iterator[ProxyUser]:
+    """Somebody whose password is stored, with two messages in clear and one that is encrypted."""
+    user = proxy_user(proxies, dovecot.mailbox("keeper"))
+    user.home.set_secret(password_secret(user.address), user.mailbox.password)
+    for octets in (
+        letter(user.address, user.address),
+        protect(user, letter(user.address, user.address, subject="third")),
+        letter(user.address, user.address, subject="second", text="windmill " * 9000),
+    ):
+        user.mailbox.append(octets, flags=r"(\Flagged $Label2)")
+    return user
+
+
+def tree(mailbox: Mailbox) -> dict[Path, str]:
+    """Every file of the account with its digest, its log of reads excepted."""
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in mailbox.folder.rglob("*")
+        if path.is_file() and not path.name.startswith("dovecot.list.index.log")
+    }
+
+
+def test_a_dry_run_changes_nothing(user: ProxyUser) -> None:
+    with user.mailbox.imap() as client:  # the server's files settle
+        client.select("INBOX", readonly=True)
+        client.fetch("1:*", "(FLAGS BODY.PEEK[])")
+    before, seen = tree(user.mailbox), user.mailbox.stored()
+    done = user.home.run("mailbox", "encrypt", "--dry-run", "INBOX")
+    assert done.stdout.decode().splitlines() == [
+        "INBOX: 2 message(s) would be encrypted",
+        "  1 left alone: encrypted already",
+    ]
+    assert {
+        path for path in tree(user.mailbox).items() ^ before.items() if "index" not in path[0].name
+    } == set()
+    assert user.mailbox.stored() == seen
+    # A mailbox that is only looked at has no new messages for the next client either.
+    with user.mailbox.imap() as client:
+        client.select("INBOX", readonly=True)
+        assert client.search(None, "UID", "4:*")[1] in ([b""], [b"3"])
+
+
+def test_beside_a_running_proxy_mail_clients_see_what_they_saw(user: ProxyUser) -> None:
+    seen = user.read()
+    done = json.loads(user.home.run("mailbox", "encrypt", "--all", "--json").stdout)
+    assert {box["name"]: box["replaced"] for box in done.pop("mailboxes")} == {
+        "INBOX": 2,
+        "Drafts": 0,
+        "Sent": 0,
+        "Trash": 0,
+    }
+    assert done == {
+        "version": 1,
+        "errand": "encrypt",
+        "account": user.address,
+        "dry_run": False,
+        "error": None,
+    }
+    assert not [octets for octets in user.mailbox.stored() if leaked(octets)]
+    assert sorted(user.read()) == sorted(seen)
+    assert user.home.run("mailbox", "encrypt", "INBOX").stdout.startswith(b"INBOX: 0 message(s) encrypted")
+
+    refused = user.home.run("mailbox", "decrypt", "INBOX", check=False)
+    assert refused.returncode == 64
+    assert b"give --yes" in refused.stderr
+    assert not [octets for octets in user.mailbox.stored() if leaked(octets)]
+    done = json.loads(user.home.run("mailbox", "decrypt", "--yes", "--json", "INBOX").stdout)
+    assert done["mailboxes"][0]["replaced"] == 2
+    assert done["mailboxes"][0]["left"] == {"not encrypted by secmailproxy": 1}
+    assert sorted(user.read()) == sorted(seen)
+    done = json.loads(user.home.run("mailbox", "decrypt", "--yes", "--any-sender", "--json", "INBOX").stdout)
+    assert done["mailboxes"][0]["replaced"] == 1
+    assert len([octets for octets in user.mailbox.stored() if leaked(octets)]) == 3
+
+
+def test_by_starttls_and_with_a_password_from_a_file(
+    dovecot: Dovecot, proxies: ProxyFactory, upstream: Upstream, tmp_path: Path
+) -> None:
+    plain = Upstream(upstream.ca_file, dovecot.imap_port, upstream.smtp_port, imap_tls="starttls")
+    user = proxy_user(proxies, dovecot.mailbox("starttls"), upstream=plain)
+    with user.mailbox.imap() as client:
+        client.create('"Entw&APw-rfe"')
+    user.mailbox.append(letter(user.address, user.address), '"Entw&APw-rfe"')
+    password = tmp_path / "password"
+    for text, status, words in [("wrong", 77, b"refuse"), (user.mailbox.password, 0, b"")]:
+        password.write_text(text + "\n")
+        done = user.home.run("mailbox", "encrypt", "--password-file", password, "Entwürfe", check=False)
+        assert (done.returncode, words in done.stderr) == (status, True), done.stderr
+    assert done.stdout.decode() == "Entwürfe: 1 message(s) encrypted\n"
+    (stored,) = user.mailbox.stored("Entw&APw-rfe")
+    assert not leaked(stored)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["encrypt"], 64, "Name the mailboxes"),
+        (["encrypt", "--all", "INBOX"], 64, "Name the mailboxes"),
+        (["encrypt", "--account", "nobody@example.test", "INBOX"], 64, "Name one account with --account"),
+        (["encrypt", "No such"], 75, "refuses to open the mailbox"),
+        (["decrypt", "INBOX"], 64, "give --yes"),
+    ],
+)
+def test_what_cannot_be_done_says_why(user: ProxyUser, words: list[str], status: int, said: str) -> None:
+    done = user.home.run("mailbox", *words, check=False)
+    assert (done.returncode, done.stdout) == (status, b"")
+    assert said in done.stderr.decode()
+
+
+# What the server says last is lost with the process: that it has stored, that it has deleted.
+@pytest.mark.parametrize("cut", [4, 13])
+async def test_killed_it_is_finished_by_the_next_run(
+    cut: int, user: ProxyUser, relay: Relay, ca: TestCA, dovecot: Dovecot
+) -> None:
+    config = user.home.folders.config_file
+    whole = config.read_text()
+    config.write_text(whole.replace(f"port = {dovecot.imaps_port}", f"port = {relay.port}"))
+    originals = user.mailbox.stored()
+    relay.arm("server", cut, stall=True)
+    process = await asyncio.create_subprocess_exec(
+        *user.home.command("mailbox", "encrypt", "INBOX"),
+        env=user.home.environment,
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr,
+    )
+    await asyncio.wait_for(relay.broken.wait(), 30)
+    config.write_text(whole)
+    busy = await asyncio.to_thread(user.home.run, "mailbox", "encrypt", "INBOX", check=False)
+    assert (busy.returncode, b"Another secmailproxy works on this mailbox" in busy.stderr) == (64, True)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    await asyncio.to_thread(user.home.run, "mailbox", "encrypt", "INBOX")
+    assert len(await asyncio.to_thread(user.mailbox.stored)) == len(originals)
+    await asyncio.to_thread(user.home.run, "mailbox", "decrypt", "--yes", "INBOX")
+    assert sorted(await asyncio.to_thread(user.mailbox.stored)) == sorted(originals)
