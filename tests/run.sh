@@ -22,6 +22,7 @@ openssl openssl
 procmail procmail
 mbsync isync
 neomutt neomutt
+thunderbird thunderbird
 msmtp msmtp
 swaks swaks
 sq sq
