@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.dovecot",
     "tests.fixtures.postfix",
     "tests.fixtures.gnupg",
+    "tests.fixtures.odd_mail",
     "tests.fixtures.proxy",
     "tests.fixtures.recorder",
     "tests.fixtures.relay",

@@ -1,0 +1,268 @@
+"""The task that answers a SEARCH whose keys depend on what protected messages say. PURE.
+
+The server goes on deciding: each key K that reads the content of messages is sent as
+
+    (OR (K NOT UID <presented forms>) UID <those of them that match in the clear>)
+
+so that flags, dates, message sets, NOT, OR and the result options stay its own, and ciphertext is never a hit.
+The command goes out under the client's own tag. What does not fit into one line is asked for window by window
+of the UIDs, and the union of the answers is put to the server once more, with the client's result options.
+
+With terms kept from the server, a text key becomes `UID <matches>` alone: no other message is found by it.
+
+Standards: RFC 9051 sections 6.4.4, 7.3.4; RFC 4731 (ESEARCH), RFC 5182 (SAVE and `$`), RFC 5530 (codes).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import cast
+
+from secmailproxy.imap.numbers import Numbers
+from secmailproxy.imap.reading import Reader, Refused, check
+from secmailproxy.imap.searchprogram import FOREIGN, Asked, Program, pieces
+from secmailproxy.imap.selected import Selected
+from secmailproxy.imap.steps import Ask, Completion, Found, Search, Step, Task
+from secmailproxy.searchable import fold
+from secmailproxy.views import Kind
+
+COMMAND_MOST = 8000
+"""Octets that our rewriting may add up to; servers take at least 8192 (RFC 7162 section 4)."""
+_RESULT_MOST = 60_000
+"""Octets of a result that is put to the server again; one that takes less says so."""
+_TOP = 2**32 - 1
+_SIZES = frozenset({"LARGER", "SMALLER"})
+_DAYS = frozenset({"SENTBEFORE", "SENTON", "SENTSINCE"})
+# Identifiers of the outer header, which the server has in clear anyway; clients that sync look for them.
+_OPEN_FIELDS = frozenset({b"MESSAGE-ID", b"X-TUID", b"X-OFFLINEIMAP"})
+_RESULT = re.compile(rb"\* SEARCH((?: \d+)*)(?: \(MODSEQ \d+\))?\r?\n", re.IGNORECASE)
+_NOTHING = b"NOT ALL"
+
+
+class SearchScope(Enum):
+    """What SEARCH looks at."""
+
+    SERVER = "server"
+    """What the server has: ciphertext stays ciphertext."""
+    PRESENTED = "presented"
+    """Protected mail as it is presented; the server gets the terms for the rest."""
+    PRIVATE = "private"
+    """Protected mail as it is presented, and no other: the server gets no terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """What a search must know of the session."""
+
+    scope: SearchScope
+    field_name: bytes
+    """Of the verdict field."""
+    verdict_length: int
+
+
+def search(selected: Selected, tag: bytes, name: str, program: Program, how: Searching) -> Task:
+    """The task for `name` (SEARCH or UID SEARCH). Returns the completion of the client's command."""
+    try:
+        task = _Search(selected, tag, name.encode(), program, how)
+        return (yield from task.run())
+    except Refused as refused:
+        return refused.completion.octets
+
+
+def rewritten(
+    selected: Selected, reader: Reader, program: Program, how: Searching
+) -> Generator[Step, object, Rewriting | None]:
+    """Learn what the keys of `program` match; None when the server's own answer is right as it is."""
+    box = selected.mailbox
+    private = how.scope is SearchScope.PRIVATE
+    if private and any(asked.key.name == FOREIGN for asked in program.asked):
+        raise Refused(Completion(b"NO [CANNOT] This search key would tell the server what is searched for.\r\n"))
+    if selected.exists == 0:
+        return None
+    sealed = [uid for uid, kind in box.kinds.items() if kind is Kind.SEALED]
+    guarded = not selected.fully_covered
+    if guarded or (sealed and not reader.by_uid):
+        yield from reader.wanted(b"1:*")
+        sealed = [uid for uid, kind in box.kinds.items() if kind is Kind.SEALED]
+    yield from reader.present(sorted(sealed, reverse=True), signed_too=False)
+    if not box.kinds and not private and not guarded:
+        return None
+    verdict_name = fold(how.field_name.decode("latin-1"))
+    signed_too = private or any(
+        asked.key.name == "TEXT" or asked.key.field == verdict_name for asked in program.asked
+    )
+    kinds = frozenset({Kind.FORM, Kind.SIGNED, Kind.OPAQUE} if signed_too else {Kind.FORM})
+    keys = list(dict.fromkeys(asked.key for asked in program.asked))
+    found = cast("Found", (yield Search(box, tuple(keys), kinds)))
+    if found.missing:
+        if not reader.by_uid and not reader.sequence:
+            yield from reader.wanted(b"1:*")
+        yield from reader.present(sorted(found.missing, reverse=True), signed_too=True)
+        found = cast("Found", (yield Search(box, tuple(keys), kinds)))
+    matches = dict(zip(keys, map(Numbers.each, found.uids), strict=True))
+    top = selected.covered.highest if guarded else None
+    return Rewriting(program, how, matches, _of(box.kinds, Kind.FORM), _of(box.kinds, Kind.SIGNED), top)
+
+
+def _of(kinds: Mapping[int, Kind], kind: Kind) -> Numbers:
+    """The forms; for SIGNED all that stand after a verdict field as they came."""
+    also = {Kind.SIGNED, Kind.OPAQUE} if kind is Kind.SIGNED else {kind}
+    return Numbers.each(uid for uid, one in list(kinds.items()) if one in also)
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """How each key of a program is put to the server."""
+
+    program: Program
+    how: Searching
+    matches: Mapping[object, Numbers]
+    """Key to the UIDs of protected messages that it matches."""
+    forms: Numbers
+    prefixed: Numbers
+    """The messages that are shown as they came, after a verdict field."""
+    top: int | None
+    """The highest UID that is classified, when there may be more."""
+
+    def keys(self, window: Numbers | None = None) -> bytes:
+        """The program's keys, to be put to the server; `window` is the UIDs that it shall look at."""
+        keys = self.program.written(lambda asked: self._key(asked, window))
+        return keys if window is None else b"UID " + bytes(window) + b" " + keys
+
+    def windows(self) -> list[Numbers | None]:
+        """Windows of UIDs whose commands are short enough; None alone when one command will do."""
+        if len(self.keys()) <= self._room:
+            return [None]
+        out: list[Numbers | None] = []
+        waiting = [(1, _TOP)]
+        involved = self.forms.union(self.prefixed)
+        while waiting:
+            low, high = waiting.pop()
+            window = Numbers(((low, high),))
+            inside = list(involved.intersection(window))
+            if len(inside) < 2 or len(self.keys(window)) <= self._room:
+                out.append(window)
+            else:
+                middle = inside[len(inside) // 2]
+                waiting += [(middle, high), (low, middle - 1)]
+        return out
+
+    @property
+    def _room(self) -> int:
+        return COMMAND_MOST + len(self.program.written(lambda asked: asked.octets))
+
+    def _key(self, asked: Asked, window: Numbers | None) -> bytes:
+        key = asked.key
+        matching = _within(self.matches[key], window)
+        if key.field == fold(self.how.field_name.decode("latin-1")):
+            # A copy of the field in the server's mail means nothing, and the server need not learn the name.
+            return _set(matching) or _NOTHING
+        if key.name in _SIZES:
+            return self._size(asked, matching, window)
+        is_open = key.name in _DAYS or key.field in _OPEN_FIELDS
+        if self.how.scope is SearchScope.PRIVATE and not is_open:
+            return _set(matching) or _NOTHING
+        return _either([self._theirs(asked.octets, self.forms, window), _set(matching)])
+
+    def _theirs(self, octets: bytes, without: Numbers, window: Numbers | None) -> bytes:
+        """The key as the server answers it, for the messages that it can answer for."""
+        parts = [octets]
+        if self.top is not None:
+            parts.append(b"UID 1:%d" % max(1, self.top))
+        excluded = _set(_within(without, window))
+        if excluded:
+            parts.append(b"NOT " + excluded)
+        return octets if len(parts) == 1 else b"(" + b" ".join(parts) + b")"
+
+    def _size(self, asked: Asked, forms: Numbers, window: Numbers | None) -> bytes:
+        """Sizes with the verdict field before them, which the server does not count."""
+        key, length = asked.key, self.how.verdict_length
+        prefixed = _set(_within(self.prefixed, window))
+        theirs = self._theirs(asked.octets, self.forms.union(self.prefixed), window)
+        if key.number > length:
+            shifted = b"%b %d" % (key.name.encode(), key.number - length)
+            after = b"(%b %b)" % (shifted, prefixed) if prefixed else b""
+        elif key.name == "LARGER" and key.number < length:
+            after = prefixed
+        elif key.name == "LARGER":
+            after = b"(LARGER 0 %b)" % prefixed if prefixed else b""
+        else:
+            after = b""
+        return _either([theirs, after, _set(_within(forms.intersection(self.forms), window))])
+
+
+def _within(numbers: Numbers, window: Numbers | None) -> Numbers:
+    return numbers if window is None else numbers.intersection(window)
+
+
+def _set(uids: Numbers) -> bytes:
+    return b"UID " + bytes(uids) if uids else b""
+
+
+def _either(keys: list[bytes]) -> bytes:
+    """The keys joined by OR; empty ones are left out."""
+    kept = [key for key in keys if key]
+    if len(kept) == 1:
+        return kept[0]
+    *rest, last = kept
+    for key in reversed(rest):
+        last = b"(OR " + key + b" " + last + b")"
+    return last
+
+
+class _Search:
+    def __init__(
+        self, selected: Selected, tag: bytes, name: bytes, program: Program, how: Searching
+    ) -> None:
+        self.selected = selected
+        self.tag = tag
+        self.name = name
+        self.by_uid = name.startswith(b"UID ")
+        self.program = program
+        self.how = how
+
+    def run(self) -> Generator[Step, object, bytes]:
+        reader = Reader(self.selected, by_uid=self.by_uid, with_uid=self.by_uid)
+        rewriting = yield from rewritten(self.selected, reader, self.program, self.how)
+        if rewriting is None:
+            return (yield from self._forward(self.program.written(lambda asked: asked.octets)))
+        windows = rewriting.windows()
+        if windows == [None]:
+            return (yield from self._forward(rewriting.keys()))
+        numbers = yield from self._united(rewriting, windows)
+        return (yield from self._put_again(numbers))
+
+    def _forward(self, keys: bytes) -> Generator[Step, object, bytes]:
+        """Let the server answer the client."""
+        program = self.program
+        command = pieces(self.name + program.options + program.charset + b" " + keys + b"\r\n")
+        (completion,) = cast("list[Completion]", (yield Ask([command], tag=self.tag)))
+        return completion.octets
+
+    def _united(
+        self, rewriting: Rewriting, windows: list[Numbers | None]
+    ) -> Generator[Step, object, Numbers]:
+        """What is found in all windows, by the kind of number that the client uses."""
+        found: list[int] = []
+
+        def on_result(octets: bytes) -> None:
+            match = _RESULT.fullmatch(octets)
+            if match is not None:
+                found.extend(map(int, match[1].split()))
+
+        # Without the result options: what is found may not be saved piece by piece.
+        head = self.name + self.program.charset + b" "
+        commands = [pieces(head + rewriting.keys(window) + b"\r\n") for window in windows]
+        check((yield Ask(commands, on_result=on_result)))
+        return Numbers.each(found)
+
+    def _put_again(self, numbers: Numbers) -> Generator[Step, object, bytes]:
+        """Give the client what was found, in the form that it asked for."""
+        text = bytes(numbers)
+        if len(text) > _RESULT_MOST:
+            return b"NO [LIMIT] Too much is found among protected messages; search for less at a time.\r\n"
+        keys = (b"UID " + text if self.by_uid else text) if numbers else _NOTHING
+        return (yield from self._forward(keys + (b" MODSEQ 1" if self.program.has_modseq else b"")))

@@ -1,0 +1,127 @@
+"""The searchable text of presented forms, kept sealed, and the search in it.
+
+One row for each form of `views`, made when a search first needs it; it goes when the form goes. Plain mail is
+never here. A search reads the texts one by one: folded octets are searched at memory speed, and a cache
+holds those of the last searches.
+
+Security: texts are sealed by the keystore (AEAD), bound to the message; nothing of them is in clear on disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from secmailproxy.searchable import Key, Searchable, pack, searchable, unpack
+from secmailproxy.views import Kind, Mailbox, Sealer, Views
+
+VERSION = 1
+"""Of what `searchable` makes; texts of another version are made again."""
+CACHE_OCTETS = 96 * 1024 * 1024
+_AT_ONCE = 500
+
+# Numbers are never used twice (AUTOINCREMENT): the cache goes by them.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS searchable (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, form INTEGER NOT NULL UNIQUE REFERENCES form (id) ON DELETE CASCADE,
+    version INTEGER NOT NULL, text BLOB NOT NULL)
+"""
+_FORMS = """
+SELECT m.uid, m.kind, m.form, f.hash, s.id, s.version
+FROM message m JOIN form f ON f.id = m.form LEFT JOIN searchable s ON s.form = f.id WHERE m.mailbox = ?
+"""
+
+
+_Row = tuple[int, int, int, bytes, int | None, int | None]
+"""As _FORMS selects them."""
+
+
+class SearchIndex:
+    """Search in one database of views. Thread-safe; slow work, so call it in a thread."""
+
+    def __init__(self, database: sqlite3.Connection, views: Views, sealer: Sealer) -> None:
+        self._db = database
+        self._views = views
+        self._sealer = sealer
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, Searchable] = OrderedDict()
+        self._kept_octets = 0
+
+    @classmethod
+    def open(cls, path: Path, views: Views, sealer: Sealer) -> SearchIndex:
+        """Beside `views`, in the same file."""
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute(_SCHEMA)
+        return cls(database, views, sealer)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def search(self, box: Mailbox, kinds: frozenset[Kind], keys: Sequence[Key]) -> list[list[int]]:
+        """For each of `keys` the UIDs of the messages of these kinds that it matches.
+
+        Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
+        """
+        found: list[list[int]] = [[] for _ in keys]
+        with self._lock:
+            for uid, text in self._texts(box, kinds):
+                for uids, key in zip(found, keys, strict=True):
+                    if key.matches(text):
+                        uids.append(uid)
+        return found
+
+    def _texts(self, box: Mailbox, kinds: frozenset[Kind]) -> Iterator[tuple[int, Searchable]]:
+        rows = self._forms(box, kinds)
+        old = [row for row in rows if row[5] != VERSION]
+        for at in range(0, len(old), _AT_ONCE):
+            self._make(old[at : at + _AT_ONCE], box)
+        for uid, _, _, message_hash, number, _ in self._forms(box, kinds) if old else rows:
+            if number is not None:
+                yield uid, self._text(box.account, message_hash, number)
+        if Kind.OPAQUE in kinds:
+            for uid in [uid for uid, kind in box.kinds.items() if kind is Kind.OPAQUE]:
+                view = self._views.view(box, uid)
+                if view is not None and view.verdict is not None:
+                    # The rest of it is the server's to search.
+                    yield uid, searchable(view.verdict + b"\r\n")
+
+    def _forms(self, box: Mailbox, kinds: frozenset[Kind]) -> list[_Row]:
+        return [row for row in self._db.execute(_FORMS, (box.id,)) if row[1] in kinds]
+
+    def _make(self, rows: Iterable[_Row], box: Mailbox) -> None:
+        made = []
+        for uid, _, form, message_hash, _, _ in rows:
+            view = self._views.view(box, uid, octets=True)
+            if view is not None and view.octets is not None:
+                packed = pack(searchable(view.octets))
+                made.append((form, VERSION, self._sealer.seal(packed, _context(box.account, message_hash))))
+        if made:
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO searchable (form, version, text) VALUES (?, ?, ?)", made
+                )
+
+    def _text(self, account: str, message_hash: bytes, number: int) -> Searchable:
+        known = self._kept.get(number)
+        if known is not None:
+            self._kept.move_to_end(number)
+            return known
+        row = self._db.execute("SELECT text FROM searchable WHERE id = ?", (number,)).fetchone()
+        found = unpack(self._sealer.unseal(row[0], _context(account, message_hash)))
+        self._kept[number] = found
+        self._kept_octets += found.octets
+        while self._kept_octets > CACHE_OCTETS:
+            self._kept_octets -= self._kept.popitem(last=False)[1].octets
+        return found
+
+
+def _context(account: str, message_hash: bytes) -> bytes:
+    return b"searchable\0" + account.encode() + b"\0" + message_hash
