@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from secmailproxy.errors import KeystoreLocked, LoginRefused
+from secmailproxy.model import SearchScope
 
 if TYPE_CHECKING:
     from keystore.secrets import Secrets
@@ -60,6 +61,7 @@ class Account:
     """At the smarthost; "" means the address."""
     encrypt_drafts: bool = True
     encrypt_sent: bool = True
+    search: SearchScope = SearchScope.SERVER
 
     @property
     def usernames(self) -> frozenset[str]:

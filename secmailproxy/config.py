@@ -39,6 +39,7 @@ from secmailproxy.config_values import (
 )
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders, refuse_writable_by_others
+from secmailproxy.model import SearchScope
 
 if TYPE_CHECKING:
     from keystore.keystore import KeystoreSettings
@@ -123,6 +124,7 @@ class AccountSection(Section):
     login: Literal["mailbox", "local"] = "mailbox"
     encrypt_drafts: Switch = True
     encrypt_sent: Switch = True
+    search: Literal["server", "presented", "private"] = "server"
     imap: ImapServerSection
     smtp: SmtpServerSection
 
@@ -249,6 +251,7 @@ class Config(Section):
                 smtp_username=one.smtp.username,
                 encrypt_drafts=one.encrypt_drafts,
                 encrypt_sent=one.encrypt_sent,
+                search=SearchScope(one.search),
             )
             for one in self.accounts
         )

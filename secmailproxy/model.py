@@ -85,3 +85,14 @@ class CryptoSummary:
     protected_headers: tuple[str, ...] = ()
     """Names of the fields that the signature or encryption covers, as written inside."""
     errant_layers: int = 0
+
+
+class SearchScope(Enum):
+    """What SEARCH looks at, as the account is configured."""
+
+    SERVER = "server"
+    """What the server has: ciphertext stays ciphertext."""
+    PRESENTED = "presented"
+    """Protected mail as it is presented; the server gets the terms for the rest."""
+    PRIVATE = "private"
+    """Protected mail as it is presented, and no other: the server gets no terms."""

@@ -15,7 +15,7 @@ import email.utils
 import re
 import struct
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -292,6 +292,16 @@ class Key:
                 return text.sent >= self.number
             case _:
                 return text.in_key(self.name.encode(), self.term)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gave."""
+
+    uids: Sequence[Sequence[int]]
+    """For each key."""
+    missing: Sequence[int]
+    """Messages of these kinds whose views are not fixed yet, so that they could not be searched."""
 
 
 _COUNTS = struct.Struct(">4IQ")

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from secmailproxy.searchable import Key, Searchable, pack, searchable, unpack
+from secmailproxy.searchable import Found, Key, Searchable, pack, searchable, unpack
 from secmailproxy.views import Kind, Mailbox, Sealer, Views
 
 VERSION = 1
@@ -42,40 +42,48 @@ _Row = tuple[int, int, int, bytes, int | None, int | None]
 class SearchIndex:
     """Search in one database of views. Thread-safe; slow work, so call it in a thread."""
 
-    def __init__(self, database: sqlite3.Connection, views: Views, sealer: Sealer) -> None:
-        self._db = database
+    def __init__(self, path: Path, views: Views, sealer: Sealer) -> None:
+        """`path` is the file of `views`; it is opened when there is something to search."""
+        self._path = path
+        self._database: sqlite3.Connection | None = None
         self._views = views
         self._sealer = sealer
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, Searchable] = OrderedDict()
         self._kept_octets = 0
 
-    @classmethod
-    def open(cls, path: Path, views: Views, sealer: Sealer) -> SearchIndex:
-        """Beside `views`, in the same file."""
-        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute("PRAGMA foreign_keys = ON")
-        database.execute(_SCHEMA)
-        return cls(database, views, sealer)
-
     def close(self) -> None:
         """Close the database."""
         with self._lock:
-            self._db.close()
+            if self._database is not None:
+                self._database.close()
+                self._database = None
 
-    def search(self, box: Mailbox, kinds: frozenset[Kind], keys: Sequence[Key]) -> list[list[int]]:
-        """For each of `keys` the UIDs of the messages of these kinds that it matches.
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = sqlite3.connect(
+                self._path, check_same_thread=False, isolation_level=None, timeout=30
+            )
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute("PRAGMA foreign_keys = ON")
+            self._database.execute(_SCHEMA)
+        return self._database
+
+    def search(self, box: Mailbox, kinds: frozenset[Kind], keys: Sequence[Key]) -> Found:
+        """For each of `keys` the UIDs of the messages of these kinds that it matches, and what is missing.
 
         Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
         """
         found: list[list[int]] = [[] for _ in keys]
+        missing = {uid for uid, kind in list(box.kinds.items()) if kind in kinds}
         with self._lock:
             for uid, text in self._texts(box, kinds):
+                missing.discard(uid)
                 for uids, key in zip(found, keys, strict=True):
                     if key.matches(text):
                         uids.append(uid)
-        return found
+        return Found(found, sorted(missing))
 
     def _texts(self, box: Mailbox, kinds: frozenset[Kind]) -> Iterator[tuple[int, Searchable]]:
         rows = self._forms(box, kinds)

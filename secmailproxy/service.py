@@ -29,6 +29,7 @@ from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.logs import set_level
 from secmailproxy.outbound import Outbound
+from secmailproxy.searchindex import SearchIndex
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
@@ -97,6 +98,7 @@ class Service:
         self._views = Views.open(config.folders.views, keystore)
         limit = config.listen.connections_per_client
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
+        self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
 
@@ -162,6 +164,7 @@ class Service:
         try:
             await self._stop_all(listeners, grace)
         finally:
+            self._index.close()
             self._views.close()
             for smarthost in self._smarthosts.values():
                 await smarthost.close()
@@ -192,7 +195,7 @@ class Service:
     def _imap(self, address: ListenAddress) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())
         settings = ImapSettings(address.host, address.port, verdict_field, admission=self._admissions["imap"])
-        return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore)
+        return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore, self._index)
 
     def _submission(self, address: ListenAddress, config: Config) -> Listener:
         settings = SubmissionSettings(

@@ -20,7 +20,8 @@ MAIL = [
     b"Subject: folded\r\n\t  subject\r\n   here\r\nX-Odd:value\r\nX-Odd: second  value\r\n\r\n"
     b"text over\r\nlines\r\n",
     b'To: "Quoted, Name" <q@example.org>, Bare Name <b@example.org> (comment), undisclosed:;\r\n'
-    b"Cc: =?utf-8?q?J=C3=B6rg?= <joerg@example.org>,\r\n group: one@example.net, Two <two@example.net>;\r\n\r\nx\r\n",
+    b"Cc: =?utf-8?q?J=C3=B6rg?= <joerg@example.org>,\r\n"
+    b" group: one@example.net, Two <two@example.net>;\r\n\r\nx\r\n",
     b"Content-Type: text/html; charset=utf-8\r\n\r\n<p>bold <b>wo</b>rd &auml; caf\xc3\xa9</p>\r\n",
     b"Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
     b"na=EFve soft=\r\nbreak\r\n",
@@ -43,11 +44,12 @@ MAIL = [
 TERMS = (
     "GRÜSSE grüße Grüße köln KOLN subject|folded subject|subject here|value|second value|second  value"
     '|text over|over\r\nlines|quoted, name|"quoted, name"|name <q@|bare name|comment|(comment)|undisclosed'
-    "|undisclosed:|jörg|JORG|joerg@|group: one|one@example.net, two|bold <b>wo|word|café|CAFE|naïve|softbreak|suprême"
-    "|treasure|Å|♂|find|ﬁnd|한|글|ß|ss|unknown charset|unknown encoding|not text|preamble|first part"
-    "|described|embedded subject|deep|embedded body|binary words|blob|epilogue|no colon|after|one|two|raw|octets"
-    '|broken|ä|<@r1|ird"@y|foo@m|, ""|n <n@b>;|q=x <|a.b <|"a.b" <|a,b <x@y>|syntax_e|ǖ|ĳ|\U0001d400|A|a@b|<e@b>, grp'
-    "|here|content-type|subject: |x-inner: deep|example.org|2026|x\r\n|utf-8 ä"
+    "|undisclosed:|jörg|JORG|joerg@|group: one|one@example.net, two|bold <b>wo|word|café|CAFE|naïve"
+    "|softbreak|suprême|treasure|Å|♂|find|ﬁnd|한|글|ß|ss|unknown charset|unknown encoding|not text|preamble"
+    "|first part|described|embedded subject|deep|embedded body|binary words|blob|epilogue|no colon"
+    '|after|one|two|raw|octets|broken|ä|<@r1|ird"@y|foo@m|, ""|n <n@b>;|q=x <|a.b <|"a.b" <|a,b <x@y>'
+    "|syntax_e|ǖ|ĳ|\U0001d400|A|a@b|<e@b>, grp|here|content-type|subject: |x-inner: deep|example.org"
+    "|2026|x\r\n|utf-8 ä"
 )
 LIST = [term for part in TERMS.split("|") for term in ([part] if " " in part else part.split())]
 KEYS = ["SUBJECT", "FROM", "TO", "CC", "BCC", "BODY", "TEXT"]

@@ -2,6 +2,7 @@
 
 It resolves which messages are meant, learns which of them are protected (one extra question for those never
 seen before), makes sure that each protected one has its fixed view, and then asks the server for the rest of
+the answer: plain messages as the client asked, protected ones by `answers`.
 """
 
 from __future__ import annotations

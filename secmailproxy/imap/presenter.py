@@ -25,6 +25,7 @@ from secmailproxy.imap.steps import (
     LoadViews,
     OpenMailbox,
     Present,
+    Search,
     Work,
 )
 from secmailproxy.logs import place
@@ -32,6 +33,7 @@ from secmailproxy.mime import entity, header, structure
 from secmailproxy.mime.presented import storable
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.outbound import Outbound
+from secmailproxy.searchindex import SearchIndex
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
 _FEW = 16
@@ -53,6 +55,8 @@ class Presenter:
     field_name: str
     """Of the verdict field of this installation."""
     clock: Callable[[], datetime]
+    index: SearchIndex | None = None
+    """None where no account searches in presented forms."""
 
     async def carry_out(self, work: Work) -> object:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""
@@ -76,6 +80,9 @@ class Presenter:
             case LoadViews(mailbox, uids, octets):
                 loaded = ((uid, self.views.view(mailbox, uid, octets=octets)) for uid in uids)
                 return {uid: view for uid, view in loaded if view is not None}
+            case Search(mailbox, keys, kinds):
+                assert self.index is not None, "the session searches only where there is one"
+                return self.index.search(mailbox, kinds, keys)
             case FixAppended():
                 self._fix_appended(work)
             case EncryptToSelf():

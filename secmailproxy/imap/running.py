@@ -24,6 +24,9 @@ _UID = re.compile(
 )
 
 
+_RESULT = re.compile(rb"\* (?:E?SEARCH|SORT|THREAD)\b", re.IGNORECASE)
+
+
 @dataclass(slots=True, eq=False)
 class _Question:
     ask: Ask
@@ -63,6 +66,8 @@ class Runner:
         self._asking: list[_Question] = []
         self._parts: list[bytes] | None = None
         self._octets = 0
+        self._result = False
+        """Whether what comes in is the result of a search, else a FETCH response."""
         self.exclusive = False
         """Whether the task in work is alone."""
         self.work: list[tuple[int, Work]] = []
@@ -134,8 +139,11 @@ class Runner:
         first = self._serial + 1
         self._serial += len(step.commands)
         tags = [b"%b%d" % (self._tag_prefix, serial) for serial in range(first, self._serial + 1)]
+        if step.tag is not None:
+            (_,) = tags
+            tags = [step.tag]
         question = running.question = _Question(step, list(tags))
-        if step.on_fetch is not None:
+        if step.on_fetch is not None or step.on_result is not None:
             self._asking.append(question)
         for tag, command in zip(tags, step.commands, strict=True):
             self._sender.send(tag, (tag + b" " + command[0], *command[1:]))
@@ -144,14 +152,24 @@ class Runner:
 
     def takes(self, first_line: bytes) -> bool:
         """Offer the first fragment of an untagged response; True when the whole response shall come here."""
-        if not self._asking or not grammar.is_fetch(first_line):
+        if not self._asking:
+            return False
+        if self._is_result(first_line):
+            self._parts, self._octets, self._result = [], 0, True
+            self.keep(first_line)
+            return True
+        if not grammar.is_fetch(first_line):
             return False
         uid = _UID.match(first_line)
         if uid is not None and not any(question.claims(int(uid[1])) for question in self._asking):
             return False
-        self._parts, self._octets = [], 0
+        self._parts, self._octets, self._result = [], 0, False
         self.keep(first_line)
         return True
+
+    def _is_result(self, first_line: bytes) -> bool:
+        wanted = any(question.ask.on_result is not None for question in self._asking)
+        return wanted and _RESULT.match(first_line) is not None
 
     def keep(self, octets: bytes) -> None:
         """More of the response that was taken."""
@@ -166,6 +184,9 @@ class Runner:
         try:
             if self._octets > COLLECT_LIMIT:
                 raise GrammarError("an answer is too large")
+            if self._result:
+                self._take_result(octets)
+                return
             response = grammar.parse_fetch_response(octets)
         except GrammarError as error:
             for question in self._asking:
@@ -178,6 +199,12 @@ class Runner:
         # Nobody's answer: news of flags, or plain mail whose UID came late.
         self._out.append(octets if response.uid else answers.leftover(response, with_uid=True))
 
+    def _take_result(self, octets: bytes) -> None:
+        for question in self._asking:
+            if question.ask.on_result is not None:
+                question.ask.on_result(octets)
+                return
+
     def _answer(self, question: _Question, response: FetchResponse) -> None:
         assert question.ask.on_fetch is not None, "it claimed the response"
         if question.failed is None:
@@ -188,8 +215,6 @@ class Runner:
 
     def completed(self, tag: bytes, octets: bytes) -> bool:
         """Offer a tagged response, `octets` without the tag; False when it is not an answer to a question."""
-        if not tag.startswith(self._tag_prefix):
-            return False
         for number, running in self._running.items():
             question = running.question
             if question is not None and tag in question.waiting:

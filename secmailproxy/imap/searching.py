@@ -4,7 +4,7 @@ The server goes on deciding: each key K that reads the content of messages is se
 
     (OR (K NOT UID <presented forms>) UID <those of them that match in the clear>)
 
-so that flags, dates, message sets, NOT, OR and the result options stay its own, and ciphertext is never a hit.
+so that flags, dates, message sets, NOT, OR and result options stay its own, and ciphertext is never a hit.
 The command goes out under the client's own tag. What does not fit into one line is asked for window by window
 of the UIDs, and the union of the answers is put to the server once more, with the client's result options.
 
@@ -18,15 +18,23 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import cast
 
+from secmailproxy.imap.grammar import Verb
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.reading import Reader, Refused, check
-from secmailproxy.imap.searchprogram import FOREIGN, Asked, Program, pieces
+from secmailproxy.imap.searchprogram import (
+    FOREIGN,
+    Asked,
+    Program,
+    UnknownCharset,
+    parse_search,
+    pieces,
+)
 from secmailproxy.imap.selected import Selected
-from secmailproxy.imap.steps import Ask, Completion, Found, Search, Step, Task
-from secmailproxy.searchable import fold
+from secmailproxy.imap.steps import Ask, Completion, Search, Step, Task
+from secmailproxy.model import SearchScope
+from secmailproxy.searchable import Found, Key, fold
 from secmailproxy.views import Kind
 
 COMMAND_MOST = 8000
@@ -40,17 +48,8 @@ _DAYS = frozenset({"SENTBEFORE", "SENTON", "SENTSINCE"})
 _OPEN_FIELDS = frozenset({b"MESSAGE-ID", b"X-TUID", b"X-OFFLINEIMAP"})
 _RESULT = re.compile(rb"\* SEARCH((?: \d+)*)(?: \(MODSEQ \d+\))?\r?\n", re.IGNORECASE)
 _NOTHING = b"NOT ALL"
-
-
-class SearchScope(Enum):
-    """What SEARCH looks at."""
-
-    SERVER = "server"
-    """What the server has: ciphertext stays ciphertext."""
-    PRESENTED = "presented"
-    """Protected mail as it is presented; the server gets the terms for the rest."""
-    PRIVATE = "private"
-    """Protected mail as it is presented, and no other: the server gets no terms."""
+_TELLS = b"NO [CANNOT] This search key would tell the server what is searched for.\r\n"
+UNKNOWN_CHARSET = b"NO [BADCHARSET (US-ASCII UTF-8)] The charset is unknown here.\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +62,28 @@ class Searching:
     verdict_length: int
 
 
-def search(selected: Selected, tag: bytes, name: str, program: Program, how: Searching) -> Task:
-    """The task for `name` (SEARCH or UID SEARCH). Returns the completion of the client's command."""
+def search(selected: Selected | None, octets: bytes, verb: Verb, how: Searching | None) -> Task | None:
+    """The task for the SEARCH or UID SEARCH `octets`; None where the server's own answer is right as it is.
+
+    Raises GrammarError.
+    """
+    if selected is None or how is None:
+        return None
     try:
-        task = _Search(selected, tag, name.encode(), program, how)
-        return (yield from task.run())
+        program = parse_search(octets, verb.arguments)
+    except UnknownCharset:
+        return _refuse(UNKNOWN_CHARSET)
+    return _search(_Search(selected, verb, program, how)) if program.asked else None
+
+
+def _refuse(completion: bytes) -> Task:
+    yield from ()
+    return completion
+
+
+def _search(one: _Search) -> Task:
+    try:
+        return (yield from one.run())
     except Refused as refused:
         return refused.completion.octets
 
@@ -79,7 +95,9 @@ def rewritten(
     box = selected.mailbox
     private = how.scope is SearchScope.PRIVATE
     if private and any(asked.key.name == FOREIGN for asked in program.asked):
-        raise Refused(Completion(b"NO [CANNOT] This search key would tell the server what is searched for.\r\n"))
+        raise Refused(
+            Completion(b"NO [CANNOT] This search key would tell the server what is searched for.\r\n")
+        )
     if selected.exists == 0:
         return None
     sealed = [uid for uid, kind in box.kinds.items() if kind is Kind.SEALED]
@@ -119,7 +137,7 @@ class Rewriting:
 
     program: Program
     how: Searching
-    matches: Mapping[object, Numbers]
+    matches: Mapping[Key, Numbers]
     """Key to the UIDs of protected messages that it matches."""
     forms: Numbers
     prefixed: Numbers
@@ -206,7 +224,8 @@ def _either(keys: list[bytes]) -> bytes:
     """The keys joined by OR; empty ones are left out."""
     kept = [key for key in keys if key]
     if len(kept) == 1:
-        return kept[0]
+        # Dovecot 2.3 goes wrong at NOT before a list, but not before an OR.
+        return kept[0] if not kept[0].startswith(b"(") else b"(OR " + kept[0] + b" " + _NOTHING + b")"
     *rest, last = kept
     for key in reversed(rest):
         last = b"(OR " + key + b" " + last + b")"
@@ -214,13 +233,11 @@ def _either(keys: list[bytes]) -> bytes:
 
 
 class _Search:
-    def __init__(
-        self, selected: Selected, tag: bytes, name: bytes, program: Program, how: Searching
-    ) -> None:
+    def __init__(self, selected: Selected, verb: Verb, program: Program, how: Searching) -> None:
         self.selected = selected
-        self.tag = tag
-        self.name = name
-        self.by_uid = name.startswith(b"UID ")
+        self.tag = verb.tag
+        self.name = verb.name.encode()
+        self.by_uid = verb.name.startswith("UID ")
         self.program = program
         self.how = how
 

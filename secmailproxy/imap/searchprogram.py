@@ -3,7 +3,7 @@
 Only keys whose answer depends on the content of messages are understood (`Asked`); every other one keeps its
 octets. A key that we do not know is refused: its arguments cannot be told from keys.
 
-Standards: RFC 9051 section 6.4.4; RFC 4731, 5032 (WITHIN), 5182 (`$`), 7162 section 3.1.5 (MODSEQ), 8474, 8514.
+Standards: RFC 9051 section 6.4.4; RFC 4731, 5032 (WITHIN), 5182 (`$`), 7162 section 3.1.5, 8474, 8514.
 Security: nesting and the number of keys are bounded.
 """
 
@@ -35,8 +35,7 @@ _ONE_ARGUMENT = frozenset(
 FOREIGN = "X-GM-RAW"
 """A language of the server's own: only the server can answer, of what it has."""
 _MONTHS = {
-    name: number
-    for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)
+    name: number for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)
 }
 
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9=.-]*")

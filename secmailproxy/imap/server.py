@@ -30,12 +30,15 @@ from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.connection import Connection
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
 from secmailproxy.imap.presenter import Presenter
+from secmailproxy.imap.searching import Searching
 from secmailproxy.imap.session import Session, Settings
 from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.upstream import LoginRefusedByServer, Upstream
 from secmailproxy.imap.wire import WireError
 from secmailproxy.logs import place
+from secmailproxy.model import SearchScope
 from secmailproxy.outbound import Outbound
+from secmailproxy.searchindex import SearchIndex
 from secmailproxy.verdict import VERDICT_LENGTH
 from secmailproxy.views import Views
 
@@ -71,13 +74,20 @@ class ImapServer:
     """Serves any number of mail clients. Start and stop once."""
 
     def __init__(
-        self, settings: ImapSettings, accounts: Accounts, views: Views, outbound: Outbound, keystore: Keystore
+        self,
+        settings: ImapSettings,
+        accounts: Accounts,
+        views: Views,
+        outbound: Outbound,
+        keystore: Keystore,
+        index: SearchIndex | None = None,
     ) -> None:
         self._settings = settings
         self._accounts = accounts
         self._views = views
         self._outbound = outbound
         self._keystore = keystore
+        self._index = index
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._sessions: set[Connection] = set()
@@ -210,9 +220,15 @@ class ImapServer:
                 verdict_length=VERDICT_LENGTH,
                 literal_plus=b"LITERAL+" in server.capabilities.upper().split(),
                 special_use=special_use,
+                searching=self._searching(login),
                 tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
             )
         )
+
+    def _searching(self, login: ImapLogin) -> Searching | None:
+        if login.account.search is SearchScope.SERVER or self._index is None:
+            return None
+        return Searching(login.account.search, self._settings.verdict_field.encode(), VERDICT_LENGTH)
 
     def _presenter(self, login: ImapLogin) -> Presenter:
         settings = self._settings
@@ -223,6 +239,7 @@ class ImapServer:
             self._outbound,
             settings.verdict_field,
             settings.clock,
+            self._index,
         )
 
 

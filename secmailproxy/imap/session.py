@@ -17,12 +17,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar, selected
+from secmailproxy.imap import answers, appending, capability, fetching, grammar, searching, selected
 from secmailproxy.imap.appending import Planner
 from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
+from secmailproxy.imap.searching import Searching
 from secmailproxy.imap.selected import Selected, Selecting
 from secmailproxy.imap.sending import Pieces, Sender, pieces_of
 from secmailproxy.imap.specialuse import SpecialUse
@@ -72,6 +73,8 @@ class Settings:
     literal_plus: bool = False
     """Whether the server takes non-synchronising literals of any size."""
     special_use: SpecialUse = field(default_factory=SpecialUse)
+    searching: Searching | None = None
+    """None leaves SEARCH to the server."""
     tag_prefix: bytes = b"smp"
     """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
 
@@ -259,6 +262,8 @@ class Session:
             case name if name in capability.STATE_COMMANDS:
                 if not self._park(command):
                     self._runner.run(verb.tag, self._change_state(command, verb))
+            case "SEARCH" | "UID SEARCH":
+                self._search(command, verb)
             case name if name in capability.PASSED_COMMANDS:
                 self._settings.special_use.notice(command.octets, verb)
                 self._forward(command, verb)
@@ -315,6 +320,13 @@ class Session:
         settings = self._settings
         task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length, shared)
         self._runner.run(verb.tag, task, shared)
+
+    def _search(self, command: Command, verb: Verb) -> None:
+        task = searching.search(self.selected, command.octets, verb, self._settings.searching)
+        if task is None:
+            self._forward(command, verb)
+        elif not self._park(command):
+            self._runner.run(verb.tag, task)
 
     def _upload(self, command: Command, verb: Verb) -> None:
         upload = appending.upload_of(command, verb)

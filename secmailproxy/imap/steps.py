@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from secmailproxy.imap.grammar import FetchResponse
 from secmailproxy.imap.numbers import Numbers
+from secmailproxy.searchable import Key
 from secmailproxy.views import Kind, Mailbox
 
 
@@ -39,6 +40,10 @@ class Ask:
     on_fetch: Callable[[FetchResponse], bytes] | None = None
     uids: Numbers | None = None
     """The messages that `on_fetch` is for; None for any. Tasks that run side by side must say."""
+    on_result: Callable[[bytes], None] | None = None
+    """Gets each untagged SEARCH, ESEARCH, SORT or THREAD whole; None lets them pass to the client."""
+    tag: bytes | None = None
+    """The client's own tag, for the one command that the server answers in its stead; None for our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,15 @@ class LoadViews:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """Work: which protected messages of these kinds match each of the keys; the result is a `Found`."""
+
+    mailbox: Mailbox
+    keys: tuple[Key, ...]
+    kinds: frozenset[Kind]
+
+
+@dataclass(frozen=True, slots=True)
 class EncryptToSelf:
     """Work: the octets to store for an appended message; the result is bytes."""
 
@@ -94,7 +108,7 @@ class FixAppended:
     original: bytes
 
 
-Work = OpenMailbox | Classify | Present | LoadViews | EncryptToSelf | FixAppended
+Work = OpenMailbox | Classify | Present | LoadViews | Search | EncryptToSelf | FixAppended
 Step = Ask | Work
 
 Task = Generator[Step, object, bytes]
