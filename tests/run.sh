@@ -21,7 +21,12 @@ gpg-agent gpg-agent
 openssl openssl
 procmail procmail
 mbsync isync
+offlineimap offlineimap3
 neomutt neomutt
+mutt mutt
+getmail getmail6
+fetchmail fetchmail
+imapfilter imapfilter
 thunderbird thunderbird
 msmtp msmtp
 swaks swaks

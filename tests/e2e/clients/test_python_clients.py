@@ -51,6 +51,7 @@ def client(account: Account) -> Iterator[imapclient.IMAPClient]:
         yield client
 
 
+@pytest.mark.client("IMAPClient", "reads")
 def test_imapclient_lists_and_reads(account: Account, client: imapclient.IMAPClient) -> None:
     presented = account.presented()
     uids = range(1, 6)
@@ -79,6 +80,7 @@ def test_imapclient_lists_and_reads(account: Account, client: imapclient.IMAPCli
     assert all("\\Seen" in flags for flags in account.flags())
 
 
+@pytest.mark.client("IMAPClient", "flags", "moves", "deletes", "drafts", "sent", "searches", "idles")
 def test_imapclient_flags_moves_appends_waits_and_searches(
     account: Account, client: imapclient.IMAPClient, letters: Letters
 ) -> None:
@@ -123,6 +125,7 @@ def test_imapclient_flags_moves_appends_waits_and_searches(
     ]
 
 
+@pytest.mark.client("imap-tools", "reads", "flags", "moves", "deletes", "drafts", "sent", "searches", "idles")
 def test_imap_tools(account: Account, letters: Letters) -> None:
     presented = account.presented()
     with imap_tools.MailBoxUnencrypted("127.0.0.1", account.proxy.imap_port, timeout=WAIT).login(
@@ -191,6 +194,7 @@ def literal(answer: aioimaplib.Response) -> bytes:
     return bytes(answer.lines[1])
 
 
+@pytest.mark.client("aioimaplib", "reads", "flags", "moves", "deletes", "drafts", "sent", "searches", "idles")
 async def test_aioimaplib(account: Account, letters: Letters) -> None:
     presented = account.presented()
     async with aioimaplib_session(account) as client:

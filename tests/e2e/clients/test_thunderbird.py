@@ -148,6 +148,9 @@ def check_connections(run: Running, port: int) -> None:
     wait_until(lambda: connections(port) == 5, lambda: str(connections(port)))
 
 
+@pytest.mark.client(
+    "Thunderbird", "reads", "flags", "moves", "deletes", "drafts", "sent", "searches", "idles", "again"
+)
 def test_an_account_from_autoconfig_and_two_starts(
     thunderbird: Thunderbird, accounts: Callable[[], Account]
 ) -> None:
