@@ -71,7 +71,7 @@ class _Fetch:
         if self.shared:
             special = list(self.shared)
         else:
-            wanted = yield from self.reader.wanted(self.command.numbers)
+            wanted = yield from self.reader.wanted(self.command.numbers, self.command.partial)
             special = [uid for uid in kinds if uid in wanted]
             plain = wanted.difference(Numbers.each(special))
             yield from self._ask(plain, self.command.items_octets, None)
@@ -89,7 +89,7 @@ class _Fetch:
     # The answer
 
     def _ask(self, uids: Numbers, items: bytes, on_fetch: Callable[[FetchResponse], bytes] | None) -> Steps:
-        tail = b" " + items + self.command.modifiers + b"\r\n"
+        tail = b" " + items + self.command.other_modifiers + b"\r\n"
         commands = [(self.reader.verb + text + tail,) for text in self.reader.texts(uids)]
         if commands:
             result = check((yield Ask(commands, on_fetch, self.shared)))

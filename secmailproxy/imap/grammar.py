@@ -4,7 +4,7 @@ A `Source` is a run of octets in which each literal's octets follow its "{n}" li
 form serves commands and responses. What we do not understand raises `GrammarError`; the caller decides
 whether that means BAD (commands) or passing the octets on (responses).
 
-Standards: RFC 9051 sections 6.4.5, 7.5.2, 9; RFC 7162 (modifiers); RFC 3516 (BINARY); RFC 8970 (PREVIEW).
+Standards: RFC 9051 sections 6.4.5, 7.5.2, 9; RFC 7162, 9394 (modifiers); RFC 3516, 8970 (items).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _ASTRING = re.compile(rb"[^\s(){}\"\\%*]+")
 _NUMBERS = re.compile(rb" ([0-9:,*]+|\$) ")
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.\-]+")
 _PARTIAL = re.compile(rb"<(\d+)\.(\d+)>")
+_PICK = re.compile(rb"\bPARTIAL (?:\d+:\d+|-\d+:-\d+)(?=[ )]|\Z)", re.IGNORECASE)
 _ORIGIN = re.compile(rb"<(\d+)>")
 _LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _WITH_SECTION = frozenset({"BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE"})
@@ -178,6 +179,18 @@ class FetchCommand:
     items: tuple[FetchItem, ...]
     items_octets: bytes
     modifiers: bytes
+
+    @property
+    def partial(self) -> bytes:
+        """The modifier that picks some of the messages found (RFC 9394), as written; empty without one."""
+        found = _PICK.search(self.modifiers)
+        return found[0] if found is not None else b""
+
+    @property
+    def other_modifiers(self) -> bytes:
+        """`modifiers` without `partial`."""
+        rest = _PICK.sub(b"", self.modifiers.strip(b" ()")).split()
+        return b" (" + b" ".join(rest) + b")" if rest else b""
 
 
 _MACROS = {

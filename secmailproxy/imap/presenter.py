@@ -16,7 +16,7 @@ from datetime import datetime
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
-from secmailproxy.errors import SecMailProxyError
+from secmailproxy.errors import LimitExceeded, SecMailProxyError
 from secmailproxy.imap.numbers import Numbers, parse_ranges
 from secmailproxy.imap.steps import (
     Classify,
@@ -30,7 +30,7 @@ from secmailproxy.imap.steps import (
 )
 from secmailproxy.logs import place
 from secmailproxy.mime import entity, header, structure
-from secmailproxy.mime.presented import storable
+from secmailproxy.mime.presented import settled, storable
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
@@ -159,7 +159,7 @@ class Presenter:
         return stored
 
     def _keep_appended(self, stored: bytes, original: bytes) -> None:
-        octets = header.remove_fields(storable(original), (self.field_name,))
+        octets = header.remove_fields(_kept(original), (self.field_name,))
         self.views.keep_form(self.account, message_hash(stored), form_of(b"", octets))
 
     def _fix_appended(self, work: FixAppended) -> None:
@@ -168,6 +168,16 @@ class Presenter:
         covered = covered.union(Numbers.each([work.uid]))
         self.views.classify(mailbox, bytes(covered), {work.uid: Kind.SEALED})
         self.views.fix(mailbox, {work.uid: (message_hash(work.stored), None)})
+
+
+def _kept(appended: bytes) -> bytes:
+    """An appended message as a server may answer it: of parts with NUL nothing is lost (RFC 3516)."""
+    if b"\0" not in appended:
+        return storable(appended)
+    try:
+        return settled(entity.parse(appended), entity.Limits()).octets
+    except LimitExceeded:
+        return storable(appended)
 
 
 def form_of(field: bytes, presented: bytes) -> View:

@@ -60,10 +60,13 @@ class Reader:
 
     # Which messages
 
-    def wanted(self, numbers: bytes) -> Generator[Step, object, Numbers]:
-        """The UIDs that the set `numbers` means, as far as they exist; all of them classified now."""
-        if not self.by_uid or numbers == b"$":
-            yield from self._resolve(numbers)
+    def wanted(self, numbers: bytes, partial: bytes = b"") -> Generator[Step, object, Numbers]:
+        """The UIDs that the set `numbers` means, as far as they exist; all of them classified now.
+
+        `partial` is a modifier by which the server picks some of them (RFC 9394), or empty.
+        """
+        if not self.by_uid or numbers == b"$" or partial:
+            yield from self._resolve(numbers, b" (" + partial + b")" if partial else b"")
             found = Numbers.each(self.sequence)
             new = found.difference(self.selected.covered)
             if new:
@@ -105,14 +108,14 @@ class Reader:
             else around.difference(self.selected.covered)
         )
 
-    def _resolve(self, numbers: bytes) -> Steps:
+    def _resolve(self, numbers: bytes, modifiers: bytes) -> Steps:
         def on_fetch(response: FetchResponse) -> bytes:
             if response.uid is None:
                 return pass_on(response)
             self.sequence[response.uid] = response.number
             return answers.leftover(response, with_uid=self.with_uid)
 
-        result = yield Ask([(self.verb + numbers + b" (UID)\r\n",)], on_fetch)
+        result = yield Ask([(self.verb + numbers + b" (UID)" + modifiers + b"\r\n",)], on_fetch)
         check(result)
 
     def texts(self, uids: Numbers) -> Iterable[bytes]:

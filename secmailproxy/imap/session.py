@@ -302,6 +302,8 @@ class Session:
         if self.selected is None or not answers.has_content(fetch.items):
             self._forward(command, verb)
             return
+        if fetch.partial and b"VANISHED" in fetch.modifiers.upper():
+            raise GrammarError("PARTIAL does not go with VANISHED here")
         plain = selected.plain_set(self.selected, fetch)
         if plain is not None:
             head = verb.tag + (b" UID FETCH " if fetch.uid else b" FETCH ")

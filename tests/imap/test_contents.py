@@ -114,3 +114,19 @@ def test_previews_are_of_what_was_protected(imap: RawImap) -> None:
         for kind in ("plain", "encrypted", "signed"):
             assert text(fetch(imap, kind, item)["PREVIEW"]).decode() == SHOWN
         assert text(fetch(imap, "opaque", item)["PREVIEW"]) == b""
+
+
+@pytest.mark.parametrize("folder", [b"INBOX", b"Drafts"])
+def test_a_binary_part_may_be_appended(user: ProxyUser, folder: bytes) -> None:
+    """RFC 3516 section 4.4: it is encoded for the mailbox, and comes back as it was, encrypted or not."""
+    head, octets = b"From: a@example.org\r\nContent-Transfer-Encoding: binary\r\n", bytes(range(256)) * 2
+    message = head + b"Content-Type: image/png\r\n\r\n" + octets
+    with proxied(user.proxy, user.mailbox) as imap:
+        imap.ok(b"APPEND %b ~{%d}" % (folder, len(message)), message)
+        imap.ok(b"EXAMINE " + folder)
+        (response, _) = imap.ok(b"FETCH * (BINARY.PEEK[1] BINARY.SIZE[1] BODY.PEEK[] RFC822.SIZE)")
+    got = grammar.parse_fetch_response(response).attributes
+    assert text(got["BINARY[1]"]) == octets
+    assert got["BINARY.SIZE[1]"] == b"512"
+    assert b"\0" not in text(got["BODY[]"])
+    assert got["RFC822.SIZE"] == b"%d" % len(text(got["BODY[]"]))

@@ -19,8 +19,8 @@ from tests.fixtures.scripted import ScriptedServer
 from tests.fixtures.transcript import RawImap, proxied
 
 FORBIDDEN = re.compile(
-    rb"COMPRESS|NOTIFY|CATENATE|URLAUTH|REFERRALS|JMAPACCESS|SCRAM|CRAM|GSSAPI|LOGINDISABLED|BINARY|SORT|THREAD|"
-    rb"PREVIEW|IMAP4REV2|UTF8=|CONTEXT|MULTIAPPEND|STARTTLS",
+    rb"COMPRESS|NOTIFY|CATENATE|URLAUTH|REFERRALS|JMAPACCESS|SCRAM|CRAM|GSSAPI|LOGINDISABLED|SORT|THREAD|"
+    rb"FUZZY|IMAP4REV2|UTF8=|CONTEXT|STATUS=|STARTTLS",
     re.IGNORECASE,
 )
 
@@ -125,8 +125,9 @@ def test_no_capability_that_would_lose_track_is_offered(reader: ProxyUser) -> No
         b"UID SORT (SUBJECT) UTF-8 ALL",
         b"URLFETCH x",
         b"CONVERT 1 x",
-        b"FETCH 1 (BINARY[1])",
-        b"FETCH 1 (PREVIEW)",
+        b"FETCH 1 (BINARY[HEADER])",
+        b"FETCH 1 (PREVIEW (FUZZY))",
+        b"FETCH 1 (SNIPPET)",
         b"FETCH 1 (RFC822.PEEK)",
         b'APPEND INBOX CATENATE (URL "/x")',
     ],
