@@ -61,6 +61,7 @@ class Account:
     """At the smarthost; "" means the address."""
     encrypt_drafts: bool = True
     encrypt_sent: bool = True
+    encrypt_other: bool = False
     search: SearchScope = SearchScope.SERVER
 
     @property

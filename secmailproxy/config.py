@@ -124,6 +124,7 @@ class AccountSection(Section):
     login: Literal["mailbox", "local"] = "mailbox"
     encrypt_drafts: Switch = True
     encrypt_sent: Switch = True
+    encrypt_other: Switch = False
     search: Literal["server", "presented", "private"] = "server"
     imap: ImapServerSection
     smtp: SmtpServerSection
@@ -251,6 +252,7 @@ class Config(Section):
                 smtp_username=one.smtp.username,
                 encrypt_drafts=one.encrypt_drafts,
                 encrypt_sent=one.encrypt_sent,
+                encrypt_other=one.encrypt_other,
                 search=SearchScope(one.search),
             )
             for one in self.accounts

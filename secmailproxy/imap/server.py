@@ -211,7 +211,8 @@ class ImapServer:
         return login, await upstream.log_in(login, client_id)
 
     def _session(self, login: ImapLogin, server: Upstream) -> Session:
-        special_use = SpecialUse(login.account.encrypt_drafts, login.account.encrypt_sent)
+        account = login.account
+        special_use = SpecialUse(account.encrypt_drafts, account.encrypt_sent, account.encrypt_other)
         for line in server.special_use:
             special_use.learn(line)
         return Session(

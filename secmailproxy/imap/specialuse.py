@@ -41,6 +41,8 @@ class SpecialUse:
 
     encrypt_drafts: bool = True
     encrypt_sent: bool = True
+    encrypt_other: bool = False
+    """What is neither drafts nor sent mail."""
     drafts: set[bytes] = field(default_factory=set)
     sent: set[bytes] = field(default_factory=set)
 
@@ -82,8 +84,10 @@ class SpecialUse:
 
     def encrypts(self, mailbox: bytes, *, draft: bool) -> bool:
         """Whether a message (with the flag \\Draft, or without) is encrypted before it is stored there."""
-        drafts = draft or self.is_drafts(mailbox)
-        return (self.encrypt_drafts and drafts) or (self.encrypt_sent and self.is_sent(mailbox))
+        drafts, sent = draft or self.is_drafts(mailbox), self.is_sent(mailbox)
+        if drafts or sent:
+            return (self.encrypt_drafts and drafts) or (self.encrypt_sent and sent)
+        return self.encrypt_other
 
 
 def _levels(mailbox: bytes) -> list[str]:

@@ -262,9 +262,20 @@ def test_mailboxes_by_special_use(line: bytes, check: Callable[[SpecialUse], boo
 
 @pytest.mark.parametrize("encrypt_drafts", [True, False])
 @pytest.mark.parametrize("encrypt_sent", [True, False])
-def test_what_the_account_encrypts(encrypt_drafts: bool, encrypt_sent: bool) -> None:
-    mailboxes = SpecialUse(encrypt_drafts, encrypt_sent)
+@pytest.mark.parametrize("encrypt_other", [True, False])
+def test_what_the_account_encrypts(encrypt_drafts: bool, encrypt_sent: bool, encrypt_other: bool) -> None:
+    mailboxes = SpecialUse(encrypt_drafts, encrypt_sent, encrypt_other)
     assert mailboxes.encrypts(b"Drafts", draft=False) == encrypt_drafts
     assert mailboxes.encrypts(b"x", draft=True) == encrypt_drafts
     assert mailboxes.encrypts(b"Sent", draft=False) == encrypt_sent
-    assert not mailboxes.encrypts(b"x", draft=False)
+    assert mailboxes.encrypts(b"x", draft=False) == encrypt_other
+
+
+def test_an_account_may_encrypt_all_that_is_appended(proxies: ProxyFactory, dovecot: Dovecot) -> None:
+    user = proxy_user(proxies, dovecot.mailbox("all"))
+    user.home.add_config("encrypt_other = true")
+    octets = letter(user.address, "b@example.org")
+    with proxied(user.proxy, user.mailbox) as imap:
+        append_sync(imap, b"INBOX", octets)
+    assert user.read() == [octets]
+    assert not any(leaked(one) for one in user.mailbox.files())
