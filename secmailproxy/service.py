@@ -26,6 +26,7 @@ from secmailproxy.admission import Admission
 from secmailproxy.config import AccountSection, Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.errors import ConfigError, KeystoreLocked
+from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.logs import set_level
 from secmailproxy.outbound import Outbound
@@ -99,6 +100,7 @@ class Service:
         limit = config.listen.connections_per_client
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
+        self._budget = Budget()
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
 
@@ -194,7 +196,13 @@ class Service:
 
     def _imap(self, address: ListenAddress) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())
-        settings = ImapSettings(address.host, address.port, verdict_field, admission=self._admissions["imap"])
+        settings = ImapSettings(
+            address.host,
+            address.port,
+            verdict_field,
+            admission=self._admissions["imap"],
+            budget=self._budget,
+        )
         return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore, self._index)
 
     def _submission(self, address: ListenAddress, config: Config) -> Listener:

@@ -10,6 +10,7 @@ from collections import deque
 from keystore.errors import KeystoreError
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.imap import steps
+from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.session import Actions, Session
 from secmailproxy.imap.steps import Work
@@ -36,12 +37,15 @@ class Connection:
         server: Upstream,
         session: Session,
         presenter: Presenter,
+        budget: Budget,
     ) -> None:
+        """`budget` is shared by all connections of a listener."""
         self._reader = reader
         self._writer = writer
         self._server = server
         self._session = session
         self._presenter = presenter
+        self._share = budget.share(lambda: session.held)
         self._work: deque[tuple[int, Work]] = deque()
         self._has_work = asyncio.Event()
         self._client_may_send = asyncio.Event()
@@ -75,6 +79,7 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._share.close()
 
     async def _from_client(self) -> None:
         while True:
@@ -100,6 +105,8 @@ class Connection:
                 return
             if await self._carry_out(self._session.from_upstream(data)):
                 return
+            if not await self._share.settled():
+                await self._carry_out(self._session.no_room())
 
     async def _do_work(self) -> None:
         while True:
@@ -151,6 +158,7 @@ class Connection:
             self._writer.write(actions.to_client)
         if self._session.wants_client:
             self._client_may_send.set()
+        self._share.lower()
         if self._session.owes:
             self._settled.clear()
         else:

@@ -224,6 +224,7 @@ class Reader:
             texts = self.texts(Numbers.each(batch))
             messages = yield from self.collect(texts, b"(UID BODY.PEEK[])", key)
             yield Present(self.box, {uid: messages[uid] for uid in batch if uid in messages})
+            del messages  # or two batches are held while the next one comes in
 
     def _present_one(self, uid: int) -> Steps:
         """One octet more than the limit is asked for, which saves the question of how large it is."""

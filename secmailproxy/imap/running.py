@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keystore.errors import KeystoreError
-from secmailproxy.errors import KeystoreLocked, SecMailProxyError
+from secmailproxy.errors import KeystoreLocked, LimitExceeded, SecMailProxyError
 from secmailproxy.imap import answers, capability, fetching, grammar, reading
 from secmailproxy.imap.grammar import FetchResponse, GrammarError
 from secmailproxy.imap.numbers import Numbers
@@ -15,7 +15,9 @@ from secmailproxy.imap.sending import Sender
 from secmailproxy.imap.steps import Ask, Completion, Step, Task, Work
 
 COLLECT_LIMIT = reading.MESSAGE_LIMIT + 8 * 1024 * 1024
-"""Octets of one answer to a question of ours."""
+"""Octets of the answers to one question of ours."""
+_SMALL = 1024
+"""Octets of an answer, below which it is not counted: there is one for each message of a mailbox."""
 # Only before any string, where a sender could have written "UID 7" too.
 _UID = re.compile(
     rb"\* \d+ FETCH \("
@@ -33,6 +35,8 @@ class _Question:
     waiting: list[bytes]
     completions: dict[bytes, Completion] = field(default_factory=dict)
     failed: Exception | None = None
+    held: int = 0
+    """Octets of its answers so far."""
 
     def claims(self, uid: int | None) -> bool:
         """Whether a FETCH response for this message is (or may be) an answer to the question."""
@@ -47,6 +51,36 @@ class _Running:
     task: Task
     uids: Numbers
     question: _Question | None = None
+    held: int = 0
+    """Octets of answers that it has got and not had worked on."""
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """The response that is kept from the client, as far as it is here."""
+
+    questions: list[_Question]
+    """Those that it may answer."""
+    is_result: bool = False
+    """Whether it is the result of a search, else a FETCH response."""
+    parts: list[bytes] = field(default_factory=list)
+    octets: int = 0
+    announced: int = 0
+    """Octets of the literal that is still to come."""
+    fault: Exception | None = None
+    """Why it is not kept, but read to its end and forgotten."""
+
+    def keep(self, octets: bytes) -> None:
+        self.octets += len(octets)
+        self.announced = max(0, self.announced - len(octets))
+        if self.fault is None:
+            self.parts.append(octets)
+
+    def drop(self, fault: Exception) -> None:
+        self.fault = fault
+        self.parts.clear()
+        for question in self.questions:
+            question.failed = question.failed or fault
 
 
 class Runner:
@@ -64,10 +98,7 @@ class Runner:
         self._running: dict[int, _Running] = {}
         self._reading: set[int] = set()
         self._asking: list[_Question] = []
-        self._parts: list[bytes] | None = None
-        self._octets = 0
-        self._result = False
-        """Whether what comes in is the result of a search, else a FETCH response."""
+        self._incoming: _Incoming | None = None
         self.exclusive = False
         """Whether the task in work is alone."""
         self.work: list[tuple[int, Work]] = []
@@ -89,7 +120,16 @@ class Runner:
     @property
     def collecting(self) -> bool:
         """Whether the response that is coming in is kept from the client."""
-        return self._parts is not None
+        return self._incoming is not None
+
+    @property
+    def held(self) -> int:
+        """Octets of answers that are kept, or announced, until tasks have had them worked on."""
+        incoming = self._incoming
+        held = incoming.octets + incoming.announced if incoming is not None and not incoming.fault else 0
+        for running in self._running.values():
+            held += running.held + (running.question.held if running.question is not None else 0)
+        return held
 
     def run(self, tag: bytes, task: Task, uids: Numbers | None = None) -> None:
         """Begin a task: one that reads `uids` only, or else an exclusive one."""
@@ -100,15 +140,17 @@ class Runner:
         self.resume(self._serial, None)
 
     def resume(self, number: int, result: object) -> None:
-        """The step of a task is done."""
+        """The work of a task is done."""
         running = self._running.get(number)
         if running is not None:
+            running.held = 0
             self._drive(number, running, lambda: running.task.send(result))
 
     def throw(self, number: int, error: Exception) -> None:
-        """The step of a task failed."""
+        """The work of a task failed."""
         running = self._running.get(number)
         if running is not None:
+            running.held = 0
             self._drive(number, running, lambda: running.task.throw(error))
 
     def _drive(self, number: int, running: _Running, go: Callable[[], Step]) -> None:
@@ -155,15 +197,19 @@ class Runner:
         if not self._asking:
             return False
         if self._is_result(first_line):
-            self._parts, self._octets, self._result = [], 0, True
+            searching = [question for question in self._asking if question.ask.on_result is not None]
+            self._incoming = _Incoming(searching, is_result=True)
             self.keep(first_line)
             return True
         if not grammar.is_fetch(first_line):
             return False
         uid = _UID.match(first_line)
-        if uid is not None and not any(question.claims(int(uid[1])) for question in self._asking):
+        asking = [one for one in self._asking if one.claims(int(uid[1]))] if uid else list(self._asking)
+        if not asking:
             return False
-        self._parts, self._octets, self._result = [], 0, False
+        self._incoming = _Incoming(asking)
+        if all(question.failed for question in asking):
+            self._incoming.drop(GrammarError("nobody waits for it any more"))
         self.keep(first_line)
         return True
 
@@ -173,27 +219,41 @@ class Runner:
 
     def keep(self, octets: bytes) -> None:
         """More of the response that was taken."""
-        assert self._parts is not None, "takes() said True"
-        self._octets += len(octets)
-        if self._octets <= COLLECT_LIMIT:
-            self._parts.append(octets)
+        assert self._incoming is not None, "takes() said True"
+        self._incoming.keep(octets)
+
+    def expect(self, announced: int) -> None:
+        """So many octets of a literal come next in the response that was taken."""
+        incoming = self._incoming
+        assert incoming is not None, "takes() said True"
+        incoming.announced = announced
+        before = max(question.held for question in incoming.questions)
+        if before + incoming.octets + announced > COLLECT_LIMIT:
+            incoming.drop(GrammarError("an answer is too large"))
+
+    def no_room(self) -> None:
+        """The response that was taken cannot be kept: there is too much in work."""
+        if self._incoming is not None:
+            self._incoming.drop(LimitExceeded("Too much mail is being opened at once; try again."))
 
     def kept(self) -> None:
         """The response that was taken is whole."""
-        octets, self._parts = b"".join(self._parts or ()), None
+        incoming, self._incoming = self._incoming, None
+        assert incoming is not None, "takes() said True"
+        if incoming.fault is not None:
+            return
+        octets = b"".join(incoming.parts)
         try:
-            if self._octets > COLLECT_LIMIT:
-                raise GrammarError("an answer is too large")
-            if self._result:
+            if incoming.is_result:
                 self._take_result(octets)
                 return
             response = grammar.parse_fetch_response(octets)
         except GrammarError as error:
-            for question in self._asking:
-                question.failed = error
+            incoming.drop(error)
             return
         for question in self._asking:
             if question.claims(response.uid):
+                question.held += len(octets) if len(octets) >= _SMALL else 0
                 self._answer(question, response)
                 return
         # Nobody's answer: news of flags, or plain mail whose UID came late.
@@ -221,15 +281,16 @@ class Runner:
                 question.waiting.remove(tag)
                 question.completions[tag] = Completion(octets)
                 if not question.waiting:
-                    running.question = None
+                    running.question, running.held = None, running.held + question.held
                     if question in self._asking:
                         self._asking.remove(question)
-                    self._answered(number, question)
+                    self._answered(number, running, question)
                 return True
         return False
 
-    def _answered(self, number: int, question: _Question) -> None:
-        if question.failed is not None:
-            self.throw(number, question.failed)
+    def _answered(self, number: int, running: _Running, question: _Question) -> None:
+        task, failed = running.task, question.failed
+        if failed is not None:
+            self._drive(number, running, lambda: task.throw(failed))
         else:
-            self.resume(number, list(question.completions.values()))
+            self._drive(number, running, lambda: task.send(list(question.completions.values())))

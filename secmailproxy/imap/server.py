@@ -26,6 +26,7 @@ from secmailproxy.accounts import Accounts, ImapLogin
 from secmailproxy.admission import Admission
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
 from secmailproxy.imap import fetching, upstream
+from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.connection import Connection
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
@@ -66,6 +67,7 @@ class ImapSettings:
     verdict_field: str
     clock: Callable[[], datetime] = _now
     admission: Admission = field(default_factory=lambda: Admission("imap"))
+    budget: Budget = field(default_factory=Budget)
     login_seconds: float = 180.0
     """From the greeting to the end of a login that succeeds."""
 
@@ -161,7 +163,8 @@ class ImapServer:
             return
         login, server = logged_in
         log.info("imap login", extra={"client": client, "account": login.account.address})
-        connection = Connection(reader, writer, server, self._session(login, server), self._presenter(login))
+        session, presenter = self._session(login, server), self._presenter(login)
+        connection = Connection(reader, writer, server, session, presenter, self._settings.budget)
         self._sessions.add(connection)
         try:
             await connection.run(front.rest())

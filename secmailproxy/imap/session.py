@@ -132,6 +132,16 @@ class Session:
         self._advance()
         return self._flush()
 
+    @property
+    def held(self) -> int:
+        """Octets of the server's answers that are kept, or announced, until they are worked on."""
+        return self._runner.held
+
+    def no_room(self) -> Actions:
+        """What is `held` is too much: the command that the response coming in is for will fail."""
+        self._runner.no_room()
+        return self._flush()
+
     def upstream_gone(self) -> Actions:
         """The server is gone: the commands owed get NO, then BYE; nothing is retried (IMAP-19)."""
         if not self._splitter.mid_response or self._runner.collecting:
@@ -375,6 +385,8 @@ class Session:
             self._response_begins(fragment.octets)
         else:
             self._keep_or_pass(fragment.octets)
+        if self._runner.collecting:
+            self._runner.expect(self._splitter.literal_left)
         if fragment.last and self._runner.collecting:
             self._runner.kept()
 

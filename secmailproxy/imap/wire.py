@@ -60,6 +60,11 @@ class ResponseSplitter:
         """Whether a response has begun and not ended."""
         return self._in_response or self._literal_left > 0 or bool(self._buffer)
 
+    @property
+    def literal_left(self) -> int:
+        """Octets still to come of the literal that was announced last."""
+        return self._literal_left
+
     def feed(self, data: bytes) -> Iterator[Fragment | Chunk]:
         """Yield what `data` completes. Raises `WireError` on a line beyond the limit."""
         if self._buffer:

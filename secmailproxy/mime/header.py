@@ -129,11 +129,12 @@ def unfold(octets: bytes) -> bytes:
 
 def remove_fields(octets: bytes, names: Collection[str]) -> bytes:
     """`octets` (a message or header section) without the header fields `names`, case ignored."""
-    return (
-        filter_fields(octets, lambda field: field.name.lower() not in wanted)
-        if (wanted := {name.lower() for name in names})
-        else octets
-    )
+    unwanted = {name.lower() for name in names}
+    # A header section can be all of a huge message: cut it into fields only if there is something to remove.
+    section = octets[: section_end(octets, 0, len(octets))].lower()
+    if not any(name.encode() in section for name in unwanted):
+        return octets
+    return filter_fields(octets, lambda field: field.name.lower() not in unwanted)
 
 
 def filter_fields(octets: bytes, keep: Callable[[Field], bool]) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +88,10 @@ def test_any_value_has_a_text(octets: bytes):
 def test_too_many_fields():
     with pytest.raises(LimitExceeded):
         header.scan(b"a: b\n" * 4, 0, 20, 3)
+
+
+def test_a_header_section_of_megabytes_costs_little_when_nothing_is_removed() -> None:
+    octets = b"Content-Type: multipart/encrypted\r\n" + b"x\n" * 2_000_000
+    begun = time.process_time()
+    assert header.remove_fields(octets, {"Secmail-Verdict-4711"}) is octets
+    assert time.process_time() - begun < 0.5

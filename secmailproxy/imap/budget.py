@@ -1,0 +1,83 @@
+"""How many octets of answers all connections together may hold before they are worked on.
+
+A protected message is collected whole before it can be opened. What servers announce is counted before it is
+read, so that a server that announces too much, or many that do, cannot fill the memory: a connection without
+room stops reading from its server until another gives some back. Whoever has waited for too long gives up,
+and its command fails; so two connections that wait for each other do not wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+HELD_LIMIT = 256 * 1024 * 1024
+"""Octets; two of the largest messages that we open, and some."""
+_PATIENCE = 120.0
+"""Seconds; the largest message over a slow line, and the client is told meanwhile that we are at work."""
+
+
+class Budget:
+    """Room for `limit` octets."""
+
+    def __init__(self, limit: int = HELD_LIMIT, patience: float = _PATIENCE) -> None:
+        self.limit = limit
+        self.patience = patience
+        self.held = 0
+        """Octets that are held now, or announced."""
+        self._freed = asyncio.Event()
+
+    def share(self, wanted: Callable[[], int]) -> Share:
+        """For one connection, which holds as many octets as `wanted` says, once it has `settled`."""
+        return Share(self, wanted)
+
+    def free(self, octets: int) -> None:
+        """Give back."""
+        self.held -= octets
+        self._freed.set()
+
+    async def freed(self) -> None:
+        """Wait until somebody gives back."""
+        self._freed.clear()
+        await self._freed.wait()
+
+
+class Share:
+    """What one connection holds. `close` it at the end."""
+
+    def __init__(self, budget: Budget, wanted: Callable[[], int]) -> None:
+        """Made by `Budget.share`."""
+        self._budget = budget
+        self._wanted = wanted
+        self._held = 0
+
+    async def settled(self) -> bool:
+        """Wait until there is room for what is wanted, and hold it; False when that takes too long."""
+        self.lower()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._budget.patience):
+                while not self._raise():
+                    await self._budget.freed()
+                return True
+        return False
+
+    def _raise(self) -> bool:
+        more = self._wanted() - self._held
+        if more > 0 and self._budget.held + more > self._budget.limit:
+            return False
+        self._budget.held += max(0, more)
+        self._held += max(0, more)
+        return True
+
+    def lower(self) -> None:
+        """Give back what is no longer wanted."""
+        less = max(0, self._held - self._wanted())
+        self._held -= less
+        # Whoever waits in this connection may want less than before, even if it gives nothing back.
+        self._budget.free(less)
+
+    def close(self) -> None:
+        """Give everything back."""
+        octets, self._held = self._held, 0
+        self._budget.free(octets)
