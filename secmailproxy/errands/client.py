@@ -195,11 +195,13 @@ class Client:
         if not self._transport.is_reading():
             self._transport.resume_reading()
 
-    async def close(self) -> None:
-        """Log out, politely if that is possible."""
+    async def log_out(self) -> None:
+        """End politely; a server that does not answer to that has done all that was asked all the same."""
         with contextlib.suppress(SecMailProxyError):
-            if not self._line.lost.done():
-                await self._run("to log out", self._line.library.logout())
+            await self._run("to log out", self._line.library.logout())
+
+    def abort(self) -> None:
+        """Close at once."""
         self._server.abort()
 
     async def mailboxes(self) -> list[bytes]:

@@ -126,14 +126,14 @@ def leave(errand: Errand, message: Candidate, size_limit: int) -> Left | None:
         return Left.DELETED
     if not all(_FLAG.fullmatch(flag) for flag in message.flags):
         return Left.ODD_FLAGS
-    grown = GROWTH if errand is Errand.ENCRYPT else 1
-    if message.size > MESSAGE_LIMIT or message.size * grown > size_limit:
-        return Left.TOO_LARGE
     encrypted = is_encrypted(message.content_type)
     if errand is Errand.ENCRYPT and encrypted:
         return Left.PROTECTED
     if errand is Errand.DECRYPT and not encrypted:
         return Left.CLEAR
+    grown = GROWTH if errand is Errand.ENCRYPT else 1
+    if message.size > MESSAGE_LIMIT or message.size * grown > size_limit:
+        return Left.TOO_LARGE
     return None
 
 

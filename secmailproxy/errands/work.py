@@ -51,8 +51,9 @@ async def carry_out(job: Job, login: ImapLogin, tools: Tools, state: Path, obser
         for name in dict.fromkeys(map(mailbox_key, names)):
             observer.begun(from_wire(name))
             observer.ended(from_wire(name), await _one(job, client, name, tools, state, observer))
+        await client.log_out()
     finally:
-        await client.close()
+        client.abort()
 
 
 async def _one(

@@ -1,0 +1,127 @@
+"""Messages that became readable get a new UID, and nothing that was seen changes (IMAP-03)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from secmailproxy.errands.plan import Errand
+from secmailproxy.errors import UpstreamUnavailable
+from secmailproxy.policy import Protect
+from tests.errands.conftest import Place, place_of
+from tests.fixtures.dovecot import Dovecot
+from tests.fixtures.people import SUBJECT, TEXT, ProxyUser, letter, protect, proxy_user
+from tests.fixtures.proxy import ProxyFactory
+from tests.fixtures.relay import Relay
+from tests.fixtures.transcript import proxied
+
+
+@dataclass
+class Late:
+    """Somebody who got the key and the certificate of another only after the mail."""
+
+    place: Place
+    other: ProxyUser
+    messages: dict[str, bytes]
+
+    def learn(self) -> None:
+        """Both come now: the secret key of an address of before, and with it the certificate."""
+        with self.other.home.keystore() as theirs:
+            armored = theirs.export(self.other.fingerprint, secret=True)
+        with self.place.user.home.keystore() as own:
+            results = own.import_keys(armored, source="the tests")
+        assert not [one.reason for one in results if one.reason]
+
+    def seen(self, folder: str = "INBOX") -> dict[int, bytes]:
+        """What a mail client sees, by UID."""
+        with proxied(self.place.user.proxy, self.place.user.mailbox) as imap:
+            imap.ok(b"EXAMINE %b" % folder.encode())
+            found = imap.ok(b"UID FETCH 1:* (RFC822.SIZE BODY.PEEK[])")[:-1]
+        return {int(one.split(b"UID ")[1].split()[0]): one.partition(b"\r\n")[2] for one in found}
+
+
+@pytest.fixture
+def late(dovecot: Dovecot, proxies: ProxyFactory) -> Iterator[Late]:
+    user = proxy_user(proxies, dovecot.mailbox("late"))
+    other = proxy_user(proxies, dovecot.mailbox("former"))
+    clear = letter(other.address, user.address)
+    messages = {
+        "plain": clear,
+        "sealed to the former key": protect(other, clear),
+        "signed by the former key": protect(other, clear, Protect.SIGN),
+        "sealed to the present key": protect(user, letter(user.address, user.address)),
+    }
+    with place_of(user) as place:
+        for octets in messages.values():
+            place.append(octets)
+        yield Late(place, other, messages)
+
+
+async def test_what_became_readable_gets_a_new_uid_and_what_was_seen_stays(late: Late) -> None:
+    """IMAP-03."""
+    place = late.place
+    place.imap.ok(b"CREATE Seen")
+    place.imap.ok(b"CREATE Unseen")
+    place.imap.ok(b"SELECT INBOX")
+    place.imap.ok(b"COPY 1:* Seen")
+    place.imap.ok(b"COPY 1:* Unseen")
+    place.imap.ok(b"UNSELECT")
+    before, elsewhere = late.seen(), late.seen("Seen")
+    assert b"not decrypted" in before[2]
+    assert b"signature=unknown-key" in before[3]
+
+    assert (await place.run(Errand.REPROCESS, "INBOX"))["INBOX"].replaced == 0
+    late.learn()
+    assert late.seen() == before
+    dry = (await place.run(Errand.REPROCESS, "INBOX", dry_run=True))["INBOX"]
+    assert dry.replaced == 2
+    stored = place.stored()
+    outcome = (await place.run(Errand.REPROCESS, "INBOX"))["INBOX"]
+    assert (outcome.replaced, outcome.failed) == (2, [])
+
+    anew = place.stored()
+    assert [one.uid for one in anew] == [1, 4, 5, 6]
+    assert [one.octets for one in anew[2:]] == [one.octets for one in stored[1:3]]
+    assert {(one.flags, one.date) for one in anew} == {(stored[0].flags, stored[0].date)}
+    now = late.seen()
+    assert (now[1], now[4]) == (before[1], before[4])
+    assert TEXT.encode() in now[5]
+    assert SUBJECT.encode() in now[5]
+    assert b"signature=unknown-key" not in now[6]
+    assert b"signature=valid" in now[6]
+    # The same messages elsewhere: those that were seen stay as they were seen.
+    assert late.seen("Seen") == elsewhere
+    assert TEXT.encode() in late.seen("Unseen")[2]
+    assert (await place.run(Errand.REPROCESS, "INBOX"))["INBOX"].replaced == 0
+
+
+async def test_where_the_server_copies_nothing_into_the_same_mailbox_it_is_appended(
+    late: Late, relay: Relay
+) -> None:
+    late.seen()
+    late.learn()
+    relay.refusals = {b" UID COPY ": b"NO [CANNOT] Not into itself."}
+    outcome = (await late.place.run(Errand.REPROCESS, "INBOX", port=relay.port))["INBOX"]
+    assert not relay.refusals
+    assert (outcome.replaced, outcome.failed) == (2, [])
+    assert TEXT.encode() in late.seen()[5]
+    assert len({(one.flags, one.date) for one in late.place.stored()}) == 1
+
+
+@pytest.mark.parametrize("cut", [5, 7, 11])
+async def test_an_interrupted_reprocess_leaves_one_of_each(cut: int, late: Late, relay: Relay) -> None:
+    """After the copy, after the comparison, after the deletion."""
+    await asyncio.to_thread(late.seen)
+    late.learn()
+    before = sorted(one.octets for one in late.place.stored())
+    relay.arm("server", cut)
+    with pytest.raises(UpstreamUnavailable):
+        await late.place.run(Errand.REPROCESS, "INBOX", port=relay.port)
+    await asyncio.to_thread(late.seen)
+    await late.place.run(Errand.REPROCESS, "INBOX")
+    assert sorted(one.octets for one in late.place.stored()) == before
+    now = await asyncio.to_thread(late.seen)
+    assert not [octets for octets in now.values() if b"not decrypted" in octets or b"unknown-key" in octets]
