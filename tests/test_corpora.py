@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
 from secmailproxy.mime import entity, structure
 from secmailproxy.model import DecryptionState, Verdict
-from tests.fixtures.gnupg import GnuPG
+from tests.fixtures.gnupg import keys_in
 from tests.fixtures.keystores import KeystoreFactory, credentials, make_keystore
 from tests.fixtures.processes import service_folder
 
@@ -72,21 +71,9 @@ def fill(keystore: Keystore, corpus: str, scratch: Path) -> None:
         known = json.loads((CORPORA / "keys.json").read_text())[corpus]
         keys = [(CORPORA / name).read_bytes() for name in known.get("openpgp", [])]
         if "gnupghome" in known:
-            keys += gnupg_keys(CORPORA / known["gnupghome"], scratch)
+            keys += keys_in(CORPORA / known["gnupghome"], scratch)
     for octets in keys:
         keystore.import_keys(octets, source="corpus", passphrase=str)
-
-
-def gnupg_keys(home: Path, scratch: Path) -> list[bytes]:
-    copy = scratch / "gnupg"
-    shutil.copytree(home, copy)
-    for path in (copy, *copy.rglob("*")):
-        path.chmod(0o700)
-    gnupg = GnuPG(copy)
-    try:
-        return [gnupg.run("--armor", word).stdout for word in ("--export", "--export-secret-keys")]
-    finally:
-        gnupg.end()
 
 
 @pytest.fixture

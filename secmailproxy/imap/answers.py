@@ -87,6 +87,11 @@ def _holds_verdict(item: FetchItem, field_name: bytes) -> bool:
     return (item.text == "HEADER.FIELDS" and named) or (item.text == "HEADER.FIELDS.NOT" and not named)
 
 
+def _is_mime_of_first(item: FetchItem) -> bool:
+    """Whether this is BODY[1.MIME], the header of the message itself where that has one part only."""
+    return item.name == "BODY[]" and item.path == (1,) and item.text == "MIME"
+
+
 def _names(item: FetchItem, field_name: bytes) -> bool:
     return any(name.lower() == field_name.lower() for name in item.names)
 
@@ -272,9 +277,14 @@ class PrefixRequest:
     @property
     def octets(self) -> bytes:
         """The item list; the UID is always asked for."""
-        return _list([b"UID", *(_spell(self._upstream(item), self._shifted(item)) for item in self.items)])
+        # Whether there is one part only, the server's own structure tells best.
+        shape = [b"BODY"] if any(map(_is_mime_of_first, self.items)) else []
+        asked = (_spell(self._upstream(item), self._shifted(item)) for item in self.items)
+        return _list([b"UID", *asked, *shape])
 
     def _shifted(self, item: FetchItem) -> tuple[int, int] | None:
+        if _is_mime_of_first(item):
+            return None
         if item.partial is None or not _holds_verdict(item, self.field_name):
             return item.partial
         origin, length = item.partial
@@ -307,6 +317,8 @@ class PrefixRequest:
         if item.name == "RFC822.SIZE" or (item.name == "BINARY.SIZE[]" and not item.path):
             # Of a message that somebody has expunged, Dovecot says 0, and NIL of its content.
             return b"%d" % (int(raw) + self.prefix_length) if int(raw) else raw
+        if _is_mime_of_first(item) and verdict is not None:
+            return self._mime_of_first(item, response, verdict, string_value(raw) or b"")
         if not _holds_verdict(item, self.field_name):
             return raw
         assert verdict is not None, "OPAQUE messages have one"
@@ -318,3 +330,10 @@ class PrefixRequest:
         origin, length = item.partial
         head = verdict[origin : origin + length]
         return literal8(head + value[: length - len(head)])
+
+    def _mime_of_first(self, item: FetchItem, response: FetchResponse, verdict: bytes, value: bytes) -> bytes:
+        shape = response.attributes.get("BODY")
+        if shape is None:
+            raise GrammarError("the server left out BODY")
+        many_parts = shape.startswith(b"((")
+        return literal8(_cut(value if many_parts else verdict + value, item.partial))

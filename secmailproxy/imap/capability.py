@@ -18,6 +18,9 @@ _OWN_AFTER_LOGIN = (b"LITERAL-",)
 BEFORE_LOGIN = b"IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN"
 """What we say before we know the account, so before we know the server."""
 
+PASSED = _PASS.union(_PASS_PREFIXES, _OWN_AFTER_LOGIN)
+"""All that a client may ever hear of, in capitals; what ends in "=" stands for all that begin so."""
+
 _ENABLE = frozenset({b"CONDSTORE", b"QRESYNC"})
 
 PASSED_COMMANDS = frozenset(

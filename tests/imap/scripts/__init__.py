@@ -20,7 +20,7 @@ Each script starts from mailboxes of its own; their INBOX holds the mail that `m
 - `Refused(step)`: of the completion only OK, NO or BAD is compared, for its text is the proxy's own.
 
 In lines, `<UIDVALIDITY>` and `<HIGHESTMODSEQ>` stand for what the session was told last, `<OWN>` for the
-account's address.
+account's address, `<LENGTH>` for the octets of that, `<PLAIN>` for its SASL response.
 """
 
 from __future__ import annotations
