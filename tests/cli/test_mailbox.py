@@ -11,14 +11,12 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from secmailproxy.accounts import password_secret
 from secmailproxy.policy import Protect
-from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot, Mailbox
 from tests.fixtures.people import ProxyUser, leaked, letter, protect, proxy_user
 from tests.fixtures.proxy import ProxyFactory, Upstream
@@ -26,7 +24,18 @@ from tests.fixtures.relay import Relay
 
 
 @pytest.fixture
-def user(dovecot: Dovecot, proxies: ProxyFactory) -> Iterator[ProxyUser]:
+def user(dovecot: Dovecot, proxies: ProxyFactory) -> ProxyUser:
+    """As `unchanged`, for one test."""
+    return keeper(dovecot, proxies)
+
+
+@pytest.fixture(scope="module")
+def unchanged(dovecot: Dovecot, module_proxies: ProxyFactory) -> ProxyUser:
+    """Somebody with mail, for tests after which it is as before."""
+    return keeper(dovecot, module_proxies)
+
+
+def keeper(dovecot: Dovecot, proxies: ProxyFactory) -> ProxyUser:
     """Somebody whose password is stored, with three messages that the server can read, and one it cannot."""
     user = proxy_user(proxies, dovecot.mailbox("keeper"))
     user.home.set_secret(password_secret(user.address), user.mailbox.password)
@@ -49,7 +58,8 @@ def tree(mailbox: Mailbox) -> dict[Path, str]:
     }
 
 
-def test_a_dry_run_changes_nothing(user: ProxyUser) -> None:
+def test_a_dry_run_changes_nothing(unchanged: ProxyUser) -> None:
+    user = unchanged
     with user.mailbox.imap() as client:  # the server's files settle
         client.select("INBOX", readonly=True)
         client.fetch("1:*", "(FLAGS BODY.PEEK[])")
@@ -126,22 +136,19 @@ def test_by_starttls_and_with_a_password_from_a_file(
         (["decrypt", "INBOX"], 64, "give --yes"),
     ],
 )
-def test_what_cannot_be_done_says_why(user: ProxyUser, words: list[str], status: int, said: str) -> None:
-    done = user.home.run("mailbox", *words, check=False)
+def test_what_cannot_be_done_says_why(unchanged: ProxyUser, words: list[str], status: int, said: str) -> None:
+    done = unchanged.home.run("mailbox", *words, check=False)
     assert (done.returncode, done.stdout) == (status, b"")
     assert said in done.stderr.decode()
 
 
-# What the server says last is lost with the process: that it has stored, that it has deleted.
-@pytest.mark.parametrize("cut", [4, 13])
-async def test_killed_it_is_finished_by_the_next_run(
-    cut: int, user: ProxyUser, relay: Relay, ca: TestCA, dovecot: Dovecot
-) -> None:
+async def test_killed_it_is_finished_by_the_next_run(user: ProxyUser, relay: Relay, dovecot: Dovecot) -> None:
+    """What the server says last, that it has stored a message, is lost with the process."""
     config = user.home.folders.config_file
     whole = config.read_text()
     config.write_text(whole.replace(f"port = {dovecot.imaps_port}", f"port = {relay.port}"))
     originals = user.mailbox.stored()
-    relay.arm("server", cut, stall=True)
+    relay.arm("server", 5, stall=True)
     process = await asyncio.create_subprocess_exec(
         *user.home.command("mailbox", "encrypt", "INBOX"),
         env=user.home.environment,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,7 @@ from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.transcript import RawImap, direct
 
 DATE = b'"17-Jul-2021 02:44:25 +0700"'
+_NUMBERS = count(1)
 FLAGS = rb"(\Seen $Forwarded Later)"
 
 
@@ -39,26 +42,38 @@ class Stored:
 
 @dataclass
 class Place:
-    """One account, reached directly, and its errands."""
+    """One mailbox, reached directly, and the errands of its account."""
 
     user: ProxyUser
     imap: RawImap
     tools: Tools
+    box: str = "INBOX"
 
-    def append(self, octets: bytes, folder: bytes = b"INBOX", flags: bytes = FLAGS) -> None:
+    @property
+    def disk(self) -> Path:
+        """The folder of the mailbox at the server."""
+        folder = self.user.mailbox.folder
+        return folder if self.box == "INBOX" else folder / f".{self.box}"
+
+    def select(self) -> None:
+        """Open the mailbox, as another client."""
+        self.imap.ok(b"SELECT %b" % self.box.encode())
+
+    def append(self, octets: bytes, folder: str = "", flags: bytes = FLAGS) -> None:
         """Store a message with flags and a date of its own."""
-        self.imap.ok(b"APPEND %b %b %b {%d}" % (folder, flags, DATE, len(octets)), octets)
+        place = (folder or self.box).encode()
+        self.imap.ok(b"APPEND %b %b %b {%d}" % (place, flags, DATE, len(octets)), octets)
 
     def folder(self, name: str, *messages: bytes) -> str:
         """A new mailbox with these messages."""
         self.imap.ok(b"CREATE %b" % name.encode())
         for octets in messages:
-            self.append(octets, name.encode())
+            self.append(octets, name)
         return name
 
-    def stored(self, folder: str = "INBOX") -> list[Stored]:
+    def stored(self, folder: str = "") -> list[Stored]:
         """What the server has, in order; changes nothing."""
-        self.imap.ok(b"EXAMINE %b" % folder.encode())
+        self.imap.ok(b"EXAMINE %b" % (folder or self.box).encode())
         found = self.imap.command(b"UID FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])")
         self.imap.ok(b"UNSELECT")
         out = []
@@ -77,9 +92,9 @@ class Place:
         return message.octets if found is None else found
 
     async def run(
-        self, errand: Errand, *mailboxes: str, port: int | None = None, **options: bool
-    ) -> dict[str, Outcome]:
-        """Carry out an errand, perhaps by way of a relay at `port`."""
+        self, errand: Errand, folder: str = "", *, port: int | None = None, **options: bool
+    ) -> Outcome:
+        """Carry out an errand on one mailbox, perhaps by way of a relay at `port`."""
         mailbox = self.user.mailbox
         server = ImapUpstream(
             "localhost", port or mailbox.server.imaps_port, "implicit", mailbox.server.ca.ca_file
@@ -87,9 +102,10 @@ class Place:
         login = ImapLogin(Account(mailbox.address, server), mailbox.address, mailbox.password)
         outcomes: dict[str, Outcome] = {}
         observer = Observer(lambda name: None, lambda done, total: None, outcomes.__setitem__)
-        job = Job(errand, mailboxes, **options)
+        job = Job(errand, (folder or self.box,), **options)
         await carry_out(job, login, self.tools, self.user.home.folders.state, observer)
-        return outcomes
+        (outcome,) = outcomes.values()
+        return outcome
 
     def journals(self) -> list[bytes]:
         """What journals there are and say."""
@@ -111,8 +127,16 @@ def place_of(user: ProxyUser) -> Iterator[Place]:
         )
 
 
-@pytest.fixture
-def place(dovecot: Dovecot, proxies: ProxyFactory) -> Iterator[Place]:
-    """Somebody with a key and an empty mailbox."""
-    with place_of(proxy_user(proxies, dovecot.mailbox("errand"))) as place:
+@pytest.fixture(scope="module")
+def whole_place(dovecot: Dovecot, module_proxies: ProxyFactory) -> Iterator[Place]:
+    """Somebody with a key and an account of their own."""
+    with place_of(proxy_user(module_proxies, dovecot.mailbox("errand"))) as place:
         yield place
+
+
+@pytest.fixture
+def place(whole_place: Place) -> Place:
+    """A mailbox of its own, empty."""
+    name = f"Box{next(_NUMBERS)}"
+    whole_place.imap.ok(b"CREATE %b" % name.encode())
+    return replace(whole_place, box=name)

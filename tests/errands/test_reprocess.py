@@ -65,7 +65,7 @@ async def test_what_became_readable_gets_a_new_uid_and_what_was_seen_stays(late:
     place = late.place
     place.imap.ok(b"CREATE Seen")
     place.imap.ok(b"CREATE Unseen")
-    place.imap.ok(b"SELECT INBOX")
+    place.select()
     place.imap.ok(b"COPY 1:* Seen")
     place.imap.ok(b"COPY 1:* Unseen")
     place.imap.ok(b"UNSELECT")
@@ -73,13 +73,13 @@ async def test_what_became_readable_gets_a_new_uid_and_what_was_seen_stays(late:
     assert b"not decrypted" in before[2]
     assert b"signature=unknown-key" in before[3]
 
-    assert (await place.run(Errand.REPROCESS, "INBOX"))["INBOX"].replaced == 0
+    assert (await place.run(Errand.REPROCESS)).replaced == 0
     late.learn()
     assert late.seen() == before
-    dry = (await place.run(Errand.REPROCESS, "INBOX", dry_run=True))["INBOX"]
+    dry = await place.run(Errand.REPROCESS, dry_run=True)
     assert dry.replaced == 2
     stored = place.stored()
-    outcome = (await place.run(Errand.REPROCESS, "INBOX"))["INBOX"]
+    outcome = await place.run(Errand.REPROCESS)
     assert (outcome.replaced, outcome.failed) == (2, [])
 
     anew = place.stored()
@@ -95,7 +95,7 @@ async def test_what_became_readable_gets_a_new_uid_and_what_was_seen_stays(late:
     # The same messages elsewhere: those that were seen stay as they were seen.
     assert late.seen("Seen") == elsewhere
     assert TEXT.encode() in late.seen("Unseen")[2]
-    assert (await place.run(Errand.REPROCESS, "INBOX"))["INBOX"].replaced == 0
+    assert (await place.run(Errand.REPROCESS)).replaced == 0
 
 
 async def test_where_the_server_copies_nothing_into_the_same_mailbox_it_is_appended(
@@ -104,24 +104,23 @@ async def test_where_the_server_copies_nothing_into_the_same_mailbox_it_is_appen
     late.seen()
     late.learn()
     relay.refusals = {b" UID COPY ": b"NO [CANNOT] Not into itself."}
-    outcome = (await late.place.run(Errand.REPROCESS, "INBOX", port=relay.port))["INBOX"]
+    outcome = await late.place.run(Errand.REPROCESS, port=relay.port)
     assert not relay.refusals
     assert (outcome.replaced, outcome.failed) == (2, [])
     assert TEXT.encode() in late.seen()[5]
     assert len({(one.flags, one.date) for one in late.place.stored()}) == 1
 
 
-@pytest.mark.parametrize("cut", [5, 7, 11])
-async def test_an_interrupted_reprocess_leaves_one_of_each(cut: int, late: Late, relay: Relay) -> None:
-    """After the copy, after the comparison, after the deletion."""
+async def test_an_interrupted_reprocess_leaves_one_of_each(late: Late, relay: Relay) -> None:
+    """The copy is there, and its UID was never told."""
     await asyncio.to_thread(late.seen)
     late.learn()
     before = sorted(one.octets for one in late.place.stored())
-    relay.arm("server", cut)
+    relay.arm("server", 4)
     with pytest.raises(UpstreamUnavailable):
-        await late.place.run(Errand.REPROCESS, "INBOX", port=relay.port)
+        await late.place.run(Errand.REPROCESS, port=relay.port)
     await asyncio.to_thread(late.seen)
-    await late.place.run(Errand.REPROCESS, "INBOX")
+    await late.place.run(Errand.REPROCESS)
     assert sorted(one.octets for one in late.place.stored()) == before
     now = await asyncio.to_thread(late.seen)
     assert not [octets for octets in now.values() if b"not decrypted" in octets or b"unknown-key" in octets]
