@@ -315,6 +315,8 @@ class PrefixRequest:
         if raw is None:
             raise GrammarError(f"the server left out {item.name}")
         if item.name == "RFC822.SIZE" or (item.name == "BINARY.SIZE[]" and not item.path):
+            if not raw.isdigit():
+                raise GrammarError(f"{item.name} is no number")
             # Of a message that somebody has expunged, Dovecot says 0, and NIL of its content.
             return b"%d" % (int(raw) + self.prefix_length) if int(raw) else raw
         if _is_mime_of_first(item) and verdict is not None:

@@ -14,8 +14,9 @@ section 4.4 (literal8).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from secmailproxy.imap.grammar import LITERAL_HEAD, GrammarError, Source, Verb, mailbox_key
 from secmailproxy.imap.reading import MESSAGE_LIMIT
@@ -53,6 +54,7 @@ class Upload:
     """Those announced so far, or all."""
 
 
+@lru_cache(maxsize=1024)
 def announcement(line: bytes) -> Announced:
     """Read the line before a message. Raises `GrammarError` for CATENATE, UTF8 and what we do not offer."""
     options = _OPTIONS.fullmatch(line)
@@ -129,9 +131,12 @@ class Planner:
 
     def plans(self, upload: Upload, literals: Sequence[bytes]) -> list[Plan | None]:
         """Of each message of a command; its literals may begin with the name of the mailbox."""
+        return list(self._planned(upload, literals))
+
+    def _planned(self, upload: Upload, literals: Sequence[bytes]) -> Iterator[Plan | None]:
         messages = literals[-len(upload.messages) :]
-        pairs = zip(upload.messages, messages, strict=True)
-        return [self.plan(upload.mailbox, announced, message) for announced, message in pairs]
+        for announced, message in zip(upload.messages, messages, strict=True):
+            yield self.plan(upload.mailbox, announced, message)
 
     def streams(self, ahead: LiteralAhead, upload: Upload) -> bool:
         """Whether the message ahead passes straight through; else it is kept until the command is whole.
@@ -140,7 +145,7 @@ class Planner:
         """
         literals = ahead.command.literals
         kept = sum(map(len, literals)) + ahead.size
-        if not any(self.plans(upload, [*literals, b""])):
+        if not any(self._planned(upload, [*literals, b""])):
             return ahead.synchronising or kept > _COLLECTED_LIMIT
         if kept > MESSAGE_LIMIT:
             raise GrammarError("[TOOBIG] the message is too large to encrypt")

@@ -189,7 +189,9 @@ class FetchCommand:
     @property
     def other_modifiers(self) -> bytes:
         """`modifiers` without `partial`."""
-        rest = _PICK.sub(b"", self.modifiers.strip(b" ()")).split()
+        if not self.partial:
+            return self.modifiers
+        rest = _PICK.sub(b"", self.modifiers[2:-1]).split()
         return b" (" + b" ".join(rest) + b")" if rest else b""
 
 

@@ -1,4 +1,4 @@
-"""What a server can do, as the client hears it: the allow-list and nothing else."""
+"""What a server can do, as the client hears it: the allow-list and nothing else (IMAP-15)."""
 
 from __future__ import annotations
 

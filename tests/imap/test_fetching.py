@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secmailproxy.imap import fetching, grammar
+from secmailproxy.imap import answers, fetching, grammar
 from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.session import Session, Settings
 from secmailproxy.imap.steps import Ask, Completion, LoadViews, OpenMailbox
@@ -28,6 +28,7 @@ def parsed(line: bytes) -> grammar.FetchCommand:
         (b" (partial -1:-30 CHANGEDSINCE 98305)", b"partial -1:-30", b" (CHANGEDSINCE 98305)"),
         (b" (CHANGEDSINCE 98305 PARTIAL 30:1)", b"PARTIAL 30:1", b" (CHANGEDSINCE 98305)"),
         (b" (PARTIAL -1:5)", b"", b" (PARTIAL -1:5)"),
+        (b" (LIST (1  2))", b"", b" (LIST (1  2))"),
     ],
 )
 def test_the_modifier(modifiers: bytes, partial: bytes, others: bytes) -> None:
@@ -72,3 +73,12 @@ def test_pages_do_not_go_with_vanished() -> None:
     modifiers = b" (CHANGEDSINCE 5 VANISHED PARTIAL 1:5)\r\n"
     assert session.from_client(b"b UID FETCH 1:9 BODY[]" + modifiers).to_client.startswith(b"b BAD")
     assert session.from_client(b"c UID FETCH 1:9 FLAGS" + modifiers).to_upstream.startswith(b"c UID FETCH")
+
+
+@pytest.mark.parametrize("name", ["RFC822.SIZE", "BINARY.SIZE[]"])
+@pytest.mark.parametrize("raw", [b"(1)", b"NIL", b"{1}\r\nx"])
+def test_a_size_that_is_no_number_fails_the_command_only(name: str, raw: bytes) -> None:
+    item = grammar.FetchItem(name)
+    request = answers.PrefixRequest((item,), b"V-1", 6, b"V-0")
+    with pytest.raises(grammar.GrammarError):
+        request.answer(grammar.FetchResponse(1, {name: raw}), b"V-1: \r\n", with_uid=False)
