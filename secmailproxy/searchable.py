@@ -181,20 +181,26 @@ def _value(octets: bytes, field: Field) -> bytes:
     return value[1:] if value[:1] in (b" ", b"\t") else value
 
 
-def _text(value: bytes) -> bytes:
-    """A value folded, its encoded words decoded one by one; the rest is UTF-8."""
+def decode_text(value: bytes) -> str:
+    """A value with its encoded words decoded one by one; the rest is UTF-8."""
     if b"=?" not in value:
-        return value.upper() if value.isascii() else fold(value.decode("utf-8", "replace"))
+        return value.decode("utf-8", "replace")
     pieces = []
     at = 0
     for word in _ENCODED_WORD.finditer(value):
         between = value[at : word.start()]
         if between.strip(b" \t"):
-            pieces.append(fold(between.decode("utf-8", "replace")))
-        pieces.append(_folded(_word(word[2], word[3]), word[1].decode("latin-1")))
+            pieces.append(between.decode("utf-8", "replace"))
+        pieces.append(_word(word[2], word[3]).decode(_codec(word[1].decode("latin-1")), "replace"))
         at = word.end()
-    pieces.append(fold(value[at:].decode("utf-8", "replace")))
-    return b"".join(pieces)
+    return "".join([*pieces, value[at:].decode("utf-8", "replace")])
+
+
+def _text(value: bytes) -> bytes:
+    """A value folded, its encoded words decoded."""
+    if value.isascii() and b"=?" not in value:
+        return value.upper()
+    return fold(decode_text(value))
 
 
 def _word(encoding: bytes, encoded: bytes) -> bytes:

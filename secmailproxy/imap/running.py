@@ -12,7 +12,7 @@ from secmailproxy.imap import answers, capability, fetching, grammar, reading
 from secmailproxy.imap.grammar import FetchResponse, GrammarError
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.sending import Sender
-from secmailproxy.imap.steps import Ask, Completion, Step, Task, Work
+from secmailproxy.imap.steps import Ask, Completion, Step, Task, Tell, Work
 
 COLLECT_LIMIT = reading.MESSAGE_LIMIT + 8 * 1024 * 1024
 """Octets of the answers to one question of ours."""
@@ -175,6 +175,10 @@ class Runner:
         self.exclusive = False
 
     def _carry_out(self, number: int, running: _Running, step: Step) -> None:
+        if isinstance(step, Tell):
+            self._out.append(step.octets)
+            self.resume(number, None)
+            return
         if not isinstance(step, Ask):
             self.work.append((number, step))
             return

@@ -72,11 +72,12 @@ def search(selected: Selected | None, octets: bytes, verb: Verb, how: Searching 
     try:
         program = parse_search(octets, verb.arguments)
     except UnknownCharset:
-        return _refuse(UNKNOWN_CHARSET)
+        return refuse(UNKNOWN_CHARSET)
     return _search(_Search(selected, verb, program, how)) if program.asked else None
 
 
-def _refuse(completion: bytes) -> Task:
+def refuse(completion: bytes) -> Task:
+    """A task that only says no."""
     yield from ()
     return completion
 

@@ -95,6 +95,11 @@ class Program:
         return tuple(node for node in _leaves(self.keys) if isinstance(node, Asked))
 
     @property
+    def option_names(self) -> list[bytes]:
+        """What RETURN lists, in capitals."""
+        return self.options.upper().removeprefix(b" RETURN ").strip(b"()").split()
+
+    @property
     def has_modseq(self) -> bool:
         """Whether the answer shall tell a modification sequence (RFC 7162 section 3.1.5)."""
         return any(node.octets[:6].upper() == b"MODSEQ" for node in _leaves(self.keys))
@@ -107,13 +112,11 @@ class Program:
 def parse_search(octets: bytes, at: int) -> Program:
     """The arguments of SEARCH, which begin at `at` of the command. Raises GrammarError, UnknownCharset."""
     source = Source(octets, at)
-    if source.match(_RETURN):
-        source.parenthesised()
-    options = octets[at : source.at]
+    options = parse_options(source)
     start = source.at
     charset = "utf-8"
     if source.match(_CHARSET):
-        charset = _charset(source.astring())
+        charset = charset_of(source.astring())
     named = octets[start : source.at]
     return Program(options, named, parse_keys(source, charset))
 
@@ -130,7 +133,16 @@ def parse_keys(source: Source, charset: str) -> tuple[Node, ...]:
     return tuple(keys)
 
 
-def _charset(name: bytes) -> str:
+def parse_options(source: Source) -> bytes:
+    """RETURN and its list as written, with the blank before; nothing when there is none."""
+    start = source.at
+    if source.match(_RETURN):
+        source.parenthesised()
+    return source.octets[start : source.at]
+
+
+def charset_of(name: bytes) -> str:
+    """The codec of a charset. Raises UnknownCharset."""
     charset = name.decode("ascii", "replace").lower()
     try:
         "".encode(charset)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar, searching, selected
+from secmailproxy.imap import answers, appending, capability, fetching, grammar, ordering, searching, selected
 from secmailproxy.imap.appending import Planner
 from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
 from secmailproxy.imap.mask import Mask, token_of
@@ -39,6 +39,7 @@ from secmailproxy.imap.wire import (
     LiteralPart,
     ResponseSplitter,
 )
+from secmailproxy.model import SearchScope
 from secmailproxy.views import Mailbox
 
 IN_FLIGHT = 64
@@ -274,6 +275,8 @@ class Session:
                     self._runner.run(verb.tag, self._change_state(command, verb))
             case "SEARCH" | "UID SEARCH":
                 self._search(command, verb)
+            case "SORT" | "UID SORT":
+                self._sort(command, verb)
             case name if name in capability.PASSED_COMMANDS:
                 self._settings.special_use.notice(command.octets, verb)
                 self._forward(command, verb)
@@ -339,6 +342,16 @@ class Session:
             self._forward(command, verb)
         elif not self._park(command):
             self._runner.run(verb.tag, task)
+
+    def _sort(self, command: Command, verb: Verb) -> None:
+        if self.selected is None:
+            self._forward(command, verb)
+        elif not self._park(command):
+            settings = self._settings
+            how = settings.searching or Searching(
+                SearchScope.SERVER, settings.field_name, settings.verdict_length
+            )
+            self._runner.run(verb.tag, ordering.sort(self.selected, command.octets, verb, how))
 
     def _upload(self, command: Command, verb: Verb) -> None:
         upload = appending.upload_of(command, verb)

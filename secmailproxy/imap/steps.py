@@ -108,8 +108,15 @@ class FixAppended:
     original: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Whole untagged responses of our own for the client; the result is None."""
+
+    octets: bytes
+
+
 Work = OpenMailbox | Classify | Present | LoadViews | Search | EncryptToSelf | FixAppended
-Step = Ask | Work
+Step = Ask | Tell | Work
 
 Task = Generator[Step, object, bytes]
 """Returns the tagged completion for the client, without the tag; empty when there is nothing to say yet.

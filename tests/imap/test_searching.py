@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secmailproxy.policy import Protect
+from tests.fixtures.copies import Both, copy_presented, note
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.gnupg import GnuPG, encrypted_by
 from tests.fixtures.people import SECRETS, ProxyUser, letter, protect, proxy_user
 from tests.fixtures.proxy import ProxyFactory, Upstream
 from tests.fixtures.recorder import Recorder
-from tests.fixtures.transcript import RawImap, direct, normal, proxied
-
-
-def note(user: str, subject: str, date: str, body: str, more: str = "") -> bytes:
-    """A message in clear."""
-    return (
-        f"From: Writer <{user}>\r\nTo: <{user}>\r\nSubject: {subject}\r\nDate: {date}\r\n"
-        f"Message-ID: <{abs(hash((subject, date)))}@example.test>\r\n{more}\r\n{body}\r\n"
-    ).encode()
+from tests.fixtures.transcript import direct, proxied
 
 
 def mail(user: ProxyUser, stranger: ProxyUser) -> list[bytes]:
@@ -72,22 +64,6 @@ def user(dovecot: Dovecot, module_proxies: ProxyFactory) -> ProxyUser:
     return user
 
 
-@dataclass
-class Both:
-    """A session through the proxy, and one with the server on a copy of all that the proxy presents."""
-
-    proxied: RawImap
-    copy: RawImap
-
-    def same(self, command: bytes, *literals: bytes) -> list[bytes]:
-        """Run it in both; the one answer."""
-        self.proxied.serial = self.copy.serial = max(self.proxied.serial, self.copy.serial)
-        expected = normal(self.copy.command(command, *literals))
-        got = normal(self.proxied.command(command, *literals))
-        assert (command, got) == (command, expected)
-        return got
-
-
 @pytest.fixture(scope="module")
 def both(dovecot: Dovecot, user: ProxyUser) -> Iterator[Both]:
     """Both open at INBOX."""
@@ -96,19 +72,7 @@ def both(dovecot: Dovecot, user: ProxyUser) -> Iterator[Both]:
     with proxied(user.proxy, user.mailbox) as imap, direct(copy) as plain:
         imap.ok(b"SELECT INBOX")
         assert b"* SEARCH 1 3 4 5 7 8 10 11\r\n" not in imap.ok(b"SEARCH TEXT treasure")
-        fetched = [one for one in imap.ok(b"FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])") if b"FETCH" in one]
-        found = sorted(fetched, key=lambda response: int(response.split()[1]))
-        for response in found:
-            flags = re.search(rb"FLAGS \(([^)]*)\)", response)
-            date = re.search(rb'INTERNALDATE ("[^"]*")', response)
-            literal = re.search(rb"\{(\d+)\}\r\n", response)
-            assert flags is not None
-            assert date is not None
-            assert literal is not None
-            octets = response[literal.end() : literal.end() + int(literal[1])]
-            kept = flags[1].replace(b"\\Recent", b"")
-            plain.ok(b"APPEND INBOX (%b) %b {%d}" % (kept, date[1], len(octets)), octets)
-        plain.ok(b"SELECT INBOX")
+        copy_presented(imap, plain)
         yield Both(imap, plain)
 
 
