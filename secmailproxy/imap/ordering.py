@@ -172,9 +172,9 @@ class _Sort:
     def _uids(self, found: Numbers) -> Generator[Step, object, Numbers]:
         """The UIDs of these messages, all of them classified now."""
         text = bytes(found)
-        if self.command.by_uid or len(text) <= COMMAND_MOST:
+        if self.command.by_uid:
             return (yield from self.reader.wanted(text))
-        everything = yield from self.reader.wanted(b"1:*")
+        everything = yield from self.reader.wanted(text if len(text) <= COMMAND_MOST else b"1:*")
         number_of = self.reader.sequence
         return Numbers.each(uid for uid in everything if number_of.get(uid, 0) in found)
 
