@@ -137,4 +137,28 @@ SEARCHING = {
         b"SEARCH YOUNGER",
         shows="WITHIN",
     ),
+    "sort": Script(
+        b"SORT (SUBJECT) UTF-8 ALL",
+        b"SELECT INBOX",
+        *(
+            b"%bSORT (%b) UTF-8 ALL" % (verb, criteria)
+            for verb in (b"", b"UID ")
+            for criteria in (
+                b"SUBJECT",
+                b"REVERSE DATE",
+                b"FROM REVERSE TO CC",
+                b"SIZE ARRIVAL",
+                b"DISPLAYFROM DISPLAYTO",
+            )
+        ),
+        b"UID SORT (DATE) US-ASCII SUBJECT lunch UNSEEN",
+        (b"SORT (SUBJECT) UTF-8 TEXT {5}", b"lunch"),
+        b"SORT (SUBJECT) UTF-8 SUBJECT nowhere",
+        b"SORT RETURN () (SUBJECT) UTF-8 ALL",
+        b"UID SORT RETURN (MIN MAX COUNT ALL) (REVERSE SUBJECT) UTF-8 ALL",
+        b"SORT RETURN (SAVE) (SIZE) UTF-8 LARGER 100",
+        b"FETCH $ (UID)",
+        b"SORT (DATE) UTF-8 1:2",
+        shows="SORT SORT=DISPLAY ESORT",
+    ),
 }
