@@ -1,4 +1,4 @@
-"""getmail fetches mail into a Maildir, and may delete it at the server."""
+"""getmail hands mail to a delivery agent, and may delete it at the server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ password = {account.password}
 mailboxes = ("INBOX", "Archive")
 
 [destination]
-type = Maildir
-path = {home}/mail/
+type = MDA_external
+path = {home}/deliver
 
 [options]
 delete = {delete}
@@ -28,13 +28,17 @@ delivered_to = false
 received = false
 verbose = 2
 """
+# getmail hangs when a delivery ends before it has begun to wait for that (a wake-up that is lost).
+DELIVER = """#!/bin/sh
+cat >"$(mktemp {home}/mail/XXXXXXXX)"
+until grep -q '^State:.S' /proc/$PPID/status; do :; done
+"""
 
 
 def fetch(account: Account, workplace: Workplace, *, delete: bool = False) -> str:
     """As docs/clients.md says."""
-    for name in ("cur", "new", "tmp"):
-        (workplace.folder / "mail" / name).mkdir(parents=True, exist_ok=True)
-    workplace.own(workplace.folder / "mail")
+    (workplace.folder / "mail").mkdir(exist_ok=True)
+    workplace.write("deliver", DELIVER.format(home=workplace.folder)).chmod(0o700)
     text = CONFIG.format(account=account, home=workplace.folder, delete=str(delete).lower())
     config = workplace.write("getmail/rc", text)
     return workplace.run("getmail", f"--getmaildir={config.parent}", "--rcfile=rc")
@@ -46,7 +50,7 @@ def unfolded(octets: bytes) -> bytes:
 
 
 def fetched(workplace: Workplace) -> list[bytes]:
-    """The messages of the Maildir (CRLF), unfolded, without the fields that getmail adds, sorted."""
+    """What the delivery agent was given (CRLF), unfolded, without the fields that getmail adds, sorted."""
     added = rb"(?m)^(?:Return-Path: <unknown>|X-getmail-retrieved-from-mailbox: \w+)\r\n"
     return sorted(unfolded(re.sub(added, b"", crlf(one))) for one in workplace.tree("mail").values())
 
