@@ -31,14 +31,15 @@ from secmailproxy.imap.wire import Fragment, ResponseSplitter, WireError
 SILENCE_SECONDS = 120.0
 """Without an octet in either direction; RFC 9051 asks no server to answer within a time."""
 UIDS_AT_ONCE = 200
-_UIDS_SEARCHED = 100_000
-"""Of which one line tells those that exist."""
+_UIDS_IN_LINE = 300_000
+"""Fit a line of the length that `imap.wire` allows."""
 ANSWER_OCTETS = 256 * 1024 * 1024
 """Of the untagged responses to one command, all together."""
 
 _COMPLETION = re.compile(rb"([A-Za-z0-9]+) (OK|NO|BAD)\b ?(.*)", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(rb"\[([A-Za-z0-9-]+)(?: ([^\]]*))?\]")
 _LISTED = re.compile(rb'\* LIST \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
+_EXISTS = re.compile(rb"\* (\d+) EXISTS\b", re.IGNORECASE)
 _NOT_MAIL = re.compile(rb"\\(?:noselect|nonexistent|all|flagged)\b", re.IGNORECASE)
 """Names without a mailbox, and views of other mailboxes (RFC 6154)."""
 _NOT_OURS = frozenset({rb"\recent", rb"\deleted"})
@@ -78,6 +79,8 @@ class Selection:
     uidvalidity: int
     uidnext: int
     """The first UID that a message to come can have."""
+    exists: int
+    """How many messages there are."""
     read_only: bool
     """Or without the right to delete."""
 
@@ -228,9 +231,9 @@ class Client:
             raise UpstreamUnavailable(f"{self._host} does not tell the next UID (UIDNEXT).")
         permanent = answer.code(b"PERMANENTFLAGS")
         may_delete = permanent is None or rb"\deleted" in permanent.lower()
-        return Selection(
-            int(uidvalidity), int(uidnext), answer.code(b"READ-ONLY") is not None or not may_delete
-        )
+        counts = [int(told[1]) for line in answer.untagged if (told := _EXISTS.match(line)) is not None]
+        read_only = answer.code(b"READ-ONLY") is not None or not may_delete
+        return Selection(int(uidvalidity), int(uidnext), counts[-1] if counts else 0, read_only)
 
     async def sync(self) -> None:
         """Have the server take notice of what others did meanwhile (NOOP)."""
@@ -245,12 +248,14 @@ class Client:
                 found |= await self._fetch(text.decode(), items)
         return found
 
-    async def existing(self, low: int, high: int) -> list[int]:
-        """The UIDs from `low` to `high` that exist."""
+    async def existing(self, selection: Selection) -> list[int]:
+        """The UIDs of the messages that were there when the mailbox was opened."""
+        top = selection.uidnext - 1
+        step = top if selection.exists <= _UIDS_IN_LINE else _UIDS_IN_LINE
         found: set[int] = set()
-        for at in range(low, high + 1, _UIDS_SEARCHED):
-            found |= await self._search(f"{at}:{min(high, at + _UIDS_SEARCHED - 1)}")
-        return sorted(one for one in found if low <= one <= high)
+        for low in range(1, top + 1, max(step, 1)):
+            found |= await self._search(f"{low}:{min(top, low + step - 1)}")
+        return sorted(uid for uid in found if uid <= top)
 
     async def existing_from(self, low: int) -> list[int]:
         """The UIDs from `low` on that exist."""

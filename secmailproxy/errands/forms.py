@@ -203,7 +203,7 @@ class Reprocessing(_WithViews):
     errand = Errand.REPROCESS
 
     def concerns(self, uid: int) -> bool:
-        fixed = self._view(uid, octets=False)
+        fixed = self._view(uid, octets=False) if uid in self._box.kinds else None
         return fixed is not None and (fixed.kind is Kind.OPAQUE or _UNKNOWN_KEY in (fixed.verdict or b""))
 
     async def make(self, message: Facts) -> Copy | Left:

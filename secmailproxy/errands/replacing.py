@@ -26,7 +26,7 @@ from secmailproxy.errands.plan import (
     leave,
     next_step,
 )
-from secmailproxy.errors import NotAllowed, SecMailProxyError, UpstreamLost
+from secmailproxy.errors import NotAllowed, SecMailProxyError, UpstreamLost, UpstreamUnavailable
 
 _DELETED = rb"\Deleted"
 _AT_ONCE = 20
@@ -113,7 +113,7 @@ class Replacing:
 
     async def _wanted(self, form: Form, selection: Selection) -> list[int]:
         """The messages that must be read."""
-        uids = await self._client.existing(1, selection.uidnext - 1)
+        uids = await self._client.existing(selection)
         concerned = [uid for uid in uids if form.concerns(uid)]
         if len(concerned) < len(uids):
             self.outcome.left[Left.NOTHING_NEW] += len(uids) - len(concerned)
@@ -201,6 +201,16 @@ class Replacing:
             self._proven.append(entry)
         else:
             await self._withdraw(entry, Left.CHANGED)
+            self._give_up_if_useless()
+
+    def _give_up_if_useless(self) -> None:
+        """A server that keeps no copy as it is would only be kept busy. Raises UpstreamUnavailable."""
+        failed = len(self.outcome.failed)
+        if failed >= _TRIES and not self._proven and not self.outcome.replaced:
+            raise UpstreamUnavailable(
+                f"The mail server kept none of {failed} messages as it was stored, with its date and flags; "
+                "all are as they were."
+            )
 
     async def _withdraw(self, entry: Entry, reason: Left) -> None:
         """Delete the copy; the original, if it is there, stays."""

@@ -125,6 +125,18 @@ def test_one_moment_in_two_zones() -> None:
     assert not same_moment(b"nonsense", b"other")
 
 
+async def test_a_server_that_keeps_no_copy_as_it_is_is_left_alone(place: Place, relay: Relay) -> None:
+    for _ in range(5):
+        place.append(ODD)
+    before = place.stored()
+    # Of each copy, which is withdrawn before the next comes, one flag is lost.
+    told = b"* 6 FETCH (UID %d FLAGS ("
+    relay.rewrites = {told % uid + rb"\Seen": told % uid for uid in range(6, 9)}
+    with pytest.raises(UpstreamUnavailable, match="kept none of 3 messages"):
+        await place.run(Errand.ENCRYPT, port=relay.port)
+    assert place.stored() == before
+
+
 async def test_a_server_that_falls_silent_is_given_up(
     place: Place, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
