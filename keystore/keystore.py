@@ -37,7 +37,7 @@ from keystore.model import (
     Trust,
     Usability,
 )
-from keystore.secrets import Secrets
+from keystore.secrets import HandedOver, Secrets
 from keystore.selection import select, select_pinned, standing
 from keystore.store import Store
 from keystore.vault import Vault
@@ -78,6 +78,13 @@ class Keystore:
     def unlock(self) -> None:
         """Fetch the keystore key and unwrap all own secret keys now. Raises StoreLocked or StoreDamaged."""
         self._vault.unlock()
+
+    def hand_over(self) -> HandedOver:
+        """Return the secrets with which another process of this program opens the same folder.
+
+        To be passed on in memory only. Raises StoreLocked.
+        """
+        return self._vault.hand_over()
 
     @property
     def locked(self) -> bool:

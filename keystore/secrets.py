@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, assert_never
 
@@ -71,6 +71,26 @@ def open_secrets(settings: SecretsSettings) -> Secrets:
             return SystemdSecrets.from_environment()
         case _:
             assert_never(settings.backend)
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """One secret in memory: what `Keystore.hand_over` gives to another process of this program."""
+
+    name: str
+    value: str = field(repr=False)
+
+    def get(self, name: str) -> str | None:
+        """Return the value of the one secret there is."""
+        return self.value if name == self.name else None
+
+    def set(self, name: str, value: str) -> None:
+        """Raise KeystoreError: nothing is stored for good here."""
+        raise KeystoreError(f"the secret {name!r} cannot be stored by this process")
+
+    def delete(self, name: str) -> None:
+        """Raise KeystoreError: nothing is stored here."""
+        raise KeystoreError(f"the secret {name!r} cannot be removed by this process")
 
 
 class KeyringSecrets:

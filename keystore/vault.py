@@ -16,7 +16,7 @@ import hmac
 from keystore import openpgp, wrap
 from keystore.errors import KeyRefused, StoreDamaged, StoreLocked
 from keystore.model import Fingerprint, Holder
-from keystore.secrets import Secrets
+from keystore.secrets import HandedOver, Secrets
 from keystore.store import Store, StoredSecret
 
 KEY_NAME = "keystore-key"
@@ -50,6 +50,10 @@ class Vault:
     def fetch_key(self) -> None:
         """Fetch the keystore key, which may ask a person: to be done before a transaction needs it."""
         self._keystore_key()
+
+    def hand_over(self) -> HandedOver:
+        """Return what opens the same vault in another process of this program."""
+        return HandedOver(KEY_NAME, base64.b64encode(self._keystore_key()).decode("ascii"))
 
     def keys(self) -> list[openpgp.SecretKey]:
         """Return all own secret keys; without any, no keystore key is needed."""

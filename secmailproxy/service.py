@@ -27,7 +27,9 @@ from secmailproxy.config import AccountSection, Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.budget import Budget
+from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
+from secmailproxy.imap.workers import Start, Workers
 from secmailproxy.logs import set_level
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
@@ -101,6 +103,7 @@ class Service:
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
+        self._openings = Openings(Workers(self._worker_start()))
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
 
@@ -166,6 +169,7 @@ class Service:
         try:
             await self._stop_all(listeners, grace)
         finally:
+            await self._openings.close()
             self._index.close()
             self._views.close()
             for smarthost in self._smarthosts.values():
@@ -194,6 +198,12 @@ class Service:
         self._listeners[name] = listener
         self._bound[name] = str(ListenAddress(host=host, port=port))
 
+    def _worker_start(self) -> Start:
+        config = self._config
+        verdict_field = field_name(config.folders.verdict_token())
+        settings = config.keystore_settings()
+        return Start(settings, self._keystore.hand_over(), verdict_field, config.service.log_level)
+
     def _imap(self, address: ListenAddress) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())
         settings = ImapSettings(
@@ -203,7 +213,15 @@ class Service:
             admission=self._admissions["imap"],
             budget=self._budget,
         )
-        return ImapServer(settings, self._accounts, self._views, self._outbound, self._keystore, self._index)
+        return ImapServer(
+            settings,
+            self._accounts,
+            self._views,
+            self._outbound,
+            self._keystore,
+            self._index,
+            self._openings,
+        )
 
     def _submission(self, address: ListenAddress, config: Config) -> Listener:
         settings = SubmissionSettings(

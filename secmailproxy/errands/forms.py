@@ -19,7 +19,7 @@ from secmailproxy.errands.client import Facts
 from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import KeystoreLocked, MalformedMessage
 from secmailproxy.imap.grammar import mailbox_key
-from secmailproxy.imap.presenter import form_of
+from secmailproxy.imap.rendering import form_of
 from secmailproxy.mime import encrypted, header
 from secmailproxy.mime.entity import parse
 from secmailproxy.mime.kept import original

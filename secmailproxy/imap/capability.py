@@ -14,7 +14,7 @@ _PASS = frozenset(
     REPLACE PARTIAL SORT SORT=DISPLAY ESORT""".split()
 )
 _PASS_PREFIXES = (b"QUOTA=", b"RIGHTS=", b"I18NLEVEL=", b"APPENDLIMIT")
-_OWN_AFTER_LOGIN = (b"LITERAL-",)
+_OWN_AFTER_LOGIN = (b"LITERAL-", b"INPROGRESS")
 BEFORE_LOGIN = b"IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN"
 """What we say before we know the account, so before we know the server."""
 
@@ -40,6 +40,7 @@ _UNTAGGED = re.compile(rb"\* CAPABILITY ([^\r\n]*)", re.IGNORECASE)
 def admit(capabilities: bytes) -> bytes:
     """The space-separated list that the client may see after login."""
     kept = [c for c in capabilities.split() if c.upper() in _PASS or c.upper().startswith(_PASS_PREFIXES)]
+    kept = [c for c in kept if c.upper() not in _OWN_AFTER_LOGIN]
     return b" ".join([*kept, *_OWN_AFTER_LOGIN])
 
 

@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 READ_OCTETS = 256 * 1024
 _IDLE_SECONDS = 35 * 60.0
 """RFC 9051 section 5.4 asks for at least 30 minutes."""
-_INTERJECT_SECONDS = 20.0
-"""Mail clients give up after about 100 s of silence (Thunderbird's mailnews.tcptimeout)."""
 _FINISH_SECONDS = 30.0
 
 
@@ -38,6 +36,7 @@ class Connection:
         session: Session,
         presenter: Presenter,
         budget: Budget,
+        interject_seconds: float,
     ) -> None:
         """`budget` is shared by all connections of a listener."""
         self._reader = reader
@@ -46,6 +45,7 @@ class Connection:
         self._session = session
         self._presenter = presenter
         self._share = budget.share(lambda: session.held)
+        self._interject_seconds = interject_seconds
         self._work: deque[tuple[int, Work]] = deque()
         self._has_work = asyncio.Event()
         self._client_may_send = asyncio.Event()
@@ -142,9 +142,9 @@ class Connection:
 
     async def _interject(self) -> None:
         while True:
-            await asyncio.sleep(_INTERJECT_SECONDS)
-            if self._session.may_interject:
-                self._writer.write(b"* OK Still working.\r\n")
+            await asyncio.sleep(self._interject_seconds)
+            if interjection := self._session.interjection:
+                self._writer.write(interjection)
                 await self._writer.drain()
 
     async def _carry_out(self, actions: Actions) -> bool:

@@ -16,7 +16,7 @@ from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.reading import Reader, Refused, Steps, batches, check, pass_on
 from secmailproxy.imap.selected import Selected
-from secmailproxy.imap.steps import Ask, Step, Task
+from secmailproxy.imap.steps import Ask, Progress, Step, Task
 from secmailproxy.mime.binary import UnknownEncoding
 from secmailproxy.views import Kind, View
 
@@ -34,13 +34,15 @@ def fetch(
     verdict_field: bytes,
     verdict_length: int,
     shared: Numbers | None = None,
+    progress: Progress | None = None,
 ) -> Task:
     """The task. Returns the completion of the client's command.
 
-    With `shared` (what `only_protected` gave) it may run beside others of its kind.
+    With `shared` (what `only_protected` gave) it may run beside others of its kind. `progress` is told how
+    far it has come.
     """
     try:
-        return (yield from _Fetch(selected, command, verdict_field, verdict_length, shared).run())
+        return (yield from _Fetch(selected, command, verdict_field, verdict_length, shared, progress).run())
     except Refused as refused:
         return refused.completion.octets
 
@@ -53,6 +55,7 @@ class _Fetch:
         field_name: bytes,
         length: int,
         shared: Numbers | None,
+        progress: Progress | None,
     ) -> None:
         self.shared = shared
         self.box = selected.mailbox
@@ -62,7 +65,9 @@ class _Fetch:
         self.masked_name = Mask(token_of(field_name)).struck(field_name)
         self.verdict_length = length
         self.with_uid = command.uid or any(item.name == "UID" for item in command.items)
-        self.reader = Reader(selected, by_uid=command.uid, with_uid=self.with_uid, shared=shared)
+        self.reader = Reader(
+            selected, by_uid=command.uid, with_uid=self.with_uid, shared=shared, progress=progress
+        )
         self.completion = _OK
         self.refusal = b""
 

@@ -7,17 +7,16 @@ for a message that could be read later (IMAP-04).
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
-from secmailproxy import inbound, verdict
-from secmailproxy.errors import LimitExceeded, SecMailProxyError
+from secmailproxy.errors import KeystoreLocked, LimitExceeded
 from secmailproxy.imap.numbers import Numbers, parse_ranges
+from secmailproxy.imap.openings import Openings
+from secmailproxy.imap.rendering import Job, Locked, Renderer, form_of
 from secmailproxy.imap.steps import (
     Classify,
     EncryptToSelf,
@@ -28,20 +27,14 @@ from secmailproxy.imap.steps import (
     Search,
     Work,
 )
-from secmailproxy.logs import place
-from secmailproxy.mime import entity, header, structure
+from secmailproxy.mime import entity, header
 from secmailproxy.mime.presented import settled, storable
-from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
 _FEW = 16
 """So few views are read faster than a thread is woken."""
-_LOCKED_TRIES = 3
-"""Messages that may fail for want of a key, in one go; each may have asked somebody for a passphrase."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +50,21 @@ class Presenter:
     clock: Callable[[], datetime]
     index: SearchIndex | None = None
     """None where no account searches in presented forms."""
+    openings: Openings = field(default_factory=Openings)
+    """Shared by all that serve an account."""
+
+    @property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.keystore, self.field_name, self.clock)
 
     async def carry_out(self, work: Work) -> object:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""
         match work:
             case EncryptToSelf(message, sign):
                 return await self._encrypt(message, sign=sign)
+            case Present(mailbox, messages):
+                await self._present(mailbox, messages)
+                return None
             case LoadViews(_, uids, _) if len(uids) <= _FEW:
                 return self._carry_out(work)
             case _:
@@ -75,8 +77,6 @@ class Presenter:
                 return self.views.mailbox(self.account, name, uidvalidity or -1 - secrets.randbelow(2**62))
             case Classify(mailbox, covered, kinds):
                 self.views.classify(mailbox, covered, kinds)
-            case Present(mailbox, messages):
-                self._present(mailbox, messages)
             case LoadViews(mailbox, uids, octets):
                 loaded = ((uid, self.views.view(mailbox, uid, octets=octets)) for uid in uids)
                 return {uid: view for uid, view in loaded if view is not None}
@@ -85,71 +85,53 @@ class Presenter:
                 return self.index.search(mailbox, kinds, keys)
             case FixAppended():
                 self._fix_appended(work)
-            case EncryptToSelf():
+            case EncryptToSelf() | Present():
                 raise AssertionError("carried out in the loop")
         return None
 
-    def _present(self, mailbox: Mailbox, messages: Mapping[int, bytes | None]) -> None:
-        """Fix the views that can be had now; then raise what kept others from it."""
-        hashes = {uid: message_hash(octets) for uid, octets in messages.items() if octets is not None}
-        known = self.views.forms(self.account, hashes.values())
-        views: dict[int, tuple[bytes, View | None]] = {}
-        failures: list[SecMailProxyError | KeystoreError] = []
-        for uid, octets in messages.items():
-            if octets is None:
-                views[uid] = (b"", self._failed("too large"))
-            elif hashes[uid] in known:
-                views[uid] = (hashes[uid], None)
+    async def _present(self, mailbox: Mailbox, messages: Mapping[int, bytes | None]) -> None:
+        """Open each message once, whoever asks for it (by its hash), and fix its view.
+
+        What can be had now is fixed; then it is raised what kept others from it.
+        """
+        too_large = {
+            uid: (b"", self._renderer.failed("too large"))
+            for uid, octets in messages.items()
+            if octets is None
+        }
+        if too_large:
+            await asyncio.to_thread(self.views.fix, mailbox, too_large)
+        sealed = {uid: octets for uid, octets in messages.items() if octets is not None}
+        locked: Locked | None = None
+        while sealed:
+            hashes = {uid: message_hash(octets) for uid, octets in sealed.items()}
+            with self.openings.claim(self.account, hashes.values()) as opening:
+                mine = {uid: octets for uid, octets in sealed.items() if hashes[uid] in opening.mine}
+                if mine:
+                    locked = await self._open_and_fix(mailbox, mine, hashes) or locked
+            # What others are opening is looked at again when they are done, and found.
+            await opening.others_done()
+            sealed = {uid: octets for uid, octets in sealed.items() if uid not in mine}
+        if locked is not None:
+            raise KeystoreLocked(locked.text)
+
+    async def _open_and_fix(
+        self, mailbox: Mailbox, messages: Mapping[int, bytes], hashes: Mapping[int, bytes]
+    ) -> Locked | None:
+        """What kept a message from being opened, if something did."""
+        known = await asyncio.to_thread(self.views.forms, self.account, [hashes[uid] for uid in messages])
+        new = {hashes[uid]: uid for uid in messages if hashes[uid] not in known}
+        jobs = [Job(messages[uid], mailbox.kinds.get(uid) is Kind.SIGNED) for uid in new.values()]
+        views: dict[bytes, View | None] = dict.fromkeys(known)
+        locked: Locked | None = None
+        for one, outcome in zip(new, await self.openings.views(self._renderer, jobs), strict=True):
+            if isinstance(outcome, Locked):
+                locked = outcome
             else:
-                signed = mailbox.kinds.get(uid) is Kind.SIGNED
-                try:
-                    views[uid] = (hashes[uid], self._view_or_failure(octets, signed=signed))
-                except (SecMailProxyError, KeystoreError) as error:
-                    failures.append(error)
-                    if len(failures) == _LOCKED_TRIES:
-                        break
-        self.views.fix(mailbox, views)
-        if failures:
-            raise failures[0]
-
-    def _view_or_failure(self, octets: bytes, *, signed: bool) -> View:
-        """What we fail on is shown as it is, and does not keep others from being read (IMAP-22)."""
-        try:
-            return self._view(octets, signed=signed)
-        except (SecMailProxyError, KeystoreError):
-            raise
-        except Exception as error:  # noqa: BLE001 - any; its text may be mail
-            log.error("a message could not be presented", extra=place(error))
-            return self._failed("internal error of secmailproxy", octets, signed=signed)
-
-    def _failed(self, reason: str, octets: bytes = b"", *, signed: bool = False) -> View:
-        summary = (
-            CryptoSummary(protection=Protection.SIGNED, verdict=Verdict.UNACCEPTABLE, verdict_reason=reason)
-            if signed
-            else CryptoSummary(
-                protection=Protection.ENCRYPTED,
-                decryption=DecryptionState.FAILED,
-                decryption_reason=reason,
-            )
-        )
-        field = verdict.render(summary, self.field_name)
-        without = header.remove_fields(octets, (self.field_name,))
-        if without != octets:
-            return form_of(field, storable(without))
-        return View(Kind.OPAQUE, field)
-
-    def _view(self, octets: bytes, *, signed: bool) -> View:
-        field_name = self.field_name
-        unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name)
-        field = verdict.render(unprotected.summary, field_name)
-        if signed:
-            return replace(form_of(field, octets), kind=Kind.SIGNED)
-        presented = unprotected.presented
-        if presented is None:
-            presented = header.remove_fields(octets, (field_name,))
-            if presented == octets:
-                return View(Kind.OPAQUE, field)
-        return form_of(field, presented)
+                views[one] = outcome
+        fixed = {uid: (hashes[uid], views[hashes[uid]]) for uid in messages if hashes[uid] in views}
+        await asyncio.to_thread(self.views.fix, mailbox, fixed)
+        return locked
 
     async def _encrypt(self, message: bytes, *, sign: bool) -> bytes:
         """The octets to store. What the client wrote is kept as their presented form first."""
@@ -178,20 +160,3 @@ def _kept(appended: bytes) -> bytes:
         return settled(entity.parse(appended), entity.Limits()).octets
     except LimitExceeded:
         return storable(appended)
-
-
-def form_of(field: bytes, presented: bytes) -> View:
-    """The presented form of `presented` (CRLF) after the verdict field (may be empty)."""
-    octets = field + presented
-    message = entity.parse_or_leaf(octets)
-    body, bodystructure = structure.structures(message)
-    return View(
-        Kind.FORM,
-        field,
-        len(octets),
-        message.header,
-        structure.imap_envelope(message),
-        body,
-        bodystructure,
-        octets,
-    )

@@ -16,13 +16,15 @@ from secmailproxy.imap import answers
 from secmailproxy.imap.grammar import FetchResponse, attribute_key, string_value
 from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
 from secmailproxy.imap.selected import Selected
-from secmailproxy.imap.steps import Ask, Classify, Completion, LoadViews, Present, Step
+from secmailproxy.imap.steps import Ask, Classify, Completion, LoadViews, Present, Progress, Step
 from secmailproxy.views import Kind, View
 
 MESSAGE_LIMIT = 100 * 1024 * 1024
 """Octets of a protected message that we open; larger ones are presented as they are (IMAP-22)."""
 _BATCH_OCTETS = 16 * 1024 * 1024
 _BATCH_MESSAGES = 64
+_BESIDE_OCTETS = 4 * 1024 * 1024
+"""Of messages that are opened while others come in."""
 _AROUND = 250
 """Messages before and after an unknown one that are classified with it."""
 
@@ -40,17 +42,25 @@ class Reader:
     """The questions of one command about the selected mailbox."""
 
     def __init__(
-        self, selected: Selected, *, by_uid: bool, with_uid: bool, shared: Numbers | None = None
+        self,
+        selected: Selected,
+        *,
+        by_uid: bool,
+        with_uid: bool,
+        shared: Numbers | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """`by_uid`: the client's command is a UID command. `with_uid`: its answers tell UIDs.
 
-        `shared`: the only messages it reads, when it runs beside others of its kind.
+        `shared`: the only messages it reads, when it runs beside others of its kind. `progress`: is told how
+        many messages have been asked for to be opened.
         """
         self.selected = selected
         self.box = selected.mailbox
         self.by_uid = by_uid
         self.with_uid = with_uid
         self.shared = shared
+        self.progress = progress or Progress()
         self.sequence: dict[int, int] = {}
         """UID to sequence number, of the messages that answered."""
         self.failed: SecMailProxyError | KeystoreError | None = None
@@ -163,7 +173,7 @@ class Reader:
                 kinds[uid] = Kind.SEALED
 
     def collect(
-        self, texts: Iterable[bytes], items: bytes, key: str
+        self, texts: Iterable[bytes], items: bytes, key: str, *, meanwhile: Present | None = None
     ) -> Generator[Step, object, dict[int, bytes]]:
         """Ask for one item of each message: UID to value, strings without their quotes, NIL left out."""
         found: dict[int, bytes] = {}
@@ -182,7 +192,9 @@ class Reader:
 
         commands = [(self.verb + text + b" " + items + b"\r\n",) for text in texts]
         if commands:
-            check((yield Ask(commands, on_fetch, self.shared)))
+            check((yield Ask(commands, on_fetch, self.shared, meanwhile=meanwhile)))
+        elif meanwhile is not None:
+            yield meanwhile
         return found
 
     # Their views
@@ -201,6 +213,7 @@ class Reader:
         """Fix the views of these protected messages, newest first; of signed ones where they are needed."""
         kinds = self.box.kinds
         missing = [uid for uid in special if kinds[uid] is Kind.SEALED]
+        sealed = frozenset(missing)
         if signed_too:
             signed = [uid for uid in special if kinds[uid] is Kind.SIGNED]
             if signed:
@@ -219,12 +232,26 @@ class Reader:
         if too_large:
             yield Present(self.box, dict.fromkeys(too_large))
         order = [uid for uid in sorted(missing, reverse=True) if octets_of.get(uid, STAR) <= MESSAGE_LIMIT]
+        self.progress.total = len(order)
+        opening: Present | None = None
         for batch in batches(order, lambda uid: octets_of[uid]):
-            key = attribute_key((), "", (), None)
-            texts = self.texts(Numbers.each(batch))
-            messages = yield from self.collect(texts, b"(UID BODY.PEEK[])", key)
-            yield Present(self.box, {uid: messages[uid] for uid in batch if uid in messages})
-            del messages  # or two batches are held while the next one comes in
+            # Another session may have opened some since; the rest come while those before are opened.
+            closed = [uid for uid in batch if uid not in sealed or kinds[uid] is Kind.SEALED]
+            opening = Present(self.box, (yield from self._whole(closed, opening)))
+            self.progress.done += len(batch)
+            if sum(octets_of[uid] for uid in batch) > _BESIDE_OCTETS:
+                # Held alone: not while the next come in.
+                yield opening
+                opening = None
+        if opening is not None:
+            yield opening
+
+    def _whole(self, uids: list[int], meanwhile: Present | None) -> Generator[Step, object, dict[int, bytes]]:
+        key = attribute_key((), "", (), None)
+        messages = yield from self.collect(
+            self.texts(Numbers.each(uids)), b"(UID BODY.PEEK[])", key, meanwhile=meanwhile
+        )
+        return {uid: messages[uid] for uid in uids if uid in messages}
 
     def _present_one(self, uid: int) -> Steps:
         """One octet more than the limit is asked for, which saves the question of how large it is."""

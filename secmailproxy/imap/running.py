@@ -12,7 +12,7 @@ from secmailproxy.imap import answers, capability, fetching, grammar, reading
 from secmailproxy.imap.grammar import FetchResponse, GrammarError
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.sending import Sender
-from secmailproxy.imap.steps import Ask, Completion, Step, Task, Tell, Work
+from secmailproxy.imap.steps import Ask, Completion, Progress, Step, Task, Tell, Work
 
 COLLECT_LIMIT = reading.MESSAGE_LIMIT + 8 * 1024 * 1024
 """Octets of the answers to one question of ours."""
@@ -33,6 +33,8 @@ _RESULT = re.compile(rb"\* (?:E?SEARCH|SORT|THREAD)\b", re.IGNORECASE)
 class _Question:
     ask: Ask
     waiting: list[bytes]
+    works: bool
+    """Whether the shell has not finished what is done meanwhile."""
     completions: dict[bytes, Completion] = field(default_factory=dict)
     failed: Exception | None = None
     held: int = 0
@@ -50,6 +52,7 @@ class _Running:
     tag: bytes
     task: Task
     uids: Numbers
+    progress: Progress
     question: _Question | None = None
     held: int = 0
     """Octets of answers that it has got and not had worked on."""
@@ -131,27 +134,44 @@ class Runner:
             held += running.held + (running.question.held if running.question is not None else 0)
         return held
 
-    def run(self, tag: bytes, task: Task, uids: Numbers | None = None) -> None:
-        """Begin a task: one that reads `uids` only, or else an exclusive one."""
+    @property
+    def interjection(self) -> bytes:
+        """An untagged OK that tells how far the command longest in work has come (RFC 9585), or nothing."""
+        for running in self._running.values():
+            progress = running.progress
+            state = b"%d %d" % (progress.done, progress.total) if progress.total else b"NIL NIL"
+            return b'* OK [INPROGRESS ("%b" %b)] Still working.\r\n' % (running.tag, state)
+        return b""
+
+    def run(
+        self, tag: bytes, task: Task, uids: Numbers | None = None, progress: Progress | None = None
+    ) -> None:
+        """Begin a task: one that reads `uids` only, or else an exclusive one. It may tell its `progress`."""
         self._serial += 1
         self.exclusive = uids is None
-        self._running[self._serial] = _Running(tag, task, uids or Numbers())
+        self._running[self._serial] = _Running(tag, task, uids or Numbers(), progress or Progress())
         self._reading.update(uids or ())
         self.resume(self._serial, None)
 
     def resume(self, number: int, result: object) -> None:
-        """The work of a task is done."""
+        """The work of a task is done, or what went on beside its question."""
         running = self._running.get(number)
         if running is not None:
             running.held = 0
-            self._drive(number, running, lambda: running.task.send(result))
+            if running.question is not None:
+                self._meanwhile_done(number, running, None)
+            else:
+                self._drive(number, running, lambda: running.task.send(result))
 
     def throw(self, number: int, error: Exception) -> None:
-        """The work of a task failed."""
+        """The work of a task failed, or what went on beside its question."""
         running = self._running.get(number)
         if running is not None:
             running.held = 0
-            self._drive(number, running, lambda: running.task.throw(error))
+            if running.question is not None:
+                self._meanwhile_done(number, running, error)
+            else:
+                self._drive(number, running, lambda: running.task.throw(error))
 
     def _drive(self, number: int, running: _Running, go: Callable[[], Step]) -> None:
         try:
@@ -188,7 +208,9 @@ class Runner:
         if step.tag is not None:
             (_,) = tags
             tags = [step.tag]
-        question = running.question = _Question(step, list(tags))
+        question = running.question = _Question(step, list(tags), works=step.meanwhile is not None)
+        if step.meanwhile is not None:
+            self.work.append((number, step.meanwhile))
         if step.on_fetch is not None or step.on_result is not None:
             self._asking.append(question)
         for tag, command in zip(tags, step.commands, strict=True):
@@ -284,15 +306,23 @@ class Runner:
             if question is not None and tag in question.waiting:
                 question.waiting.remove(tag)
                 question.completions[tag] = Completion(octets)
-                if not question.waiting:
-                    running.question, running.held = None, running.held + question.held
-                    if question in self._asking:
-                        self._asking.remove(question)
-                    self._answered(number, running, question)
+                self._next_if_done(number, running, question)
                 return True
         return False
 
-    def _answered(self, number: int, running: _Running, question: _Question) -> None:
+    def _meanwhile_done(self, number: int, running: _Running, error: Exception | None) -> None:
+        question = running.question
+        assert question is not None, "looked at before"
+        question.works = False
+        question.failed = question.failed or error
+        self._next_if_done(number, running, question)
+
+    def _next_if_done(self, number: int, running: _Running, question: _Question) -> None:
+        if question.waiting or question.works:
+            return
+        running.question, running.held = None, running.held + question.held
+        if question in self._asking:
+            self._asking.remove(question)
         task, failed = running.task, question.failed
         if failed is not None:
             self._drive(number, running, lambda: task.throw(failed))

@@ -30,6 +30,7 @@ from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.capability import rewrite
 from secmailproxy.imap.connection import Connection
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
+from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.searching import Searching
 from secmailproxy.imap.session import Session, Settings
@@ -70,6 +71,9 @@ class ImapSettings:
     budget: Budget = field(default_factory=Budget)
     login_seconds: float = 180.0
     """From the greeting to the end of a login that succeeds."""
+    interject_seconds: float = 20.0
+    """Between two signs of life: mail clients give up after about 100 s of silence (Thunderbird's
+    mailnews.tcptimeout)."""
 
 
 class ImapServer:
@@ -83,13 +87,16 @@ class ImapServer:
         outbound: Outbound,
         keystore: Keystore,
         index: SearchIndex | None = None,
+        openings: Openings | None = None,
     ) -> None:
+        """`openings` is shared by all that open messages of these accounts."""
         self._settings = settings
         self._accounts = accounts
         self._views = views
         self._outbound = outbound
         self._keystore = keystore
         self._index = index
+        self._openings = openings or Openings()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._sessions: set[Connection] = set()
@@ -164,7 +171,10 @@ class ImapServer:
         login, server = logged_in
         log.info("imap login", extra={"client": client, "account": login.account.address})
         session, presenter = self._session(login, server), self._presenter(login)
-        connection = Connection(reader, writer, server, session, presenter, self._settings.budget)
+        settings = self._settings
+        connection = Connection(
+            reader, writer, server, session, presenter, settings.budget, settings.interject_seconds
+        )
         self._sessions.add(connection)
         try:
             await connection.run(front.rest())
@@ -244,6 +254,7 @@ class ImapServer:
             settings.verdict_field,
             settings.clock,
             self._index,
+            self._openings,
         )
 
 

@@ -27,7 +27,7 @@ from secmailproxy.imap.searching import Searching
 from secmailproxy.imap.selected import Selected, Selecting
 from secmailproxy.imap.sending import Pieces, Sender, pieces_of
 from secmailproxy.imap.specialuse import SpecialUse
-from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Task, Work
+from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Progress, Task, Work
 from secmailproxy.imap.streaming import Stream
 from secmailproxy.imap.wire import (
     Chunk,
@@ -167,9 +167,9 @@ class Session:
         return waiting or len(self._runner) > 0 or self._stream.takes
 
     @property
-    def may_interject(self) -> bool:
-        """Whether an untagged OK may be sent now: a task is slow and no response is half-way out."""
-        return len(self._runner) > 0 and not self.mid_response
+    def interjection(self) -> bytes:
+        """An untagged OK for a client that waits; empty when there is none, or a response is half-way out."""
+        return b"" if self.mid_response else self._runner.interjection
 
     @property
     def mid_response(self) -> bool:
@@ -333,8 +333,11 @@ class Session:
     def _run_fetch(self, verb: Verb, fetch: FetchCommand, shared: Numbers | None) -> None:
         assert self.selected is not None, "only then is FETCH looked at"
         settings = self._settings
-        task = fetching.fetch(self.selected, fetch, settings.field_name, settings.verdict_length, shared)
-        self._runner.run(verb.tag, task, shared)
+        progress = Progress()
+        task = fetching.fetch(
+            self.selected, fetch, settings.field_name, settings.verdict_length, shared, progress
+        )
+        self._runner.run(verb.tag, task, shared, progress)
 
     def _search(self, command: Command, verb: Verb) -> None:
         task = searching.search(self.selected, command.octets, verb, self._settings.searching)

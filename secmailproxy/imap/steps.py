@@ -15,6 +15,14 @@ from secmailproxy.searchable import Key
 from secmailproxy.views import Kind, Mailbox
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a slow task has come, for people who wait."""
+
+    done: int = 0
+    total: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A tagged response without its tag: `octets` is b"OK [CODE] text\\r\\n"."""
@@ -44,6 +52,8 @@ class Ask:
     """Gets each untagged SEARCH, ESEARCH, SORT or THREAD whole; None lets them pass to the client."""
     tag: bytes | None = None
     """The client's own tag, for the one command that the server answers in its stead; None for our own."""
+    meanwhile: Present | None = None
+    """Work for the time until the answers are there; the step is done when both are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,10 @@ Each step says what it is sent back.
 """
 
 MOST_JOINED = 16
-"""Messages in works that are joined; each may be as large as a message can be."""
+"""Views in works that are joined; each may be as large as a message can be."""
+MOST_PRESENTED = 64
+MOST_PRESENTED_OCTETS = 16 * 1024 * 1024
+"""Messages in works that are joined, and their octets."""
 
 
 def joined(one: Work, other: Work) -> Work | None:
@@ -133,7 +146,9 @@ def joined(one: Work, other: Work) -> Work | None:
     match one, other:
         case Present(mailbox, messages), Present(same, more) if mailbox is same:
             together = {**messages, **more}
-            return Present(mailbox, together) if len(together) <= MOST_JOINED else None
+            octets = sum(len(message or b"") for message in together.values())
+            fits = len(together) <= MOST_PRESENTED and octets <= MOST_PRESENTED_OCTETS
+            return Present(mailbox, together) if fits else None
         case LoadViews(mailbox, uids, octets), LoadViews(same, more_uids, as_well) if mailbox is same:
             total = [*uids, *(uid for uid in more_uids if uid not in uids)]
             return (

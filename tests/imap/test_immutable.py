@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from secmailproxy.imap.presenter import Presenter, form_of
+from secmailproxy.imap.presenter import Presenter
+from secmailproxy.imap.rendering import form_of
 from secmailproxy.imap.steps import Classify, LoadViews, OpenMailbox, Present
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.policy import Protect

@@ -1,0 +1,127 @@
+"""From a protected message as the server holds it to the view that is fixed for it. Blocks; no storage.
+
+Security: a locked key holder raises `KeystoreLocked`; every other failure is a property of the message, which
+is then shown as it is (IMAP-22).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from keystore.errors import KeystoreError
+from secmailproxy import inbound, verdict
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.inbound import OpensMessages
+from secmailproxy.logs import place
+from secmailproxy.mime import entity, header, structure
+from secmailproxy.mime.presented import storable
+from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+from secmailproxy.views import Kind, View
+
+log = logging.getLogger(__name__)
+
+
+_LOCKED_TRIES = 3
+"""Messages that may fail for want of a key, in one go; each may have asked somebody for a passphrase."""
+
+
+class Job(NamedTuple):
+    """A message (CRLF), and whether it was classified as signed only."""
+
+    octets: bytes
+    signed: bool
+
+
+class Locked(NamedTuple):
+    """Instead of a view: why it cannot be had now."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Makes views with the keys of one keystore."""
+
+    keystore: OpensMessages
+    field_name: str
+    """Of the verdict field of this installation."""
+    clock: Callable[[], datetime]
+
+    def views(self, jobs: Sequence[Job]) -> list[View | Locked]:
+        """The views of messages; after a few that cannot be had now, no more are tried."""
+        outcomes: list[View | Locked] = []
+        failures: list[Locked] = []
+        for job in jobs:
+            if len(failures) == _LOCKED_TRIES:
+                outcomes.append(failures[-1])
+                continue
+            try:
+                outcomes.append(self.view(job.octets, signed=job.signed))
+            except (SecMailProxyError, KeystoreError) as error:
+                failures.append(Locked(str(error)))
+                outcomes.append(failures[-1])
+        return outcomes
+
+    def view(self, octets: bytes, *, signed: bool) -> View:
+        """The view of one message (CRLF). Raises SecMailProxyError or KeystoreError for a while only.
+
+        `signed`: it was classified as signed only.
+        """
+        try:
+            return self._view(octets, signed=signed)
+        except (SecMailProxyError, KeystoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any; its text may be mail
+            log.error("a message could not be presented", extra=place(error))
+            return self.failed("internal error of secmailproxy", octets, signed=signed)
+
+    def failed(self, reason: str, octets: bytes = b"", *, signed: bool = False) -> View:
+        """The view of a message of which nothing is claimed."""
+        summary = (
+            CryptoSummary(protection=Protection.SIGNED, verdict=Verdict.UNACCEPTABLE, verdict_reason=reason)
+            if signed
+            else CryptoSummary(
+                protection=Protection.ENCRYPTED,
+                decryption=DecryptionState.FAILED,
+                decryption_reason=reason,
+            )
+        )
+        field = verdict.render(summary, self.field_name)
+        without = header.remove_fields(octets, (self.field_name,))
+        if without != octets:
+            return form_of(field, storable(without))
+        return View(Kind.OPAQUE, field)
+
+    def _view(self, octets: bytes, *, signed: bool) -> View:
+        field_name = self.field_name
+        unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name)
+        field = verdict.render(unprotected.summary, field_name)
+        if signed:
+            return replace(form_of(field, octets), kind=Kind.SIGNED)
+        presented = unprotected.presented
+        if presented is None:
+            presented = header.remove_fields(octets, (field_name,))
+            if presented == octets:
+                return View(Kind.OPAQUE, field)
+        return form_of(field, presented)
+
+
+def form_of(field: bytes, presented: bytes) -> View:
+    """The presented form of `presented` (CRLF) after the verdict field (may be empty)."""
+    octets = field + presented
+    message = entity.parse_or_leaf(octets)
+    body, bodystructure = structure.structures(message)
+    return View(
+        Kind.FORM,
+        field,
+        len(octets),
+        message.header,
+        structure.imap_envelope(message),
+        body,
+        bodystructure,
+        octets,
+    )

@@ -1,0 +1,53 @@
+"""A process that opens messages for `workers`: `python -m secmailproxy.imap.worker`, between two pipes.
+
+First comes a `Start`, then lists of `Job`s; each is answered by a list of views, some of them `Locked`.
+
+Security: no core dumps; nothing but answers goes to the pipe; the end of the pipe is the end of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from keystore.keystore import Keystore
+from secmailproxy.imap.rendering import Renderer
+from secmailproxy.imap.workers import Start, receive, send
+from secmailproxy.logs import start_logging
+
+
+def main() -> None:
+    """Serve until the pipe ends."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A terminal sends these to every process; it is for the one that started us to decide.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    questions = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        _serve(questions, answers)
+    except EOFError:
+        return
+
+
+def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    start = receive(questions)
+    assert isinstance(start, Start), "it comes first"
+    start_logging(start.log_level)
+    keystore = Keystore.open(start.keystore, start.secrets)
+    renderer = Renderer(keystore, start.field_name, lambda: datetime.now(UTC))
+    send(answers, [])
+    while True:
+        jobs = receive(questions)
+        assert isinstance(jobs, list), "nothing else comes"
+        send(answers, renderer.views(jobs))
+
+
+if __name__ == "__main__":
+    main()
