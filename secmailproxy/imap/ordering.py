@@ -16,7 +16,14 @@ from secmailproxy.imap import answers
 from secmailproxy.imap.grammar import FetchResponse, GrammarError, Source, Verb, attribute_key, string_value
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.reading import Reader, Refused, check, pass_on
-from secmailproxy.imap.searching import COMMAND_MOST, UNKNOWN_CHARSET, Searching, refuse, rewritten
+from secmailproxy.imap.searching import (
+    COMMAND_MOST,
+    UNKNOWN_CHARSET,
+    Searching,
+    refuse,
+    rewritten,
+    search_result,
+)
 from secmailproxy.imap.searchprogram import (
     Program,
     UnknownCharset,
@@ -35,7 +42,6 @@ MOST = 50_000
 """Messages that we sort; the server sorts any number."""
 _OPTIONS = frozenset({b"MIN", b"MAX", b"ALL", b"COUNT"})
 _CRITERION = re.compile(rb"(REVERSE )?([A-Z]+)", re.IGNORECASE)
-_RESULT = re.compile(rb"\* SEARCH((?: \d+)*)(?: \(MODSEQ (\d+)\))?\r?\n", re.IGNORECASE)
 _TOO_MANY = b"NO [LIMIT] Too many messages to sort; search for less.\r\n"
 
 
@@ -159,10 +165,9 @@ class _Sort:
         found: list[int] = []
 
         def on_result(octets: bytes) -> None:
-            match = _RESULT.fullmatch(octets)
-            if match is not None:
-                found.extend(map(int, match[1].split()))
-                self.modseq = match[2] or b""
+            numbers, modseq = search_result(octets)
+            found.extend(numbers)
+            self.modseq = modseq or self.modseq
 
         name = b"UID SEARCH" if self.command.by_uid else b"SEARCH"
         octets = name + b" CHARSET " + self.command.program.charset + b" " + keys + b"\r\n"

@@ -20,7 +20,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from secmailproxy.imap.grammar import Verb
+from secmailproxy.imap.grammar import GrammarError, Verb
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.reading import Reader, Refused, check
 from secmailproxy.imap.searchprogram import (
@@ -46,7 +46,8 @@ _SIZES = frozenset({"LARGER", "SMALLER"})
 _DAYS = frozenset({"SENTBEFORE", "SENTON", "SENTSINCE"})
 # Identifiers of the outer header, which the server has in clear anyway; clients that sync look for them.
 _OPEN_FIELDS = frozenset({b"MESSAGE-ID", b"X-TUID", b"X-OFFLINEIMAP"})
-_RESULT = re.compile(rb"\* SEARCH((?: \d+)*)(?: \(MODSEQ \d+\))?\r?\n", re.IGNORECASE)
+# Some servers leave a blank at the end.
+_RESULT = re.compile(rb"\* SEARCH((?: +\d+)*) *(?:\(MODSEQ (\d+)\))? *\r?\n", re.IGNORECASE)
 _NOTHING = b"NOT ALL"
 _TELLS = b"NO [CANNOT] This search key would tell the server what is searched for.\r\n"
 UNKNOWN_CHARSET = b"NO [BADCHARSET (US-ASCII UTF-8)] The charset is unknown here.\r\n"
@@ -233,6 +234,14 @@ def _either(keys: list[bytes]) -> bytes:
     return last
 
 
+def search_result(octets: bytes) -> tuple[list[int], bytes]:
+    """The numbers of an untagged SEARCH, and its MODSEQ or nothing. Raises GrammarError for anything else."""
+    match = _RESULT.fullmatch(octets)
+    if match is None:
+        raise GrammarError("a SEARCH response expected")
+    return [int(number) for number in match[1].split()], match[2] or b""
+
+
 class _Search:
     def __init__(self, selected: Selected, verb: Verb, program: Program, how: Searching) -> None:
         self.selected = selected
@@ -267,9 +276,7 @@ class _Search:
         found: list[int] = []
 
         def on_result(octets: bytes) -> None:
-            match = _RESULT.fullmatch(octets)
-            if match is not None:
-                found.extend(map(int, match[1].split()))
+            found.extend(search_result(octets)[0])
 
         # Without the result options: what is found may not be saved piece by piece.
         head = self.name + self.program.charset + b" "

@@ -10,7 +10,6 @@ import re
 _MOST = 8192
 """Octets of a subject that count: hostile ones would cost their square."""
 _WHITE = re.compile(rb"[ \t\r\n]+")
-_TRAILER = re.compile(rb"(?: |\(FWD\))+\Z")
 _LEADER = re.compile(rb"(?:\[[^\[\]]*\] ?)*(?:RE|FWD?) ?(?:\[[^\[\]]*\] ?)?:")
 _BLOB = re.compile(rb"\[[^\[\]]*\] ?(?=.)", re.DOTALL)
 
@@ -20,10 +19,9 @@ def base_subject(folded: bytes) -> tuple[bytes, bool]:
     rest = _WHITE.sub(b" ", folded[:_MOST])
     answers = False
     while True:
-        trailer = _TRAILER.search(rest)
-        if trailer is not None:
-            answers = answers or b"(" in trailer[0]
-            rest = rest[: trailer.start()]
+        while rest.endswith((b" ", b"(FWD)")):
+            answers = answers or rest.endswith(b")")
+            rest = rest[:-1] if rest.endswith(b" ") else rest[:-5]
         while True:
             bare = rest.removeprefix(b" ")
             leader = _LEADER.match(bare)
