@@ -36,7 +36,7 @@ class Connection:
         session: Session,
         presenter: Presenter,
         budget: Budget,
-        interject_seconds: float,
+        interject_seconds: float = 20.0,
     ) -> None:
         """`budget` is shared by all connections of a listener."""
         self._reader = reader

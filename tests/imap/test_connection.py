@@ -85,7 +85,7 @@ async def lines() -> object:
     made: list[Line] = []
     writers: list[asyncio.StreamWriter] = []
 
-    async def make(budget: Budget) -> Line:
+    async def make(budget: Budget, **settings: float) -> Line:
         desk = Desk()
         desk.store.mailbox.covered = b"1"
         desk.store.mailbox.kinds[1] = Kind.SEALED
@@ -94,7 +94,7 @@ async def lines() -> object:
         client, (reader, writer) = await pipe()
         server, ours = await pipe()
         upstream = Upstream(*ours, b"IMAP4rev1", b"OK\r\n")
-        connection = Connection(reader, writer, upstream, session, desk, budget)  # type: ignore[arg-type]  # in place of the presenter
+        connection = Connection(reader, writer, upstream, session, desk, budget, **settings)  # type: ignore[arg-type]  # in place of the presenter
         line = Line(desk, client, server, asyncio.create_task(connection.run(b"a0 NOOP\r\n")))
         assert (await server[0].readline()).endswith(b" NOOP\r\n")
         server[1].write(b"a0 OK\r\n")
@@ -184,3 +184,19 @@ async def test_a_connection_that_ends_gives_back(lines) -> None:  # type: ignore
     two.desk.may_open.set()
     one.running.cancel()
     assert b"Subject: opened 1" in await two.answer()
+
+
+async def test_a_client_that_waits_is_told_so(lines) -> None:  # type: ignore[no-untyped-def]  # a factory
+    """RFC 9585, at each interval, from the question on until the answer; never inside of a response."""
+    line = await lines(Budget(LIMIT), interject_seconds=0.001)
+    told = b'* OK [INPROGRESS ("a" NIL NIL)] Still working.\r\n'
+    await line.ask()
+    assert await line.client[0].readline() == told
+    line.announce()
+    assert await line.client[0].readline() == told
+    line.give()
+    await line.desk.opening.wait()
+    assert await line.client[0].readline() == told
+    line.desk.may_open.set()
+    heard = await line.answer()
+    assert re.fullmatch(b"(?:" + re.escape(told) + rb")*\* 1 FETCH \(.*\)\r\na OK done\r\n", heard, re.DOTALL)
