@@ -23,6 +23,7 @@ from secmailproxy.imap.searching import (
     refuse,
     rewritten,
     search_result,
+    short_keys,
 )
 from secmailproxy.imap.searchprogram import (
     Program,
@@ -136,14 +137,16 @@ class _Sort:
         yield Tell(self._response(ordered(messages, self.command.criteria)))
         return b"OK Sort completed.\r\n"
 
+    @property
+    def _search_name(self) -> bytes:
+        return b"UID SEARCH" if self.command.by_uid else b"SEARCH"
+
     def _keys(self) -> Generator[Step, object, bytes]:
         program = self.command.program
         if self.how.scope is not SearchScope.SERVER and program.asked:
             rewriting = yield from rewritten(self.selected, self.reader, program, self.how)
             if rewriting is not None:
-                if rewriting.windows() != [None]:
-                    raise Refused(Completion(_TOO_MANY))
-                return rewriting.keys()
+                return (yield from short_keys(rewriting, self._search_name, b" CHARSET " + program.charset))
         return program.written(lambda asked: asked.octets)
 
     def _changes(self, kind: Kind) -> bool:
@@ -169,8 +172,7 @@ class _Sort:
             found.extend(numbers)
             self.modseq = modseq or self.modseq
 
-        name = b"UID SEARCH" if self.command.by_uid else b"SEARCH"
-        octets = name + b" CHARSET " + self.command.program.charset + b" " + keys + b"\r\n"
+        octets = self._search_name + b" CHARSET " + self.command.program.charset + b" " + keys + b"\r\n"
         check((yield Ask([pieces(octets)], on_result=on_result)))
         return Numbers.each(found)
 

@@ -50,6 +50,7 @@ _OPEN_FIELDS = frozenset({b"MESSAGE-ID", b"X-TUID", b"X-OFFLINEIMAP"})
 _RESULT = re.compile(rb"\* SEARCH((?: +\d+)*) *(?:\(MODSEQ (\d+)\))? *\r?\n", re.IGNORECASE)
 _NOTHING = b"NOT ALL"
 _TELLS = b"NO [CANNOT] This search key would tell the server what is searched for.\r\n"
+_TOO_LONG = b"NO [LIMIT] Too much is found among protected messages; search for less at a time.\r\n"
 UNKNOWN_CHARSET = b"NO [BADCHARSET (US-ASCII UTF-8)] The charset is unknown here.\r\n"
 
 
@@ -128,8 +129,8 @@ def rewritten(
 
 
 def _of(kinds: Mapping[int, Kind], kind: Kind) -> Numbers:
-    """The forms; for SIGNED all that stand after a verdict field as they came."""
-    also = {Kind.SIGNED, Kind.OPAQUE} if kind is Kind.SIGNED else {kind}
+    """For SIGNED all that stand after a verdict field as they came; else what is not for the server."""
+    also = {Kind.SIGNED, Kind.OPAQUE} if kind is Kind.SIGNED else {Kind.FORM, Kind.SEALED}
     return Numbers.each(uid for uid, one in list(kinds.items()) if one in also)
 
 
@@ -242,6 +243,29 @@ def search_result(octets: bytes) -> tuple[list[int], bytes]:
     return [int(number) for number in match[1].split()], match[2] or b""
 
 
+def short_keys(rewriting: Rewriting, name: bytes, charset: bytes) -> Generator[Step, object, bytes]:
+    """The rewritten keys; where they are too long, the messages that they mean, asked for window by window.
+
+    `name` is SEARCH or UID SEARCH, `charset` is CHARSET and its name with a blank before, or nothing.
+    """
+    windows = rewriting.windows()
+    if windows == [None]:
+        return rewriting.keys()
+    found: list[int] = []
+
+    def on_result(octets: bytes) -> None:
+        found.extend(search_result(octets)[0])
+
+    # Without the client's result options: what is found may not be saved piece by piece.
+    commands = [pieces(name + charset + b" " + rewriting.keys(window) + b"\r\n") for window in windows]
+    check((yield Ask(commands, on_result=on_result)))
+    text = bytes(Numbers.each(found))
+    if len(text) > _RESULT_MOST:
+        raise Refused(Completion(_TOO_LONG))
+    keys = (b"UID " + text if name.startswith(b"UID ") else text) if text else _NOTHING
+    return keys + (b" MODSEQ 1" if rewriting.program.has_modseq else b"")
+
+
 class _Search:
     def __init__(self, selected: Selected, verb: Verb, program: Program, how: Searching) -> None:
         self.selected = selected
@@ -256,11 +280,8 @@ class _Search:
         rewriting = yield from rewritten(self.selected, reader, self.program, self.how)
         if rewriting is None:
             return (yield from self._forward(self.program.written(lambda asked: asked.octets)))
-        windows = rewriting.windows()
-        if windows == [None]:
-            return (yield from self._forward(rewriting.keys()))
-        numbers = yield from self._united(rewriting, windows)
-        return (yield from self._put_again(numbers))
+        keys = yield from short_keys(rewriting, self.name, self.program.charset)
+        return (yield from self._forward(keys))
 
     def _forward(self, keys: bytes) -> Generator[Step, object, bytes]:
         """Let the server answer the client."""
@@ -268,26 +289,3 @@ class _Search:
         command = pieces(self.name + program.options + program.charset + b" " + keys + b"\r\n")
         (completion,) = cast("list[Completion]", (yield Ask([command], tag=self.tag)))
         return completion.octets
-
-    def _united(
-        self, rewriting: Rewriting, windows: list[Numbers | None]
-    ) -> Generator[Step, object, Numbers]:
-        """What is found in all windows, by the kind of number that the client uses."""
-        found: list[int] = []
-
-        def on_result(octets: bytes) -> None:
-            found.extend(search_result(octets)[0])
-
-        # Without the result options: what is found may not be saved piece by piece.
-        head = self.name + self.program.charset + b" "
-        commands = [pieces(head + rewriting.keys(window) + b"\r\n") for window in windows]
-        check((yield Ask(commands, on_result=on_result)))
-        return Numbers.each(found)
-
-    def _put_again(self, numbers: Numbers) -> Generator[Step, object, bytes]:
-        """Give the client what was found, in the form that it asked for."""
-        text = bytes(numbers)
-        if len(text) > _RESULT_MOST:
-            return b"NO [LIMIT] Too much is found among protected messages; search for less at a time.\r\n"
-        keys = (b"UID " + text if self.by_uid else text) if numbers else _NOTHING
-        return (yield from self._forward(keys + (b" MODSEQ 1" if self.program.has_modseq else b"")))

@@ -228,6 +228,8 @@ def test_long_sets_are_asked_for_in_parts(striped: ProxyUser, verb: bytes) -> No
         assert b"COUNT %d\r\n" % LONG in answer
         literal = imap.ok(verb + b" BODY nowhere (OR BODY windmill SUBJECT {8}", b"treasure", b")")
         assert literal[0] == b"* SEARCH\r\n"
+        by_size = imap.ok(verb.replace(b"SEARCH", b"SORT") + b" (REVERSE SIZE) UTF-8" + program)[0]
+        assert list(map(int, by_size.split()[2:])) == odd
         answer = next(line for line in imap.ok(verb + program + b" MODSEQ 1") if b"* SEARCH" in line)
         assert re.search(rb" \(MODSEQ \d+\)\r\n", answer)
 
