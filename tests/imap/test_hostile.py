@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -153,7 +152,6 @@ def test_stopping_says_nothing_in_the_middle_of_a_message(proxies: ProxyFactory,
     user = proxy_user(proxies, dovecot.mailbox("midway"), config="[service]\ngrace_seconds = 1\n")
     user.mailbox.append(letter(user.address, user.address, text="word " * 6_000_000))
     with proxied(user.proxy, user.mailbox) as imap:
-        imap.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         imap.ok(b"SELECT INBOX")
         imap.send(b"f FETCH 1 BODY.PEEK[]\r\n")
         first = imap.connection.recv(4096)
