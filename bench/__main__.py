@@ -1,4 +1,4 @@
-"""`python -m bench [crypto] [smtp] [imap] [fetch]`: measure, and print a table with the aims."""
+"""`python -m bench [crypto] [smtp] [imap] [fetch] [footprint]`: measure, and print a table with the aims."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.measure import Aim, Row
 
-PARTS = ("crypto", "smtp", "imap", "fetch")
+PARTS = ("crypto", "smtp", "imap", "fetch", "footprint")
 PROGRAMS = {
     "gpg": ["gpg", "--version"],
     "Dovecot": ["dovecot", "--version"],
@@ -79,7 +79,7 @@ def line(row: Row) -> str:
     """One line of the table."""
     bound = "" if row.aim is Aim.NONE else f"{row.aim.value} {row.bound:g}: {'met' if row.met else 'MISSED'}"
     ours, other = (
-        f"{name} {duration(value)}"
+        f"{name} {f'{value:.0f} MB' if row.unit == 'MB' else duration(value)}"
         for name, value in ((row.ours_name, row.ours), (row.other_name, row.other))
     )
     return f"{row.what:<48} {ours:>22} {other:>22} {row.result:>8.2f} {row.unit:<8} {bound}"

@@ -124,7 +124,7 @@ def encrypted(where: Place, both: Keys) -> Iterator[Row]:
     ciphertexts = [
         both.keystore.encrypt(entity(), [both.bob], both.alice, now) for _ in range(ENCRYPTED_MESSAGES)
     ]
-    mailbox.fill(_message(number, ciphertext) for number, ciphertext in enumerate(ciphertexts))
+    mailbox.fill(message(number, ciphertext) for number, ciphertext in enumerate(ciphertexts))
     direct(where, mailbox, ENCRYPTED_MESSAGES)
     home = where.factory.home(mailbox)
     with home.keystore() as keystore:
@@ -156,7 +156,7 @@ def _first_sync(where: Place, home: ProxyHome, mailbox: Mailbox) -> float:
         return mbsync(where, mailbox, proxy.imap_port, "SSLType None", ENCRYPTED_MESSAGES)
 
 
-def _message(number: int, ciphertext: bytes) -> bytes:
+def message(number: int, ciphertext: bytes) -> bytes:
     header = (
         f"From: alice@example.org\nTo: bob@example.org\nSubject: [...]\nMessage-ID: <{number}@example.org>"
     )

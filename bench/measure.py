@@ -29,7 +29,7 @@ class Row:
     result: float
     """What the aim is about: a ratio, or added milliseconds."""
     unit: str
-    """"x" or "ms"."""
+    """"x", "ms", "s", or "MB": then `ours` and `other` are megabytes too."""
     aim: Aim = Aim.NONE
     bound: float = 0.0
 

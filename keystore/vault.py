@@ -31,6 +31,8 @@ class Vault:
         self._store = store
         self._secrets = secrets
         self._key: bytes | None = None
+        self._sealing: tuple[bytes, bytes] | None = None
+        """The keystore key, and what is derived from it for sealing."""
         self._unlocked: dict[Fingerprint, tuple[StoredSecret, openpgp.SecretKey]] = {}
         self._rows: list[StoredSecret] = []
         self._seen: tuple[int, int] | None = None
@@ -38,7 +40,7 @@ class Vault:
     def close(self) -> None:
         """Forget all keys."""
         with self._store.lock:
-            self._key = None
+            self._key = self._sealing = None
             self._unlocked.clear()
             self._rows, self._seen = [], None
 
@@ -109,7 +111,10 @@ class Vault:
         return key
 
     def _sealing_key(self) -> bytes:
-        return wrap.derive(self._keystore_key(), "secmailproxy sealing")
+        key = self._keystore_key()
+        if self._sealing is None or self._sealing[0] is not key:
+            self._sealing = (key, wrap.derive(key, "secmailproxy sealing"))
+        return self._sealing[1]
 
     def _keystore_key(self) -> bytes:
         with self._store.lock:
