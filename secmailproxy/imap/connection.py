@@ -63,6 +63,7 @@ class Connection:
 
     async def run(self, first: bytes) -> None:
         """Serve until the end; `first` is what the client has sent already."""
+        await self._carry_out(self._session.from_upstream(self._server.rest))
         await self._carry_out(self._session.from_client(first))
         pumps = [self._from_client, self._from_upstream, self._do_work, self._interject]
         tasks = [asyncio.create_task(pump()) for pump in pumps]

@@ -202,12 +202,15 @@ class ImapServer:
                     await asyncio.sleep(_LOGIN_DELAY * failures)
                 else:
                     log.warning("imap login impossible", extra={"client": client, "why": error.text})
+                if isinstance(error, LoginRefusedByServer):
+                    writer.writelines(error.alerts)
                 writer.write(attempt.tag + b" " + _refusal(error))
                 continue
             completion = rewrite(server.completion)
             if b"[CAPABILITY " not in completion[:24].upper():
                 code = rewrite(b"OK [CAPABILITY " + server.capabilities + b"] ")
                 completion = code + completion[3:]
+            writer.writelines(server.alerts)
             writer.write(attempt.tag + b" " + completion)
             return login, server
         writer.write(b"* BYE Too many failed logins.\r\n")

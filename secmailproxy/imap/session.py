@@ -453,6 +453,8 @@ class Session:
         self._sender.completed(tag)
         if match is not None and self._runner.completed(tag, match[2]):
             return
+        if match is not None and tag not in self._in_flight:
+            return  # to a command that nobody has sent, or a second time
         name = self._in_flight.pop(tag, "")
         if name == "IDLE":
             self._idle = ""

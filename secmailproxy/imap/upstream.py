@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from secmailproxy.accounts import ImapLogin, ImapUpstream
@@ -20,14 +22,19 @@ from secmailproxy.imap.wire import Fragment, ResponseSplitter, WireError
 
 CONNECT_SECONDS = 30.0
 READ_OCTETS = 256 * 1024
+_ALERT = re.compile(rb"(?:OK|NO|BAD) \[ALERT\]", re.IGNORECASE)
 
 
 class LoginRefusedByServer(LoginRefused):
-    """The server refused user name or password; `completion` is its answer without the tag."""
+    """The server refused user name or password; `completion` is its answer without the tag.
 
-    def __init__(self, completion: bytes) -> None:
+    `alerts` are as in `Upstream`.
+    """
+
+    def __init__(self, completion: bytes, alerts: Sequence[bytes] = ()) -> None:
         super().__init__("the mail server refused the login")
         self.completion = completion
+        self.alerts = alerts
 
 
 @dataclass(slots=True)
@@ -41,6 +48,10 @@ class Upstream:
     completion: bytes
     special_use: list[bytes] = field(default_factory=list)
     """LIST response lines that name special uses."""
+    alerts: list[bytes] = field(default_factory=list)
+    """Untagged responses that people must see (RFC 9051 section 7.1), said over TLS until now."""
+    rest: bytes = b""
+    """What the server has said beyond what it was asked."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -88,7 +99,7 @@ async def _log_in(server: ImapUpstream, login: ImapLogin, client_id: bytes) -> U
     except BaseException:
         writer.transport.abort()
         raise
-    return Upstream(reader, writer, dialogue.listed, completion, special_use)
+    return Upstream(reader, writer, dialogue.listed, completion, special_use, dialogue.alerts, dialogue.rest)
 
 
 class _Dialogue:
@@ -102,6 +113,12 @@ class _Dialogue:
         self._parts: list[bytes] = []
         self._lines: deque[bytes] = deque()
         self.listed = b""
+        self.alerts: list[bytes] = []
+
+    @property
+    def rest(self) -> bytes:
+        """What was received and not read, from the beginning of a response."""
+        return b"".join([*self._lines, *self._parts, self._splitter.rest])
 
     async def _line(self) -> bytes:
         """The next response; literals in it are kept in place."""
@@ -118,7 +135,9 @@ class _Dialogue:
 
     async def greeting(self) -> None:
         """The first line must be an OK."""
-        line = (await self._line()).upper()
+        line = await self._line()
+        self._note_alert(line)
+        line = line.upper()
         if line.startswith(b"* BYE"):
             raise UpstreamUnavailable("The mail server refuses connections now (BYE).")
         if not line.startswith(b"* OK"):
@@ -134,14 +153,26 @@ class _Dialogue:
         while True:
             line = await self._line()
             if line.startswith(tag + b" "):
-                return untagged, line[len(tag) + 1 :]
+                return untagged, self._completion(line[len(tag) + 1 :])
             if line.startswith(b"+"):
                 # After the last one an empty line ends an exchange that failed (RFC 7628 section 3.2.3).
                 self._writer.write((answers.pop(0) if answers else b"") + b"\r\n")
             elif line.upper().startswith(b"* BYE"):
                 raise UpstreamUnavailable("The mail server ended the connection (BYE).")
-            else:
+            elif not self._note_alert(line):
                 untagged.append(line)
+
+    def _note_alert(self, line: bytes) -> bool:
+        if line.startswith(b"* ") and _ALERT.match(line, 2):
+            self.alerts.append(line)
+            return True
+        return False
+
+    def _completion(self, completion: bytes) -> bytes:
+        """As it is, but an alert in an OK goes its own way: the client's OK has another code."""
+        if completion[:2].upper() == b"OK" and self._note_alert(b"* " + completion):
+            return b"OK Done.\r\n"
+        return completion
 
     async def capabilities(self) -> frozenset[bytes]:
         """What the server offers now."""
@@ -162,6 +193,8 @@ class _Dialogue:
         if self._lines or self._splitter.mid_response:
             raise UpstreamUnavailable(f"{host} sent data before TLS began; this may be an attack.")
         await self._writer.start_tls(tls, server_hostname=host)
+        # Anybody could have said them.
+        self.alerts.clear()
 
     async def authenticate(self, username: str, password: str, capabilities: frozenset[bytes]) -> bytes:
         """Log in by PLAIN, else by LOGIN. Raises LoginRefusedByServer."""
@@ -179,7 +212,7 @@ class _Dialogue:
         else:
             _, completion = await self.command(b"AUTHENTICATE PLAIN", response)
         if not completion.upper().startswith(b"OK"):
-            raise LoginRefusedByServer(completion)
+            raise LoginRefusedByServer(completion, self.alerts)
         return completion
 
     async def _login(self, name: bytes, secret: bytes) -> tuple[list[bytes], bytes]:

@@ -65,6 +65,11 @@ class ResponseSplitter:
         """Octets still to come of the literal that was announced last."""
         return self._literal_left
 
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a line whose end has not come."""
+        return bytes(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[Fragment | Chunk]:
         """Yield what `data` completes. Raises `WireError` on a line beyond the limit."""
         if self._buffer:

@@ -6,34 +6,16 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.fixtures.certificates import TestCA
-from tests.fixtures.dovecot import Dovecot, Mailbox
-from tests.fixtures.fake_imap import FakeImap, Peer, fake_imap
-from tests.fixtures.people import ProxyUser, proxy_user
-from tests.fixtures.proxy import Proxy, ProxyFactory, Upstream
+from tests.fixtures.fake_imap import FakeImap, Peer
+from tests.fixtures.people import ProxyUser
+from tests.fixtures.proxy import Proxy
 from tests.fixtures.transcript import proxied
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 BLOCK = b"0123456789abcde\n" * 65536
-
-
-@pytest.fixture(scope="module")
-def fake(ca: TestCA) -> Iterator[FakeImap]:
-    with fake_imap(ca) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def user(fake: FakeImap, ca: TestCA, dovecot: Dovecot, module_proxies: ProxyFactory) -> ProxyUser:
-    """Somebody with a key whose mail server is the fake."""
-    mailbox = Mailbox("ann@example.test", "secret", dovecot)
-    return proxy_user(module_proxies, mailbox, upstream=Upstream(ca.ca_file, fake.port, 1))
 
 
 def resident(proxy: Proxy) -> int:
@@ -104,12 +86,12 @@ def receive(connection: socket.socket, octets: int) -> int:
     return feeds
 
 
-def test_a_gibibyte_is_read_in_little_memory(user: ProxyUser, fake: FakeImap) -> None:
+def test_a_gibibyte_is_read_in_little_memory(fake_user: ProxyUser, fake: FakeImap) -> None:
     """IMAP-21."""
     fake.play({**headers(b"text/plain"), FETCH: whole(GIB)})
-    with proxied(user.proxy, user.mailbox) as imap:
+    with proxied(fake_user.proxy, fake_user.mailbox) as imap:
         imap.ok(b"SELECT INBOX")
-        peak = Peak(user.proxy)
+        peak = Peak(fake_user.proxy)
         imap.send(b"a UID FETCH 3 BODY.PEEK[]\r\n")
         head = b"* 3 FETCH (UID 3 BODY[] {%d}\r\n" % GIB
         assert imap.connection.recv(len(head), socket.MSG_WAITALL) == head
@@ -119,7 +101,7 @@ def test_a_gibibyte_is_read_in_little_memory(user: ProxyUser, fake: FakeImap) ->
         assert peak.growth < 64 * MIB
 
 
-def test_a_gibibyte_is_stored_in_little_memory(user: ProxyUser, fake: FakeImap) -> None:
+def test_a_gibibyte_is_stored_in_little_memory(fake_user: ProxyUser, fake: FakeImap) -> None:
     """IMAP-21."""
 
     def take(peer: Peer, match: re.Match[bytes]) -> None:
@@ -128,8 +110,8 @@ def test_a_gibibyte_is_stored_in_little_memory(user: ProxyUser, fake: FakeImap) 
         peer.send(b"TAG OK stored\r\n")
 
     fake.play({rb"APPEND INBOX \{(\d+)\}": take})
-    with proxied(user.proxy, user.mailbox) as imap:
-        peak = Peak(user.proxy)
+    with proxied(fake_user.proxy, fake_user.mailbox) as imap:
+        peak = Peak(fake_user.proxy)
         imap.send(b"a APPEND INBOX {%d}\r\n" % GIB)
         assert imap.response().startswith(b"+")
         first = b"Subject: large\r\n\r\n".ljust(len(BLOCK), b"x")
@@ -142,7 +124,7 @@ def test_a_gibibyte_is_stored_in_little_memory(user: ProxyUser, fake: FakeImap) 
     assert fake.peers[-1].received == GIB + 2
 
 
-def test_a_client_that_stalls_stops_the_server(user: ProxyUser, fake: FakeImap) -> None:
+def test_a_client_that_stalls_stops_the_server(fake_user: ProxyUser, fake: FakeImap) -> None:
     """IMAP-21: what the client does not take stays with the server."""
     sent = [0]
     blocked = threading.Event()
@@ -159,20 +141,20 @@ def test_a_client_that_stalls_stops_the_server(user: ProxyUser, fake: FakeImap) 
             raise
 
     fake.play({**headers(b"text/plain"), FETCH: send})
-    with proxied(user.proxy, user.mailbox) as imap:
+    with proxied(fake_user.proxy, fake_user.mailbox) as imap:
         imap.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         imap.ok(b"SELECT INBOX")
-        peak = Peak(user.proxy)
+        peak = Peak(fake_user.proxy)
         imap.send(b"a UID FETCH 3 BODY.PEEK[]\r\n")
         assert blocked.wait(30)
         assert sent[0] < 64 * MIB
         assert peak.growth < 16 * MIB
         fake.play({})
-        with proxied(user.proxy, user.mailbox) as other:
+        with proxied(fake_user.proxy, fake_user.mailbox) as other:
             other.ok(b"NOOP")
 
 
-def test_a_server_that_stalls_stops_the_client(user: ProxyUser, fake: FakeImap) -> None:
+def test_a_server_that_stalls_stops_the_client(fake_user: ProxyUser, fake: FakeImap) -> None:
     """IMAP-21: what the server does not take stays with the client."""
     stalled, over = threading.Event(), threading.Event()
 
@@ -183,8 +165,8 @@ def test_a_server_that_stalls_stops_the_client(user: ProxyUser, fake: FakeImap) 
 
     fake.play({rb"APPEND INBOX \{(\d+)\}": take})
     sent = 0
-    with proxied(user.proxy, user.mailbox) as imap:
-        peak = Peak(user.proxy)
+    with proxied(fake_user.proxy, fake_user.mailbox) as imap:
+        peak = Peak(fake_user.proxy)
         imap.send(b"a APPEND INBOX {%d}\r\n" % GIB)
         assert imap.response().startswith(b"+")
         imap.send(b"Subject: large\r\n\r\n".ljust(len(BLOCK), b"x"))
@@ -198,13 +180,13 @@ def test_a_server_that_stalls_stops_the_client(user: ProxyUser, fake: FakeImap) 
         over.set()
 
 
-def test_an_answer_that_is_announced_too_large_is_not_kept(user: ProxyUser, fake: FakeImap) -> None:
+def test_an_answer_that_is_announced_too_large_is_not_kept(fake_user: ProxyUser, fake: FakeImap) -> None:
     """Read to its end, since no server can be stopped; the command fails, the connection goes on."""
     sealed = b'multipart/encrypted; protocol="application/pgp-encrypted"; boundary="x"'
     fake.play({**headers(sealed), FETCH: whole(256 * MIB)})
-    with proxied(user.proxy, user.mailbox) as imap:
+    with proxied(fake_user.proxy, fake_user.mailbox) as imap:
         imap.ok(b"SELECT elsewhere")
-        peak = Peak(user.proxy)
+        peak = Peak(fake_user.proxy)
         assert imap.command(b"UID FETCH 3 BODY.PEEK[]")[-1].startswith(b"T NO ")
         assert peak.growth < 16 * MIB
         imap.ok(b"NOOP")

@@ -218,6 +218,16 @@ async def test_a_refused_login_keeps_the_servers_words(scripted_tls: ScriptedSer
     assert caught.value.completion == b"NO [ALERT] pay first\r\n"
 
 
+@pytest.mark.parametrize("script", [[b""], [b"* OK hel"], [GREET], [GREET, b"* CAPABILITY IMAP4rev1\r\n"]])
+async def test_a_server_that_stalls_before_the_login(
+    scripted_tls: ScriptedServer, ca: TestCA, script: list[bytes | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "CONNECT_SECONDS", 0.3)
+    scripted_tls.play(script)
+    with pytest.raises(UpstreamUnavailable, match="did not answer in time"):
+        await upstream.log_in(login_at(scripted_tls, ca.ca_file, "implicit"), b"")
+
+
 async def test_only_loopback_is_served(reader: ProxyUser) -> None:
     """IMAP-20."""
     from secmailproxy.imap.server import ImapServer, ImapSettings
