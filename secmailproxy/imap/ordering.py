@@ -1,9 +1,9 @@
-"""The task that answers SORT where protected messages are among those found. PURE.
+"""The task that answers SORT and THREAD where protected messages are among those found. PURE.
 
-The server finds the messages; where none of them is presented in a form of our own, it sorts them, too. Else
-what is sorted by is asked of the server for the others and read from the form for these, and we sort.
+The server finds the messages; where none of them is presented in a form of our own, it orders them, too. Else
+what they are ordered by is asked of the server for the others and read from the form for these, and we order.
 
-Standards: RFC 5256 (SORT), RFC 5267 section 3 (ESORT), RFC 5957 (DISPLAYFROM, DISPLAYTO), RFC 7162.
+Standards: RFC 5256, RFC 5267 section 3 (ESORT), RFC 5957 (DISPLAYFROM, DISPLAYTO), RFC 7162.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from secmailproxy.imap.searchprogram import (
 )
 from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.sortkeys import CRITERIA, Sorted, internal_date, ordered
-from secmailproxy.imap.steps import Ask, Completion, Step, Task, Tell
+from secmailproxy.imap.steps import Ask, Completion, Compute, Step, Task, Tell
+from secmailproxy.imap.threads import ALGORITHMS, by_references, by_subject
 from secmailproxy.model import SearchScope
 from secmailproxy.views import Kind, View
 
@@ -48,18 +49,21 @@ _TOO_MANY = b"NO [LIMIT] Too many messages to sort; search for less.\r\n"
 
 @dataclass(frozen=True, slots=True)
 class SortCommand:
-    """SORT or UID SORT, read."""
+    """SORT or THREAD, or their UID forms, read."""
 
     verb: Verb
     program: Program
     """Its charset is that of SORT: without the word CHARSET."""
-    criteria_octets: bytes
+    how_octets: bytes
+    """The criteria or the algorithm, as written."""
+    algorithm: str
+    """Of THREAD, in capitals; nothing for SORT."""
     criteria: tuple[tuple[str, bool], ...]
-    """Each with whether it is reversed."""
+    """Each with whether it is reversed; for THREAD what it goes by."""
 
     @property
     def by_uid(self) -> bool:
-        """Whether it is UID SORT."""
+        """Whether it is a UID command."""
         return self.verb.name.startswith("UID ")
 
 
@@ -87,14 +91,21 @@ def _parse(octets: bytes, verb: Verb) -> SortCommand:
     options = parse_options(source)
     source.expect(b" ")
     start = source.at
-    criteria = _criteria(source.parenthesised())
-    criteria_octets = octets[start : source.at]
+    algorithm = ""
+    if verb.name.endswith("THREAD"):
+        algorithm = source.astring().upper().decode("ascii", "replace")
+        if algorithm not in ALGORITHMS or options:
+            raise GrammarError("this way to thread is unknown or not available here")
+        criteria = _THREAD_CRITERIA[algorithm]
+    else:
+        criteria = _criteria(source.parenthesised())
+    how_octets = octets[start : source.at]
     source.expect(b" ")
     start = source.at
     charset = charset_of(source.astring())
     named = octets[start : source.at]
     program = Program(options, named, parse_keys(source, charset))
-    return SortCommand(verb, program, criteria_octets, criteria)
+    return SortCommand(verb, program, how_octets, algorithm, criteria)
 
 
 def _criteria(octets: bytes) -> tuple[tuple[str, bool], ...]:
@@ -134,8 +145,10 @@ class _Sort:
         self._check_options()
         yield from self.reader.present(sorted(ours, reverse=True), signed_too=False)
         messages = yield from self._messages(uids)
-        yield Tell(self._response(ordered(messages, self.command.criteria)))
-        return b"OK Sort completed.\r\n"
+        response = yield Compute(lambda: self._response(messages))
+        assert isinstance(response, bytes)
+        yield Tell(response)
+        return b"OK Thread completed.\r\n" if self.command.algorithm else b"OK Sort completed.\r\n"
 
     @property
     def _search_name(self) -> bytes:
@@ -158,7 +171,7 @@ class _Sort:
     def _forward(self, keys: bytes) -> Generator[Step, object, bytes]:
         """Let the server sort."""
         command, program = self.command, self.command.program
-        head = command.verb.name.encode() + program.options + b" " + command.criteria_octets + b" "
+        head = command.verb.name.encode() + program.options + b" " + command.how_octets + b" "
         octets = head + program.charset + b" " + keys + b"\r\n"
         (completion,) = _completions((yield Ask([pieces(octets)], tag=command.verb.tag)))
         return completion.octets
@@ -190,7 +203,7 @@ class _Sort:
         criteria = {criterion for criterion, _ in self.command.criteria}
         forms = [uid for uid in uids if self.box.kinds.get(uid) is Kind.FORM]
         views = yield from self.reader.load(forms, octets=False)
-        fields = sorted({_FIELD[criterion] for criterion in criteria if criterion in _FIELD})
+        fields = sorted({_FIELD.get(criterion, criterion) for criterion in criteria} - {"ARRIVAL", "SIZE"})
         items = [b"UID"]
         if criteria & {"ARRIVAL", "DATE"}:
             items.append(b"INTERNALDATE")
@@ -260,7 +273,16 @@ class _Sort:
         if not asked <= _OPTIONS:
             raise Refused(Completion(b"NO [CANNOT] This way to return a result is not available here.\r\n"))
 
-    def _response(self, numbers: list[int]) -> bytes:
+    def _response(self, messages: list[Sorted]) -> bytes:
+        match self.command.algorithm:
+            case "REFERENCES":
+                return b"* THREAD " + by_references(messages) + b"\r\n"
+            case "ORDEREDSUBJECT":
+                return b"* THREAD " + by_subject(messages) + b"\r\n"
+            case _:
+                return self._sorted(ordered(messages, self.command.criteria))
+
+    def _sorted(self, numbers: list[int]) -> bytes:
         modseq = b" (MODSEQ " + self.modseq + b")" if self.modseq else b""
         program = self.command.program
         if not program.options:
@@ -282,16 +304,14 @@ class _Sort:
         return b" ".join(parts) + b"\r\n"
 
 
-_FIELD = {
-    "SUBJECT": "SUBJECT",
-    "FROM": "FROM",
-    "TO": "TO",
-    "CC": "CC",
-    "DATE": "DATE",
-    "DISPLAYFROM": "FROM",
-    "DISPLAYTO": "TO",
+_FIELD = {"DISPLAYFROM": "FROM", "DISPLAYTO": "TO"}
+"""The header field that a criterion reads, where its name is another one."""
+_THREAD_CRITERIA = {
+    "ORDEREDSUBJECT": (("SUBJECT", False), ("DATE", False)),
+    "REFERENCES": tuple(
+        (name, False) for name in ("MESSAGE-ID", "REFERENCES", "IN-REPLY-TO", "SUBJECT", "DATE")
+    ),
 }
-"""The header field that a criterion reads."""
 
 
 def _in_order(numbers: list[int]) -> bytes:

@@ -19,6 +19,7 @@ from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.rendering import Job, Locked, Renderer, form_of
 from secmailproxy.imap.steps import (
     Classify,
+    Compute,
     EncryptToSelf,
     FixAppended,
     LoadViews,
@@ -83,6 +84,8 @@ class Presenter:
             case Search(mailbox, keys, kinds):
                 assert self.index is not None, "the session searches only where there is one"
                 return self.index.search(mailbox, kinds, keys)
+            case Compute(call):
+                return call()
             case FixAppended():
                 self._fix_appended(work)
             case EncryptToSelf() | Present():

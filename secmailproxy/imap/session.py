@@ -275,7 +275,7 @@ class Session:
                     self._runner.run(verb.tag, self._change_state(command, verb))
             case "SEARCH" | "UID SEARCH":
                 self._search(command, verb)
-            case "SORT" | "UID SORT":
+            case "SORT" | "UID SORT" | "THREAD" | "UID THREAD":
                 self._sort(command, verb)
             case name if name in capability.PASSED_COMMANDS:
                 self._settings.special_use.notice(command.octets, verb)

@@ -43,12 +43,12 @@ class Sorted:
             case "SUBJECT":
                 return self.subject[0]
             case _:
-                return _address(criterion, self._field(criterion.removeprefix("DISPLAY")))
+                return _address(criterion, self.field(criterion.removeprefix("DISPLAY")))
 
     @property
     def sent(self) -> int:
         """When it was written, in seconds since 1970; its arrival when it does not say."""
-        value = self._field("DATE")
+        value = self.field("DATE")
         parsed = email.utils.parsedate_tz(value.decode("latin-1")) if value is not None else None
         if parsed is None:
             return self.arrival
@@ -60,10 +60,10 @@ class Sorted:
     @property
     def subject(self) -> tuple[bytes, bool]:
         """The base subject, and whether it is that of a reply or forward."""
-        value = self._field("SUBJECT")
+        value = self.field("SUBJECT")
         return (b"", False) if value is None else base_subject(fold(decode_text(value)))
 
-    def _field(self, name: str) -> bytes | None:
+    def field(self, name: str) -> bytes | None:
         """The first field of this name, on one line."""
         end = len(self.header)
         for field in header.scan(self.header, 0, end, most=end):

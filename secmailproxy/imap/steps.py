@@ -125,7 +125,14 @@ class Tell:
     octets: bytes
 
 
-Work = OpenMailbox | Classify | Present | LoadViews | Search | EncryptToSelf | FixAppended
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Work: what takes too long beside other sessions; the result is that of the call."""
+
+    call: Callable[[], object]
+
+
+Work = OpenMailbox | Classify | Present | LoadViews | Search | Compute | EncryptToSelf | FixAppended
 Step = Ask | Tell | Work
 
 Task = Generator[Step, object, bytes]

@@ -1,8 +1,9 @@
-"""SORT orders protected mail by what is presented: as the server does in a copy of the mailbox in clear."""
+"""SORT and THREAD order protected mail by what is presented: as the server does in a copy in clear."""
 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,29 @@ DATES = [
 ]
 
 
+def relations(number: int) -> str:
+    """Identifiers: answers, missing parents, doubles, loops, and some that are none."""
+    odd = {
+        4: "Message-ID: <3@example.test>\r\n",
+        5: "",
+        6: 'Message-ID: <"quoted 6"@example.test>\r\n',
+        7: 'Message-ID: <7@example.test>\r\nIn-Reply-To: your mail <"quoted 6"@example.test>\r\n',
+        8: "Message-ID: <8@example.test>\r\nReferences: <9@example.test>\r\n",
+        9: "Message-ID: <9@example.test>\r\nReferences: <8@example.test>\r\n",
+        10: "Message-ID: < 10 @ example.test >\r\nReferences: <none> <a@b> <(c)d@e>\r\n"
+        "\t<0@example.test>\r\n",
+        11: "Message-ID: no brackets\r\nIn-Reply-To: <10@example.test>\r\n",
+    }
+    if number in odd:
+        return odd[number]
+    line = f"Message-ID: <{number}@example.test>\r\n"
+    if number % 3 == 0:
+        line += f"References: <gone@example.test> <{number // 2}@example.test>\r\n"
+    elif number % 3 == 1:
+        line += f"In-Reply-To: <{number + 4}@example.test> <x@y>\r\n"
+    return line
+
+
 def written(number: int, address: str) -> bytes:
     """One of many letters that differ in all that can be sorted by."""
     pick = [SUBJECTS, FROMS, DATES]
@@ -55,7 +79,7 @@ def written(number: int, address: str) -> bytes:
     cc = f"Cc: {FROMS[number % 5]}\r\n" if number % 2 else ""
     return (
         f"From: {sender}\r\nTo: {FROMS[(number + 1) % 6]}, <{address}>\r\n{cc}{subject_line}{date_line}"
-        f"Message-ID: <{number}@example.test>\r\n\r\n" + "text\r\n" * (number % 6)
+        f"{relations(number)}\r\n" + "text\r\n" * (number % 6)
     ).encode()
 
 
@@ -123,3 +147,19 @@ def test_results_and_programs(both: Both, command: bytes) -> None:
         assert both.proxied.command(command)[-1].startswith(b"T BAD")
     else:
         both.same(command)
+
+
+@pytest.mark.parametrize("verb", [b"THREAD", b"UID THREAD"])
+@pytest.mark.parametrize("algorithm", [b"REFERENCES", b"ORDEREDSUBJECT"])
+@pytest.mark.parametrize(
+    "program",
+    [b"ALL", b"1:15", b"NOT SUBJECT alpha", b"SUBJECT nonsense", b"3:20 TEXT text", b"5:9,30:33", b"UID 2,3"],
+)
+def test_threads(both: Both, verb: bytes, algorithm: bytes, program: bytes) -> None:
+    both.same(verb + b" " + algorithm + b" UTF-8 " + program)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_threads_of_any_messages(both: Both, seed: int) -> None:
+    some = random.Random(seed).sample(range(1, 34), 12)
+    both.same(b"UID THREAD REFERENCES UTF-8 UID " + b",".join(b"%d" % uid for uid in some))

@@ -161,4 +161,14 @@ SEARCHING = {
         b"SORT (DATE) UTF-8 1:2",
         shows="SORT SORT=DISPLAY ESORT",
     ),
+    "thread": Script(
+        b"THREAD REFERENCES UTF-8 ALL",
+        b"SELECT INBOX",
+        b"THREAD REFERENCES UTF-8 ALL",
+        b"UID THREAD ORDEREDSUBJECT US-ASCII ALL",
+        b"UID THREAD REFERENCES UTF-8 SUBJECT lunch",
+        (b"THREAD ORDEREDSUBJECT UTF-8 TEXT {5}", b"lunch"),
+        b"THREAD REFERENCES UTF-8 SUBJECT nowhere",
+        shows="THREAD=REFERENCES THREAD=ORDEREDSUBJECT",
+    ),
 }
