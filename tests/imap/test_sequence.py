@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from secmailproxy.policy import Protect
 from tests.fixtures.bookkeeper import Bookkeeper, Truth
 from tests.fixtures.dovecot import Dovecot
-from tests.fixtures.people import ProxyUser, letter, protect, proxy_user
+from tests.fixtures.people import ProxyUser, letter, protect_all, proxy_user
 from tests.fixtures.processes import wait_until
 from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.transcript import direct, proxied
@@ -33,7 +33,7 @@ ITEMS = (
     b"(UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])",
     b"(UID BODYSTRUCTURE RFC822.SIZE)",
 )
-KINDS = (None, Protect.REQUIRE, None, Protect.SIGN, Protect.REQUIRE, None)
+KINDS = (Protect.NEVER, Protect.REQUIRE, Protect.NEVER, Protect.SIGN, Protect.REQUIRE, Protect.NEVER)
 CLIENTS = (("reader", True, False), ("quick", True, True), ("other", True, False), ("direct", False, True))
 """Name, proxied, QRESYNC."""
 _boxes = itertools.count(1)
@@ -53,10 +53,12 @@ def mail(dovecot: Dovecot, module_proxies: ProxyFactory) -> Mail:
     """Plain, encrypted and signed messages, mixed."""
     user = proxy_user(module_proxies, dovecot.mailbox("sequence"))
     found = Mail(user)
-    for number, how in zip(range(48), itertools.cycle(KINDS), strict=False):
-        mark = f"mark-{number:03}-"
-        clear = letter(user.address, user.address, subject=f"Subject {mark}", text=f"Text {mark}")
-        found.messages.append((protect(user, clear, how) if how else clear, mark.encode()))
+    marks = [f"mark-{number:03}-" for number in range(48)]
+    clear = [
+        letter(user.address, user.address, subject=f"Subject {mark}", text=f"Text {mark}") for mark in marks
+    ]
+    stored = protect_all(user, list(zip(clear, itertools.cycle(KINDS), strict=False)))
+    found.messages += zip(stored, (mark.encode() for mark in marks), strict=True)
     return found
 
 
