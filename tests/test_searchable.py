@@ -109,7 +109,7 @@ def test_terms_from_odd_mail(dovecot: Dovecot, odd_mail: list[bytes]) -> None:
     """Words of each message, searched in all of them."""
     chance = random.Random(16)
     messages = [octets.replace(b"\0", b"?") for octets in odd_mail if len(octets) < 100_000]
-    messages = chance.sample(messages, min(150, len(messages)))
+    messages = chance.sample(messages, min(60, len(messages)))
     with direct(dovecot.mailbox("odd")) as imap:
         kept = stored(imap, messages)
         terms = set()

@@ -165,7 +165,7 @@ def _group(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     return st.one_of(either, every, st.sampled_from(NOT_SIZES).map(lambda key: b"NOT " + key))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.recursive(st.sampled_from(KEYS), _group, max_leaves=8), st.booleans())
 def test_any_boolean_program(both: Both, program: bytes, by_uid: bool) -> None:
     both.same((b"UID SEARCH " if by_uid else b"SEARCH ") + program)
@@ -187,7 +187,7 @@ def test_what_cannot_be_read_is_refused(both: Both, program: bytes, answer: byte
     assert both.proxied.command(b"SEARCH " + program.strip())[-1].startswith(answer)
 
 
-LONG = 700
+LONG = 600
 """Protected messages, each between two plain ones: no set of them is short."""
 
 
