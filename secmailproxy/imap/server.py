@@ -28,12 +28,13 @@ from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMail
 from secmailproxy.imap import fetching, upstream
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.capability import rewrite
+from secmailproxy.imap.commands import Settings
 from secmailproxy.imap.connection import Connection
 from secmailproxy.imap.front import GREETING, Front, LoginAttempt
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.searching import Searching
-from secmailproxy.imap.session import Session, Settings
+from secmailproxy.imap.session import Session
 from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.upstream import LoginRefusedByServer, Upstream
 from secmailproxy.imap.wire import WireError

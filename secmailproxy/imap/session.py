@@ -17,17 +17,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar, ordering, searching, selected
+from secmailproxy.imap import appending, capability, grammar
 from secmailproxy.imap.appending import Planner
-from secmailproxy.imap.grammar import FetchCommand, GrammarError, Verb
+from secmailproxy.imap.commands import Answer, Commands, Forward, Run, Settings
+from secmailproxy.imap.grammar import GrammarError, Verb
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.running import Runner
-from secmailproxy.imap.searching import Searching
-from secmailproxy.imap.selected import Selected, Selecting
-from secmailproxy.imap.sending import Pieces, Sender, pieces_of
-from secmailproxy.imap.specialuse import SpecialUse
-from secmailproxy.imap.steps import Ask, Completion, OpenMailbox, Progress, Task, Work
+from secmailproxy.imap.selection import Selection
+from secmailproxy.imap.sending import Sender, pieces_of
+from secmailproxy.imap.steps import Task, Work
 from secmailproxy.imap.streaming import Stream
 from secmailproxy.imap.wire import (
     Chunk,
@@ -39,8 +38,6 @@ from secmailproxy.imap.wire import (
     LiteralPart,
     ResponseSplitter,
 )
-from secmailproxy.model import SearchScope
-from secmailproxy.views import Mailbox
 
 IN_FLIGHT = 64
 """Forwarded commands that may wait for their answers."""
@@ -49,8 +46,6 @@ UNREAD_LIMIT = 256 * 1024
 _LITERAL_LIMIT = 64 * 1024
 
 _TAGGED = re.compile(rb"([^\s*+]+) ((?:OK|NO|BAD)\b[^\r\n]*\r?\n)", re.IGNORECASE)
-_COUNT = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE)\b", re.IGNORECASE)
-_NUMBER_CODE = re.compile(rb"\[(UIDVALIDITY|UIDNEXT) (\d+)\]", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -64,22 +59,6 @@ class Actions:
     close: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a session must know of its account and server."""
-
-    field_name: bytes
-    """Of the verdict field."""
-    verdict_length: int
-    literal_plus: bool = False
-    """Whether the server takes non-synchronising literals of any size."""
-    special_use: SpecialUse = field(default_factory=SpecialUse)
-    searching: Searching | None = None
-    """None leaves SEARCH to the server."""
-    tag_prefix: bytes = b"smp"
-    """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
-
-
 class Session:
     """Drive it with `from_client`, `from_upstream` and `work_done`; carry out what each returns."""
 
@@ -91,7 +70,6 @@ class Session:
         self._in_flight: dict[bytes, str] = {}
         self._parked: Command | LiteralAhead | None = None
         self._idle = ""
-        self._selecting = Selecting()
         self._actions = Actions()
         self._out: list[bytes] = []
         self._up: list[bytes] = []
@@ -99,7 +77,8 @@ class Session:
         self._planner = Planner(settings.special_use, settings.field_name)
         self._stream = Stream(self._reader, self._sender, self._up, self._out, self._planner, self._in_flight)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
-        self.selected: Selected | None = None
+        self.selection = Selection()
+        self._commands = Commands(settings, self._planner, self.selection)
 
     # What the shell calls
 
@@ -259,29 +238,19 @@ class Session:
             # Reading by UID may overtake reading by UID; nothing else may overtake anything.
             self._parked = command
             return
-        match verb.name:
-            case "FETCH" | "UID FETCH":
-                self._fetch(command, verb)
-            case name if name in appending.COMMANDS:
-                self._upload(command, verb)
-            case "IDLE":
-                if not self._park(command):
-                    self._idle = "asked"
-                    self._forward(command, verb)
-            case "ENABLE":
-                self._enable(command, verb)
-            case name if name in capability.STATE_COMMANDS:
-                if not self._park(command):
-                    self._runner.run(verb.tag, self._change_state(command, verb))
-            case "SEARCH" | "UID SEARCH":
-                self._search(command, verb)
-            case "SORT" | "UID SORT" | "THREAD" | "UID THREAD":
-                self._sort(command, verb)
-            case name if name in capability.PASSED_COMMANDS:
-                self._settings.special_use.notice(command.octets, verb)
-                self._forward(command, verb)
-            case _:
-                self._out.append(verb.tag + b" BAD Command unknown or not available here.\r\n")
+        match self._commands.decide(command, verb, self._may_share):
+            case Answer(octets):
+                self._out.append(octets)
+            case Forward(octets, alone):
+                if not (alone and self._park(command)):
+                    self._forward(command, verb, octets)
+            case Run(task, shared, progress):
+                if shared is not None or not self._park(command):
+                    self._runner.run(verb.tag, task, shared, progress)
+
+    def _may_share(self, uids: Numbers) -> bool:
+        passing = all(name == "UID FETCH" for name in self._in_flight.values())
+        return passing and not self._runner.reads(uids)
 
     def _park(self, command: Command | LiteralAhead) -> bool:
         """Set a command aside until all before it are answered; False when it may begin now."""
@@ -296,103 +265,18 @@ class Session:
     def _forward(self, command: Command, verb: Verb, octets: bytes | None = None) -> None:
         if verb.tag in self._in_flight or verb.tag.startswith(self._settings.tag_prefix):
             self._out.append(verb.tag + b" BAD This tag is in use.\r\n")
-            self._idle = ""
             return
         self._in_flight[verb.tag] = verb.name
+        if verb.name == "IDLE":
+            self._idle = "asked"
+        elif verb.name == "CREATE":
+            self._settings.special_use.notice(command.octets, verb)
         if octets is not None:
             self._up.append(octets)
         elif not command.literals:
             self._up.append(command.fragments[0])
         else:
             self._sender.send(verb.tag, pieces_of(command))
-
-    def _fetch(self, command: Command, verb: Verb) -> None:
-        command = grammar.quoted(command)
-        fetch = grammar.parse_fetch(command, verb)
-        unknown = answers.unknown_item(fetch.items)
-        if unknown is not None:
-            raise GrammarError(f"FETCH item {unknown[:40]} is not available here")
-        if self.selected is None or not answers.has_content(fetch.items):
-            self._forward(command, verb)
-            return
-        if fetch.partial and b"VANISHED" in fetch.modifiers.upper():
-            raise GrammarError("PARTIAL does not go with VANISHED here")
-        plain = selected.plain_set(self.selected, fetch)
-        if plain is not None:
-            head = verb.tag + (b" UID FETCH " if fetch.uid else b" FETCH ")
-            rewritten = head + plain + b" " + fetch.items_octets + fetch.modifiers + b"\r\n"
-            self._forward(command, verb, None if plain == fetch.numbers else rewritten)
-            return
-        shared = selected.only_protected(self.selected, fetch)
-        passing = all(name == "UID FETCH" for name in self._in_flight.values())
-        if shared and passing and not self._runner.reads(shared):
-            self._run_fetch(verb, fetch, shared)
-        elif not self._park(command):
-            self._run_fetch(verb, fetch, None)
-
-    def _run_fetch(self, verb: Verb, fetch: FetchCommand, shared: Numbers | None) -> None:
-        assert self.selected is not None, "only then is FETCH looked at"
-        settings = self._settings
-        progress = Progress()
-        task = fetching.fetch(
-            self.selected, fetch, settings.field_name, settings.verdict_length, shared, progress
-        )
-        self._runner.run(verb.tag, task, shared, progress)
-
-    def _search(self, command: Command, verb: Verb) -> None:
-        task = searching.search(self.selected, command.octets, verb, self._settings.searching)
-        if task is None:
-            self._forward(command, verb)
-        elif not self._park(command):
-            self._runner.run(verb.tag, task)
-
-    def _sort(self, command: Command, verb: Verb) -> None:
-        if self.selected is None:
-            self._forward(command, verb)
-        elif not self._park(command):
-            settings = self._settings
-            how = settings.searching or Searching(
-                SearchScope.SERVER, settings.field_name, settings.verdict_length
-            )
-            self._runner.run(verb.tag, ordering.sort(self.selected, command.octets, verb, how))
-
-    def _upload(self, command: Command, verb: Verb) -> None:
-        upload = appending.upload_of(command, verb)
-        plans = self._planner.plans(upload, command.literals)
-        if not any(plans):
-            self._forward(command, verb)
-        elif not self._park(command):
-            self._runner.run(verb.tag, appending.store(upload, command.literals, plans))
-
-    def _enable(self, command: Command, verb: Verb) -> None:
-        admitted = capability.admit_enable(command.octets[verb.arguments :])
-        if admitted:
-            self._forward(command, verb, verb.tag + b" ENABLE " + admitted + b"\r\n")
-        else:
-            self._out.append(b"* ENABLED\r\n" + verb.tag + b" OK Nothing enabled.\r\n")
-
-    def _change_state(self, command: Command, verb: Verb) -> Task:
-        """The task; raises `GrammarError` at once, before anything is thought to have changed."""
-        opens = verb.name in {"SELECT", "EXAMINE"}
-        name = grammar.parse_mailbox(command, verb) if opens else None
-        tail = command.octets[len(verb.tag) + 1 :]
-        return self._changing(
-            (tail,) if not command.literals else pieces_of(command, len(verb.tag) + 1), name
-        )
-
-    def _changing(self, pieces: Pieces, name: bytes | None) -> Task:
-        before, self.selected, self._selecting = self.selected, None, Selecting()
-        completions: object = yield Ask([pieces])
-        assert isinstance(completions, list)
-        completion: Completion = completions[0]
-        if not completion.ok:
-            # Servers keep the mailbox open after BAD; after NO it is closed, and they refuse what reads it.
-            self.selected = before
-        elif name is not None:
-            box = yield OpenMailbox(name, self._selecting.uidvalidity)
-            assert isinstance(box, Mailbox)
-            self.selected = self._selecting.opened(box)
-        return completion.octets
 
     # Responses
 
@@ -422,20 +306,8 @@ class Session:
             self._tagged(line)
 
     def _untagged(self, line: bytes) -> bytes:
-        if line[2:3].isdigit():
-            count = _COUNT.match(line)
-            if count is not None:
-                counted = self.selected or self._selecting
-                counted.count(int(count[1]), exists=count[2].upper() == b"EXISTS")
-            return line
-        upper = line[2:14].upper()
-        if upper.startswith(b"VANISHED") and b"(EARLIER)" not in line[:24].upper() and self.selected:
-            self.selected.exists = None
-        for code, number in _NUMBER_CODE.findall(line) if line[2:5].upper() == b"OK " else ():
-            self._selecting.number(code.upper(), int(number))
-            if self.selected is not None and self.selected.mailbox.uidvalidity != self._selecting.uidvalidity:
-                # Every UID means something else now (RFC 2683 section 3.4.3): the client must start afresh.
-                self._actions.close = True
+        if not self.selection.hear(line):
+            self._actions.close = True
         return capability.rewrite(line) if b"CAPABILITY" in line[:24].upper() else line
 
     def _continuation(self, line: bytes) -> None:

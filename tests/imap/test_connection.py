@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import pytest
 
 from secmailproxy.imap.budget import Budget
+from secmailproxy.imap.commands import Settings
 from secmailproxy.imap.connection import Connection
 from secmailproxy.imap.selected import Selected
-from secmailproxy.imap.session import Session, Settings
+from secmailproxy.imap.session import Session
 from secmailproxy.imap.steps import Present, Work
 from secmailproxy.imap.upstream import Upstream
 from secmailproxy.verdict import VERDICT_LENGTH
@@ -90,7 +91,7 @@ async def lines() -> object:
         desk.store.mailbox.covered = b"1"
         desk.store.mailbox.kinds[1] = Kind.SEALED
         session = Session(Settings(FIELD, VERDICT_LENGTH, tag_prefix=b"ours"))
-        session.selected = Selected(desk.store.mailbox, 1, 2)
+        session.selection.selected = Selected(desk.store.mailbox, 1, 2)
         client, (reader, writer) = await pipe()
         server, ours = await pipe()
         upstream = Upstream(*ours, b"IMAP4rev1", b"OK\r\n")

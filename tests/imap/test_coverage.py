@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from secmailproxy.imap import capability
-from secmailproxy.imap.session import Session, Settings
+from secmailproxy.imap.commands import Settings
+from secmailproxy.imap.session import Session
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.transcript import direct
 from tests.imap.scripts.tables import ALL

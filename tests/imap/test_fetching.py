@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from secmailproxy.imap import answers, fetching, grammar
+from secmailproxy.imap.commands import Settings
 from secmailproxy.imap.selected import Selected
-from secmailproxy.imap.session import Session, Settings
+from secmailproxy.imap.session import Session
 from secmailproxy.imap.steps import Ask, Completion, LoadViews, OpenMailbox
 from secmailproxy.imap.wire import Command
 from secmailproxy.views import Kind, Mailbox, View

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from secmailproxy.imap.commands import Settings
 from secmailproxy.imap.presenter import Presenter
-from secmailproxy.imap.session import Actions, Session, Settings
+from secmailproxy.imap.session import Actions, Session
 from secmailproxy.imap.steps import Work
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.verdict import VERDICT_LENGTH

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from secmailproxy.errors import KeystoreLocked
 from secmailproxy.imap import streaming
 from secmailproxy.imap.appending import Planner, upload_so_far
+from secmailproxy.imap.commands import Settings
 from secmailproxy.imap.grammar import parse_verb
 from secmailproxy.imap.sending import Sender
-from secmailproxy.imap.session import Actions, Session, Settings
+from secmailproxy.imap.session import Actions, Session
 from secmailproxy.imap.specialuse import SpecialUse
 from secmailproxy.imap.steps import EncryptToSelf
 from secmailproxy.imap.wire import Command, CommandReader, LiteralAhead
