@@ -11,6 +11,8 @@ from secmailproxy.imap.commands import Settings
 from secmailproxy.imap.session import Session
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.transcript import direct
+from tests.imap.scripts.corners import CORNERS
+from tests.imap.scripts.subjects import SUBJECTS
 from tests.imap.scripts.tables import ALL
 from tests.imap.scripts.unserved import ANSWERED_BY_US, UNSERVED, Unserved
 
@@ -41,6 +43,12 @@ def test_every_command_has_a_script() -> None:
     assert (
         known | {"FETCH", "UID FETCH", "APPEND", "IDLE", "ENABLE", "LOGIN", "AUTHENTICATE"}
     ) - played == set()
+
+
+def test_every_subject_of_imaptest_has_a_script() -> None:
+    """IMAP-24; imaptest itself is in no archive that the set-up may use."""
+    assert {name for names in SUBJECTS.values() for name in names} <= ALL.keys()
+    assert CORNERS.keys() <= {name for names in SUBJECTS.values() for name in names}
 
 
 def test_a_script_shows_only_what_the_server_has(rich_dovecot: Dovecot) -> None:

@@ -1,4 +1,4 @@
-"""The differential runner: scripts of commands, direct and proxied, octet for octet (IMAP-01, IMAP-18)."""
+"""The differential runner: scripts of commands, direct and proxied, octet for octet (IMAP-01, IMAP-18, IMAP-24)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.imap.scripts.corners import (
+    ADDRESSES_MAIL,
+    HEADERS_MAIL,
+    PARTS_MAIL,
+    SUBJECTS_MAIL,
+    THREADS_MAIL,
+)
+
 _CORPUS = Path(__file__).parents[2] / "corpus" / "openpgp"
 
 SHORT = b"""From: Ada <ada@example.org>
@@ -97,4 +105,9 @@ MAIL: dict[str, list[bytes]] = {
     "nothing": [],
     "plain": [_crlf(message) for message in PLAIN],
     "mixed": [_crlf(message) for message in _protected()],
+    "addresses": [_crlf(message) for message in ADDRESSES_MAIL],
+    "headers": [_crlf(message) for message in HEADERS_MAIL],
+    "subjects": [_crlf(message) for message in SUBJECTS_MAIL],
+    "threads": [_crlf(message) for message in THREADS_MAIL],
+    "parts": [_crlf(message) for message in PARTS_MAIL],
 }
