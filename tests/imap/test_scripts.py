@@ -1,4 +1,7 @@
-"""The differential runner: scripts of commands, direct and proxied, octet for octet (IMAP-01, IMAP-18, IMAP-24)."""
+"""The differential runner: scripts of commands, direct and proxied, octet for octet.
+
+Requirements IMAP-01, IMAP-18, IMAP-24.
+"""
 
 from __future__ import annotations
 
