@@ -325,13 +325,12 @@ class Session:
         self._sender.completed(tag)
         if match is not None and self._runner.completed(tag, match[2]):
             return
-        if match is not None and tag not in self._in_flight:
-            return  # to a command that nobody has sent, or a second time
-        name = self._in_flight.pop(tag, "")
-        if name == "IDLE":
+        known = match is None or tag in self._in_flight
+        if self._in_flight.pop(tag, "") == "IDLE":
             self._idle = ""
         line = capability.rewrite(line)
-        if not self._stream.refused(tag, line):
+        # What answers a command that nobody has sent, or answers a second time, is dropped.
+        if not self._stream.refused(tag, line) and known:
             self._out.append(line)
 
     def _flush(self) -> Actions:
