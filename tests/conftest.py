@@ -19,3 +19,6 @@ pytest_plugins = [
 
 # Debian's servers live where the PATH of ordinary users does not look.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+# Hundreds of programs start from these sources: they are compiled once, not at every start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
