@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -43,6 +44,9 @@ _DAMAGE_CODES = frozenset({4, 9, 10, 18, 19, 30, 38, 41, 79, 82, 89, 125})
 
 _CANCELLED = frozenset({99, 198})
 """The codes that say that a person has cancelled a prompt."""
+
+_ENDED_BY_OTHERS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM})
+"""A terminal, a supervisor, the system when memory runs out; a crash of gpg is not among them."""
 
 _STATUS_PREFIX = b"[GNUPG:] "
 _MAX_STATUS = 1024 * 1024
@@ -185,33 +189,60 @@ class Gnupg:
 
     def _run(self, words: Sequence[str], octets: bytes, *, wanted: bool = True) -> _Outcome:
         """Run gpg; with `wanted` False its output goes to the null device."""
-        home = ("--homedir", str(self._home)) if self._home else ()
-        reading, writing = os.pipe()
-        status = bytearray()
-        listener = threading.Thread(target=_listen, args=(reading, status), daemon=True)
-        listener.start()
         try:
-            done = subprocess.run(
-                ["gpg", *_OPTIONS, *home, "--status-fd", str(writing), *words],
+            with _Status() as status:
+                done = self._ran(words, octets, status.descriptor, wanted=wanted)
+        except FileNotFoundError as error:
+            raise StoreLocked("GnuPG is not installed, or gpg is not on PATH") from error
+        except OSError as error:
+            raise StoreLocked(f"gpg cannot be started: {error.strerror}") from error
+        if -done.returncode in _ENDED_BY_OTHERS:
+            # What it has said until then, or not, is no property of the message.
+            raise StoreLocked("gpg was ended before it was done; try again")
+        return _Outcome(done.stdout or b"", _status_lines(bytes(status.octets)), done.returncode)
+
+    def _ran(
+        self, words: Sequence[str], octets: bytes, status: int, *, wanted: bool
+    ) -> subprocess.CompletedProcess[bytes]:
+        home = ("--homedir", str(self._home)) if self._home else ()
+        try:
+            return subprocess.run(
+                ["gpg", *_OPTIONS, *home, "--status-fd", str(status), *words],
                 input=octets,
                 stdout=subprocess.PIPE if wanted else subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(writing,),
+                pass_fds=(status,),
                 timeout=self._seconds,
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
                 check=False,
             )
-        except FileNotFoundError as error:
-            raise StoreLocked("GnuPG is not installed, or gpg is not on PATH") from error
         except subprocess.TimeoutExpired:
             # From None: the exception holds gpg's output.
             raise StoreLocked(
                 f"GnuPG did not answer within {self._seconds:.0f} seconds; is a passphrase prompt waiting?"
             ) from None
-        finally:
-            os.close(writing)
-            listener.join()
-        return _Outcome(done.stdout or b"", _status_lines(bytes(status)), done.returncode)
+
+
+class _Status:
+    """A pipe for status lines, read by a thread. Raises StoreLocked or OSError where there is no room."""
+
+    def __init__(self) -> None:
+        self.octets = bytearray()
+        reading, self.descriptor = os.pipe()
+        self._listener = threading.Thread(target=_listen, args=(reading, self.octets), daemon=True)
+        try:
+            self._listener.start()
+        except RuntimeError as error:
+            os.close(reading)
+            os.close(self.descriptor)
+            raise StoreLocked("gpg cannot be started: there are too many threads") from error
+
+    def __enter__(self) -> _Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+        self._listener.join()
 
 
 def _listen(descriptor: int, status: bytearray) -> None:

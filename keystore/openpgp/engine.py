@@ -20,7 +20,7 @@ def ask(question: Callable[[], T]) -> T:
     """Call `question` and return its answer. Raises EngineRefused."""
     try:
         return question()
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException:  # noqa: BLE001 - a panic of the engine derives from BaseException
         raise EngineRefused("the OpenPGP engine refused") from None

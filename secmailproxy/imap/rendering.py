@@ -75,6 +75,10 @@ class Renderer:
             return self._view(octets, signed=signed)
         except (SecMailProxyError, KeystoreError):
             raise
+        except (MemoryError, OSError) as error:
+            # Of this machine, and for a while; the view would be for ever.
+            log.error("no resources to present a message", extra=place(error))
+            raise SecMailProxyError("This machine is short of memory or files; try again.") from None
         except Exception as error:  # noqa: BLE001 - any; its text may be mail
             log.error("a message could not be presented", extra=place(error))
             return self.failed("internal error of secmailproxy", octets, signed=signed)

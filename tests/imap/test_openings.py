@@ -13,9 +13,11 @@ import pytest
 
 from keystore.keystore import Keystore, KeystoreSettings
 from keystore.model import Opened
+from keystore.openpgp import engine
 from secmailproxy.errors import KeystoreLocked
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.presenter import Presenter
+from secmailproxy.imap.rendering import Job, Locked, Renderer
 from secmailproxy.imap.steps import Present
 from secmailproxy.imap.workers import Start, Workers
 from secmailproxy.outbound import Outbound, OutboundSettings
@@ -197,3 +199,28 @@ async def test_a_locked_keystore_is_told_and_fixes_nothing(
     finally:
         await workers.close()
     assert set(box.kinds.values()) == {Kind.SEALED}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
+def test_what_this_machine_lacks_is_never_fixed(
+    desk: Desk, sealed: dict[int, bytes], error: Exception
+) -> None:
+    """IMAP-04: another time there is enough."""
+
+    class Short(Counting):
+        def decrypt(self, ciphertext: bytes, now: object) -> Opened:
+            raise error
+
+    store = desk.keystore
+    renderer = Renderer(Short(store._store, store._vault, store._gnupg), FIELD, lambda: NOW)
+    (outcome,) = renderer.views([Job(sealed[1], signed=False)])
+    assert isinstance(outcome, Locked)
+    assert "try again" in outcome.text
+
+
+def test_an_engine_without_memory_judges_nothing() -> None:
+    def question() -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        engine.holds(question)

@@ -5,6 +5,8 @@ They are used without leaving it, and StoreLocked says that it does not answer.
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import subprocess
 from datetime import timedelta
@@ -496,6 +498,48 @@ def _forget(gnupg, pinentry: str) -> None:
     """Start the agent anew: no passphrase in its memory, and this program to ask for one."""
     (gnupg.home / "gpg-agent.conf").write_text(f"pinentry-program {pinentry}\n")
     gnupg.end()
+
+
+@pytest.mark.parametrize("signal", ["TERM", "INT", "KILL"])
+def test_a_gpg_that_somebody_ends_says_nothing_of_the_message(signal, ours, theirs, tmp_path, monkeypatch):
+    """As when the machine runs out of memory, or a terminal or systemd ends all processes of a service."""
+    introduce(ours, theirs)
+    sealed = theirs.encrypt(TEXT, [own(ours)], None, later())
+    # Stopped half-way: gpg has said that the session key is right, and that is all it has said.
+    said = b"[GNUPG:] ENC_TO 0 18 0\\n[GNUPG:] DECRYPTION_INFO 2 9\\n"
+    for before in ("", f"printf '{said.decode()}' > /proc/self/fd/$fd"):
+        script = f"""
+            for word; do case $last in --status-fd) fd=$word;; esac; last=$word; done
+            {before}
+            kill -{signal} $$; exec sleep 60
+        """
+        monkeypatch.setenv("PATH", f"{_gpg(tmp_path, script)}:{os.environ['PATH']}")
+        with pytest.raises(StoreLocked, match="was ended"):
+            ours.decrypt(sealed, later())
+
+
+def test_a_gpg_that_cannot_be_started_says_nothing_of_the_message(ours, theirs):
+    introduce(ours, theirs)
+    sealed = theirs.encrypt(TEXT, [own(ours)], None, later())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    for descriptors in (free, free + 3):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limits[1]))
+        try:
+            with pytest.raises(StoreLocked, match="cannot be started"):
+                ours.decrypt(sealed, later())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert ours.decrypt(sealed, later()).octets == TEXT
+
+
+def _gpg(folder: Path, script: str) -> Path:
+    """A folder with a gpg that does as the script says."""
+    path = folder / "gpg"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+    return folder
 
 
 def test_nothing_of_gnupg_is_logged(ours, theirs, caplog):
