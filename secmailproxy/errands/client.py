@@ -171,6 +171,8 @@ class Client:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._line = _Line(transport)
+        self._uidvalidity = b""
+        """Of the mailbox that is open."""
         self.capabilities = frozenset(server.capabilities.upper().split())
         self._line.library.capabilities = {one.decode("ascii", "replace") for one in self.capabilities}
         if b"IMAP4REV2" in self.capabilities:
@@ -229,6 +231,7 @@ class Client:
             raise UpstreamUnavailable(f"{self._host} gives this mailbox no lasting UIDs (UIDVALIDITY).")
         if not uidnext or not uidnext.isdigit():
             raise UpstreamUnavailable(f"{self._host} does not tell the next UID (UIDNEXT).")
+        self._uidvalidity = uidvalidity
         permanent = answer.code(b"PERMANENTFLAGS")
         may_delete = permanent is None or rb"\deleted" in permanent.lower()
         counts = [int(told[1]) for line in answer.untagged if (told := _EXISTS.match(line)) is not None]
@@ -294,24 +297,24 @@ class Client:
         }
 
     async def append(self, mailbox: bytes, octets: bytes, flags: frozenset[bytes], date: bytes) -> int:
-        """Store a message; its UID. Raises Refused, UpstreamLost when the server does not tell the UID."""
+        """Store a message in the open mailbox; its UID. Raises Refused, UpstreamLost without a right UID."""
         listed = f"({' '.join(sorted(one.decode('ascii') for one in flags))})"
         command = self._line.library.append(octets, quoted(mailbox), listed, date.decode("ascii"), None)
         answer = await self._run("to store a message", command)
-        return self._new_uid(answer.code(b"APPENDUID"), 1)
+        return self._new_uid(answer.code(b"APPENDUID"))
 
     async def copy(self, uid: int, mailbox: bytes) -> int:
-        """Copy a message; the UID of the copy. Raises as `append` does."""
+        """Copy a message within the open mailbox; the UID of the copy. Raises as `append` does."""
         answer = await self._run(
             "to copy a message", self._line.library.copy(str(uid), quoted(mailbox), by_uid=True)
         )
-        return self._new_uid(answer.code(b"COPYUID"), 2)
+        return self._new_uid(answer.code(b"COPYUID"), b"%d" % uid)
 
-    def _new_uid(self, code: bytes | None, at: int) -> int:
-        words = (code or b"").split()
-        if len(words) != at + 1 or not words[at].isdigit():
+    def _new_uid(self, code: bytes | None, *source: bytes) -> int:
+        *where, told = (code or b"").split() or [b""]
+        if where != [self._uidvalidity, *source] or not told.isdigit():
             raise UpstreamLost(f"{self._host} does not tell the UID of what it has stored.")
-        return int(words[at])
+        return int(told)
 
     async def store(self, uids: Iterable[int], sign: str, flags: Iterable[bytes]) -> None:
         """Add ("+") or take away ("-") flags. Raises Refused."""

@@ -21,7 +21,7 @@ from secmailproxy.errors import KeystoreLocked, MalformedMessage
 from secmailproxy.imap.grammar import mailbox_key
 from secmailproxy.imap.rendering import form_of
 from secmailproxy.mime import encrypted, header
-from secmailproxy.mime.entity import parse
+from secmailproxy.mime.entity import parse, parse_or_leaf
 from secmailproxy.mime.kept import original
 from secmailproxy.mime.presented import storable
 from secmailproxy.model import DecryptionState, Verdict
@@ -86,6 +86,28 @@ class Form(Protocol):
 def digest_sign(octets: bytes) -> str:
     """The sign of octets that are unlike any others."""
     return f"sha256:{hashlib.sha256(octets).hexdigest()}:{len(octets)}"
+
+
+def is_copy(sign: str, original: Facts | None, stored: Facts) -> bool:
+    """Whether `stored` is, for all that can be told, the copy with this sign, of `original` if that is known.
+
+    A server may change what it stores. So a copy is also what has the Message-ID of its original.
+    """
+    kind, _, boundary = sign.partition(":")
+    if kind == "boundary":
+        recognised = boundary.encode() in _head(stored.octets)
+    else:
+        recognised = digest_sign(stored.octets) == sign
+    if recognised or original is None:
+        return recognised
+    known = _message_id(original.octets)
+    return bool(known) and known == _message_id(stored.octets)
+
+
+def _message_id(octets: bytes) -> bytes:
+    root = parse_or_leaf(_head(octets))
+    found = header.find(root, "message-id")
+    return found.value(root.octets).strip() if found is not None else b""
 
 
 def form_for(errand: Errand, tools: Tools, mailbox: bytes, uidvalidity: int, *, any_sender: bool) -> Form:

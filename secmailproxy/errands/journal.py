@@ -1,7 +1,8 @@
 """The journal of one errand on one mailbox: what was begun, on the disk before it is done.
 
-One line of JSON for each change, synced to the disk; a line that a power cut tore is no line. It holds UIDs,
-flags and digests, never message text. The file is also the lock: one errand at a time on a mailbox.
+One line of JSON and its checksum for each change, synced to the disk; a line that a power cut tore is no
+line, one that was changed is damage. It holds UIDs, flags and digests, never message text. The file is also
+the lock: one errand at a time on a mailbox.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,15 +61,16 @@ class Journal:
     def _read(self) -> None:
         end = 0
         for line in self._file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and _told(line[:-1]) is None:
                 break
             end += len(line)
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+            told = _told(line[:-1]) if line.endswith(b"\n") else None
+            if told is not None:
+                self._take(told)
+            else:
                 raise UsageError(
                     f"{self.path} is damaged. Look for doubles in the mailbox, remove the file, try again."
-                ) from None
+                )
         self._file.seek(end)
         self._file.truncate()
 
@@ -123,11 +126,25 @@ class Journal:
 
     def _write(self, told: Iterable[dict[str, Any]]) -> None:
         lines = list(told)
-        self._file.write(b"".join(json.dumps(one).encode() + b"\n" for one in lines))
+        self._file.write(b"".join(_line(one) for one in lines))
         self._file.flush()
         os.fsync(self._file.fileno())
         for one in lines:
             self._take(one)
+
+
+def _line(told: dict[str, Any]) -> bytes:
+    octets = json.dumps(told).encode()
+    return b"%b %08x\n" % (octets, zlib.crc32(octets))
+
+
+def _told(line: bytes) -> dict[str, Any] | None:
+    """What a line without its end says; None for one that is not as it was written."""
+    octets, _, checksum = line.rpartition(b" ")
+    if checksum != b"%08x" % zlib.crc32(octets):
+        return None
+    told: dict[str, Any] = json.loads(octets)
+    return told
 
 
 @contextmanager

@@ -54,6 +54,7 @@ class Step(Enum):
     DELETE = "go on deleting the original"
     WITHDRAW = "delete the copy"
     RESTORE = "take the mark of deletion from the original"
+    KEEP = "leave the copy, as the original is gone"
     FORGET = "nothing is begun any more"
     DONE = "the copy is in the place of the original"
 
@@ -62,12 +63,12 @@ _STEPS: dict[tuple[State, bool, bool], Step] = {
     # (state, is the original there, is the copy there)
     (State.COPYING, True, True): Step.VERIFY,
     (State.COPYING, True, False): Step.FORGET,
-    # Somebody else has moved or deleted it meanwhile; we never do before the copy is proven.
-    (State.COPYING, False, True): Step.WITHDRAW,
+    # Somebody else has moved or deleted it meanwhile, or we did: the journal may be of a backup.
+    (State.COPYING, False, True): Step.KEEP,
     (State.COPYING, False, False): Step.FORGET,
     (State.COPIED, True, True): Step.VERIFY,
     (State.COPIED, True, False): Step.FORGET,
-    (State.COPIED, False, True): Step.WITHDRAW,
+    (State.COPIED, False, True): Step.KEEP,
     (State.COPIED, False, False): Step.FORGET,
     (State.DELETING, True, True): Step.DELETE,
     # Somebody else has deleted the copy: better one message too many than one lost.
@@ -100,9 +101,11 @@ class Left(Enum):
     NOTHING_NEW = "nothing new to show"
     GONE = "deleted or moved meanwhile"
     CHANGED = "the server does not keep the new form as it is"
+    DOUBLED = "there twice, perhaps: what the server keeps as the new form may be another message"
+    KEPT = "kept, though the original was deleted, moved or marked while the errand was interrupted"
 
 
-FAILURES = frozenset({Left.CHANGED})
+FAILURES = frozenset({Left.CHANGED, Left.DOUBLED})
 """After these the errand did not end well."""
 
 
@@ -124,7 +127,7 @@ def leave(errand: Errand, message: Candidate, size_limit: int) -> Left | None:
     """
     if message.deleted:
         return Left.DELETED
-    if not all(_FLAG.fullmatch(flag) for flag in message.flags):
+    if not are_sound(message.flags):
         return Left.ODD_FLAGS
     encrypted = is_encrypted(message.content_type)
     if errand is Errand.ENCRYPT and encrypted:
@@ -135,6 +138,11 @@ def leave(errand: Errand, message: Candidate, size_limit: int) -> Left | None:
     if message.size > MESSAGE_LIMIT or message.size * grown > size_limit:
         return Left.TOO_LARGE
     return None
+
+
+def are_sound(flags: frozenset[bytes]) -> bool:
+    """Whether these are flags that can be written in a command."""
+    return all(_FLAG.fullmatch(flag) for flag in flags)
 
 
 def is_encrypted(header_octets: bytes) -> bool:
@@ -154,4 +162,4 @@ class FlagChange:
 
 def flag_change(before: frozenset[bytes], now: frozenset[bytes]) -> FlagChange:
     """What changed at the original since it was copied, to be done to the copy too."""
-    return FlagChange(now - before, before - now)
+    return FlagChange(frozenset(filter(_FLAG.fullmatch, now - before)), before - now)

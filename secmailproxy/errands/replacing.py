@@ -8,12 +8,13 @@ Standards: RFC 9051, RFC 4315 (UIDPLUS).
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from secmailproxy.errands.client import Client, Facts, Refused, Selection, same_moment
-from secmailproxy.errands.forms import Copy, Form, digest_sign
+from secmailproxy.errands.forms import Copy, Form, digest_sign, is_copy
 from secmailproxy.errands.journal import Entry, Journal
 from secmailproxy.errands.plan import (
     FAILURES,
@@ -22,6 +23,7 @@ from secmailproxy.errands.plan import (
     Left,
     State,
     Step,
+    are_sound,
     flag_change,
     leave,
     next_step,
@@ -140,7 +142,7 @@ class Replacing:
 
     async def _replace(self, form: Form, uid: int) -> None:
         message = await self._client.message(uid)
-        made = Left.GONE if message is None else Left.DELETED if message.deleted else await form.make(message)
+        made = await self._made(form, message)
         if isinstance(made, Left) or message is None:
             self._leave(uid, made if isinstance(made, Left) else Left.GONE)
             return
@@ -159,6 +161,13 @@ class Replacing:
         if len(self._proven) >= _AT_ONCE:
             await self._delete()
 
+    async def _made(self, form: Form, message: Facts | None) -> Copy | Left:
+        if message is None:
+            return Left.GONE
+        if message.deleted:
+            return Left.DELETED
+        return await form.make(message) if are_sound(message.flags) else Left.ODD_FLAGS
+
     async def _copy(self, form: Form, message: Facts, copy: Copy, entry: Entry) -> Entry:
         """Have the copy stored. Raises Refused when it was not."""
         self._journal.note(entry)
@@ -170,6 +179,8 @@ class Replacing:
             # There is room when the originals are gone whose copies are there already.
             await self._delete()
             uid = await self._store(form, message, copy)
+        if uid < entry.floor:
+            raise UpstreamLost("The mail server gives what it has stored the UID of an older message.")
         copied = replace(entry, state=State.COPIED, copy=uid)
         self._floor = max(self._floor, uid + 1)
         self._journal.note(copied)
@@ -189,19 +200,38 @@ class Replacing:
         assert entry.copy is not None
         stored = await self._client.message(entry.copy)
         if stored is None:
-            self._journal.settle([entry.uid])
-            self._leave(entry.uid, Left.GONE)
+            # Some tell of what is new only when they are asked.
+            await self._client.sync()
+            stored = await self._client.message(entry.copy)
+        if stored is None:
+            self._settle(entry, Left.GONE)
             return
         right = same_moment(stored.date, message.date) and await form.proven(message, stored)
-        if right and entry.flags - stored.flags:
-            await self._client.store([entry.copy], "+", entry.flags - stored.flags)
-            told = (await self._client.facts([entry.copy])).get(entry.copy)
-            right = told is not None and entry.flags <= told.flags
-        if right:
+        if right and await self._has_flags(entry, entry.copy, stored.flags):
             self._proven.append(entry)
-        else:
-            await self._withdraw(entry, Left.CHANGED)
-            self._give_up_if_useless()
+            return
+        if not right and not is_copy(entry.sign, message, stored):
+            self._settle(entry, Left.DOUBLED)
+            raise UpstreamUnavailable(
+                f"The mail server has another message under UID {entry.copy} than what it was to keep there. "
+                f"Nothing was deleted; look for a double of the message with UID {entry.uid}."
+            )
+        await self._withdraw(entry, Left.CHANGED)
+        self._give_up_if_useless()
+
+    async def _has_flags(self, entry: Entry, copy: int, flags: frozenset[bytes]) -> bool:
+        """Give the copy the flags that it lacks; whether it has them then."""
+        if entry.flags <= flags:
+            return True
+        with contextlib.suppress(Refused):
+            await self._client.store([copy], "+", entry.flags - flags)
+        told = (await self._client.facts([copy])).get(copy)
+        return told is not None and entry.flags <= told.flags
+
+    def _settle(self, entry: Entry, reason: Left) -> None:
+        """Leave both, original and copy, as far as they are there."""
+        self._journal.settle([entry.uid])
+        self._leave(entry.uid, reason)
 
     def _give_up_if_useless(self) -> None:
         """A server that keeps no copy as it is would only be kept busy. Raises UpstreamUnavailable."""
@@ -233,15 +263,19 @@ class Replacing:
         await self._expunge(entries)
 
     async def _still_there(self, entries: list[Entry]) -> list[Entry]:
-        """Those whose original nobody has deleted meanwhile; the copies of the others are withdrawn."""
+        """Those of which nobody has deleted anything meanwhile; without its original a copy is withdrawn."""
         if not entries:
             return []
         await self._client.sync()
-        told = await self._client.facts(one.uid for one in entries)
+        told = await self._client.facts(
+            uid for one in entries for uid in (one.uid, one.copy) if uid is not None
+        )
         kept = []
         for entry in entries:
-            found = told.get(entry.uid)
-            if found is None or found.deleted:
+            found, copy = told.get(entry.uid), told.get(entry.copy or 0)
+            if copy is None or copy.deleted:
+                self._settle(entry, Left.GONE)
+            elif found is None or found.deleted:
                 await self._withdraw(entry, Left.GONE if found is None else Left.DELETED)
             else:
                 kept.append(entry)
@@ -291,7 +325,7 @@ class Replacing:
             entry = await self._found(entry)
             there = await self._client.facts([entry.uid] if entry.copy is None else [entry.uid, entry.copy])
             step = next_step(entry.state, original=entry.uid in there, copy=entry.copy in there)
-            if step is Step.DELETE:
+            if step is Step.DELETE and await self._is_proven(form, entry):
                 deleting.append(entry)
             else:
                 await self._take(step, form, entry)
@@ -299,20 +333,35 @@ class Replacing:
             await self._expunge(deleting)
         await self._delete()
         self.outcome.resumed, self.outcome.replaced = len(entries), 0
-        self.outcome.left.clear()
+        for reason in set(self.outcome.left) - FAILURES - {Left.KEPT}:
+            del self.outcome.left[reason]
+
+    async def _is_proven(self, form: Form, entry: Entry) -> bool:
+        """Whether the copy is right, for the journal may be of a backup, or the server wrong about UIDs."""
+        assert entry.copy is not None
+        message = await self._client.message(entry.uid)
+        stored = await self._client.message(entry.copy)
+        return message is not None and stored is not None and await form.proven(message, stored)
 
     async def _take(self, step: Step, form: Form, entry: Entry) -> None:
-        if step is Step.WITHDRAW:
-            await self._withdraw(entry, Left.GONE)
-            return
-        message = await self._client.message(entry.uid) if step is Step.VERIFY else None
-        if message is not None:
-            self._journal.note(replace(entry, state=State.COPIED))
-            await self._verify(form, message, replace(entry, state=State.COPIED))
-            return
-        if step is Step.RESTORE:
-            await self._client.store([entry.uid], "-", [_DELETED])
-        self._journal.settle([entry.uid])
+        message = await self._client.message(entry.uid)
+        match step:
+            case Step.WITHDRAW if entry.copy is not None:
+                stored = await self._client.message(entry.copy)
+                if stored is not None and is_copy(entry.sign, message, stored):
+                    await self._withdraw(entry, Left.GONE)
+                else:
+                    self._settle(entry, Left.DOUBLED)
+            case Step.VERIFY if message is not None and not message.deleted:
+                self._journal.note(replace(entry, state=State.COPIED))
+                await self._verify(form, message, replace(entry, state=State.COPIED))
+            case Step.VERIFY | Step.KEEP:
+                self._settle(entry, Left.KEPT)
+            case Step.RESTORE | Step.DELETE:
+                await self._client.store([entry.uid], "-", [_DELETED])
+                self._settle(entry, Left.DOUBLED if step is Step.DELETE else Left.GONE)
+            case _:
+                self._journal.settle([entry.uid])
 
     async def _found(self, entry: Entry) -> Entry:
         """The entry with the UID of its copy, if that is on the server at all."""
