@@ -170,7 +170,7 @@ async def test_few_messages_start_no_process_and_idle_ones_end(
     desk: Desk, views: Views, sealed: dict[int, bytes]
 ) -> None:
     box = box_of(views, b"INBOX")
-    async with hired(desk, idle_seconds=0.01) as workers:
+    async with hired(desk, idle_seconds=0.5) as workers:
         opener = presenter(views, desk.keystore, Openings(workers))
         await opener.carry_out(Present(box, {1: sealed[1]}))
         assert not workers.processes
