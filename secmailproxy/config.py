@@ -182,6 +182,11 @@ class Config(Section):
             raise ConfigError(
                 f"There is no configuration at {path}; run: secmailproxy setup you@your.domain"
             ) from None
+        except PermissionError as error:
+            raise ConfigError(
+                f"Cannot read {path}: {error.strerror}. Run this as the user to whom it belongs, or set "
+                "SECMAILPROXY_HOME."
+            ) from None
         except OSError as error:
             raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
         return cls.parse(octets, folders)

@@ -34,7 +34,7 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
-from secmailproxy.policy import Plan, Protect, Rule, normal_address, rule_for
+from secmailproxy.policy import Plan, Protect, Rule, no_key, normal_address, rule_for
 from secmailproxy.sealing import Sealer, Stamp
 
 _NAMING_FIELDS = ("To", "Cc", "Resent-To", "Resent-Cc")
@@ -278,7 +278,7 @@ class Outbound:
     def _own_key(self, address: str, now: datetime) -> Fingerprint:
         identity, problem = self._identity(address, now)
         if identity is None:
-            raise SigningKeyUnusable(problem or f"there is no own key for <{address}> to encrypt to")
+            raise SigningKeyUnusable(problem or no_key(address))
         return identity.certificate.fingerprint
 
     @_our_errors()

@@ -159,8 +159,8 @@ def plan_outbound(
         return Plan(Protection.NONE, everyone, None, hide_subject, _because(chosen, Protect.NEVER))
     if identity is None:
         if identity_problem or Protect.REQUIRE in asked:
-            raise SigningKeyUnusable(identity_problem or _no_key(sender))
-        return Plan(Protection.NONE, everyone, None, hide_subject, _no_key(sender))
+            raise SigningKeyUnusable(identity_problem or no_key(sender))
+        return Plan(Protection.NONE, everyone, None, hide_subject, no_key(sender))
 
     signer = identity.certificate.fingerprint
     if Protect.SIGN in asked:
@@ -232,5 +232,6 @@ def _because(chosen: Mapping[str, Rule], protect: Protect) -> str:
     return f'a rule for <{rcpt_to}> says "{protect.value}"'
 
 
-def _no_key(sender: str) -> str:
+def no_key(sender: str) -> str:
+    """What to say where the sender has no key."""
     return f"no own key for <{sender}>; make one with: secmailproxy key generate {sender}"

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from keystore.errors import KeystoreError
 from secmailproxy.cli.context import (
+    INTERRUPTED,
     Passphrase,
+    describe,
     load_config,
     open_keystore,
     open_secrets,
@@ -21,7 +24,7 @@ from secmailproxy.cli.context import (
     print_json,
     secret_options,
 )
-from secmailproxy.errors import ConfigError, SecMailProxyError, UsageError
+from secmailproxy.errors import ConfigError, LoginRefused, SecMailProxyError, UsageError
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -109,11 +112,10 @@ def reprocess(**options: Any) -> None:
 def _confirm() -> None:
     if not sys.stdin.isatty():
         raise UsageError("There is no terminal to ask: give --yes to have messages in clear on the server.")
-    click.confirm(
-        "The mail server, and whoever can read its disks, will see these messages in clear. Go on?",
-        abort=True,
-        err=True,
-    )
+    question = "The mail server, and whoever can read its disks, will see these messages in clear. Go on?"
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _run(errand: str, wish: _Wish, *, any_sender: bool = False) -> None:
@@ -125,14 +127,28 @@ def _run(errand: str, wish: _Wish, *, any_sender: bool = False) -> None:
     job = Job(Errand(errand), wish.mailboxes, wish.dry_run, any_sender)
     report = _Report(errand, wish)
     try:
-        _carry_out(job, wish, report)
-    except SecMailProxyError as error:
-        report.error = error.text
-        report.end()
-        raise
-    report.end()
+        _reported(job, wish, report)
+    except KeyboardInterrupt:
+        click.echo(f"secmailproxy: {report.error}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
     if any(outcome.failed for _, outcome in report.outcomes):
         click.get_current_context().exit(INCOMPLETE)
+
+
+def _reported(job: Job, wish: _Wish, report: _Report) -> None:
+    """Carry it out; the report ends however that ends, for a bar has to give the terminal back."""
+    report.error = "internal error"
+    try:
+        _carry_out(job, wish, report)
+        report.error = None
+    except (SecMailProxyError, KeystoreError) as error:
+        report.error = describe(error)
+        raise
+    except KeyboardInterrupt:
+        report.error = "interrupted; no message is lost. Run the command again to go on where it ended."
+        raise
+    finally:
+        report.end()
 
 
 def _carry_out(job: Job, wish: _Wish, report: _Report) -> None:
@@ -158,7 +174,10 @@ def _carry_out(job: Job, wish: _Wish, report: _Report) -> None:
             field_name(config.folders.verdict_token()),
             lambda: datetime.now(UTC),
         )
-        asyncio.run(carry_out(job, login, tools, config.folders.state, report.observer()))
+        try:
+            asyncio.run(carry_out(job, login, tools, config.folders.state, report.observer()))
+        except LoginRefused:
+            raise _refused(login) from None
 
 
 def _login(config: Config, wish: _Wish) -> ImapLogin:
@@ -180,6 +199,14 @@ def _login(config: Config, wish: _Wish) -> ImapLogin:
     if not wish.password.given:
         stored = open_secrets(config, wish.passphrase).get(password_secret(account.address))
     return ImapLogin(account, account.imap_username or account.address, stored or wish.password())
+
+
+def _refused(login: ImapLogin) -> LoginRefused:
+    address = login.account.address
+    return LoginRefused(
+        f"{login.account.imap.host} refuses the login of {login.username}: check the password. "
+        f"To store another: secmailproxy setup {address}"
+    )
 
 
 @dataclass

@@ -9,6 +9,7 @@ import binascii
 import re
 
 _SHIFTED = re.compile(rb"&([A-Za-z0-9+,]*)-")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NOT_PLAIN = re.compile(r"[^ -~]+|&")
 
 
@@ -18,8 +19,8 @@ def to_wire(name: str) -> bytes:
 
 
 def from_wire(name: bytes) -> str:
-    """The name as text; what is no modified UTF-7 is shown with replacement characters."""
-    return _SHIFTED.sub(_unshift, name).decode("utf-8", "replace")
+    """The name as text for a terminal; controls, and what is no modified UTF-7, are shown as U+FFFD."""
+    return _CONTROLS.sub("\ufffd", _SHIFTED.sub(_unshift, name).decode("utf-8", "replace"))
 
 
 def _shift(match: re.Match[str]) -> str:

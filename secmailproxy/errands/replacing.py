@@ -98,7 +98,8 @@ class Replacing:
         self._journal.check(selection.uidvalidity)
         self.outcome.resumed = len(self._journal.entries)
         form = self._forms[errand]
-        wanted = await self._wanted(form, selection)
+        begun = self._journal.entries
+        wanted = [uid for uid in await self._wanted(form, selection) if uid not in begun]
         if errand is Errand.ENCRYPT:
             self.outcome.replaced = len(wanted)  # nothing that reading them could change
             return self.outcome

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secmailproxy.accounts import ImapLogin
-from secmailproxy.errands.client import Client
+from secmailproxy.errands.client import Client, Refused
 from secmailproxy.errands.forms import Tools, form_for
 from secmailproxy.errands.journal import journal_of
 from secmailproxy.errands.names import from_wire, to_wire
 from secmailproxy.errands.plan import Errand
 from secmailproxy.errands.replacing import Outcome, Replacing
-from secmailproxy.errors import UpstreamUnavailable
+from secmailproxy.errors import UpstreamUnavailable, UsageError
 from secmailproxy.imap.grammar import mailbox_key
+
+_NAMED = 40
+_NOT_THERE = frozenset({"", "NONEXISTENT", "CANNOT", "TRYCREATE"})
+"""Codes of a server that has no such mailbox (RFC 5530)."""
+_PROBE = b"Subject: probe\r\n\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +49,35 @@ async def carry_out(job: Job, login: ImapLogin, tools: Tools, state: Path, obser
 
     `state` is the folder for journals.
     """
+    if job.errand is Errand.ENCRYPT:
+        # Without a key nothing is begun, and a dry run says so too.
+        await tools.outbound.protect_at_rest(tools.address, _PROBE)
     client = await Client.connect(login)
     try:
         _refuse_unsafe(client, login.account.imap.host)
-        names = [to_wire(name) for name in job.mailboxes] or await client.mailboxes()
-        for name in dict.fromkeys(map(mailbox_key, names)):
+        for name in await _mailboxes(job.mailboxes, client, login.account.imap.host):
             observer.begun(from_wire(name))
             observer.ended(from_wire(name), await _one(job, client, name, tools, state, observer))
         await client.log_out()
     finally:
         client.abort()
+
+
+async def _mailboxes(wanted: tuple[str, ...], client: Client, host: str) -> list[bytes]:
+    """The mailboxes, each once. Raises UsageError, before any is touched, for one that cannot be opened."""
+    listed = list(dict.fromkeys(map(mailbox_key, await client.mailboxes())))
+    names = list(dict.fromkeys(mailbox_key(to_wire(name)) for name in wanted))
+    for name in names:
+        if name in listed:
+            continue
+        try:
+            await client.open(name, read_only=True)  # servers need not list all that they have
+        except Refused as refused:
+            if refused.code not in _NOT_THERE:
+                raise
+            known = ", ".join(map(from_wire, listed[:_NAMED])) + (", ..." if len(listed) > _NAMED else "")
+            raise UsageError(f'{host} has no mailbox "{from_wire(name)}"; it has: {known}.') from None
+    return names or listed
 
 
 async def _one(

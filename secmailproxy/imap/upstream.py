@@ -23,6 +23,7 @@ from secmailproxy.imap.wire import Fragment, ResponseSplitter, WireError
 CONNECT_SECONDS = 30.0
 READ_OCTETS = 256 * 1024
 _ALERT = re.compile(rb"(?:OK|NO|BAD) \[ALERT\]", re.IGNORECASE)
+CHECK_PORT = "Check port and tls: implicit TLS is usually port 993, STARTTLS port 143."
 
 
 class LoginRefusedByServer(LoginRefused):
@@ -65,11 +66,17 @@ async def log_in(login: ImapLogin, client_id: bytes) -> Upstream:
         async with asyncio.timeout(CONNECT_SECONDS):
             return await _log_in(server, login, client_id)
     except TimeoutError:
-        raise UpstreamUnavailable(f"{server.host}:{server.port} did not answer in time.") from None
+        raise UpstreamUnavailable(
+            f"{server.host}:{server.port} did not answer in time. {CHECK_PORT}"
+        ) from None
     except ssl.SSLCertVerificationError as error:
         raise UpstreamUnavailable(
             f"The certificate of {server.host} is not trusted ({error.verify_message}); "
             "nothing was sent. A private CA is named by ca_file."
+        ) from None
+    except ssl.SSLError as error:
+        raise UpstreamUnavailable(
+            f"{server.host}:{server.port} does not answer in TLS ({error.reason}). {CHECK_PORT}"
         ) from None
     except (OSError, WireError, asyncio.IncompleteReadError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__

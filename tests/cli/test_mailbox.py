@@ -117,7 +117,7 @@ def test_by_starttls_and_with_a_password_from_a_file(
         client.create('"Entw&APw-rfe"')
     user.mailbox.append(letter(user.address, user.address), '"Entw&APw-rfe"')
     password = tmp_path / "password"
-    for text, status, words in [("wrong", 77, b"refuse"), (user.mailbox.password, 0, b"")]:
+    for text, status, words in [("wrong", 77, b"secmailproxy setup"), (user.mailbox.password, 0, b"")]:
         password.write_text(text + "\n")
         done = user.home.run("mailbox", "encrypt", "--password-file", password, "Entwürfe", check=False)
         assert (done.returncode, words in done.stderr) == (status, True), done.stderr
@@ -132,7 +132,7 @@ def test_by_starttls_and_with_a_password_from_a_file(
         (["encrypt"], 64, "Name the mailboxes"),
         (["encrypt", "--all", "INBOX"], 64, "Name the mailboxes"),
         (["encrypt", "--account", "nobody@example.test", "INBOX"], 64, "Name one account with --account"),
-        (["encrypt", "No such"], 75, "refuses to open the mailbox"),
+        (["encrypt", "INBOX", "No such"], 64, 'localhost has no mailbox "No such"; it has: '),
         (["decrypt", "INBOX"], 64, "give --yes"),
     ],
 )
@@ -140,6 +140,25 @@ def test_what_cannot_be_done_says_why(unchanged: ProxyUser, words: list[str], st
     done = unchanged.home.run("mailbox", *words, check=False)
     assert (done.returncode, done.stdout) == (status, b"")
     assert said in done.stderr.decode()
+
+
+def test_the_wrong_port_is_said_to_be_that(user: ProxyUser, dovecot: Dovecot) -> None:
+    config = user.home.folders.config_file
+    config.write_text(
+        config.read_text().replace(f"port = {dovecot.imaps_port}", f"port = {dovecot.imap_port}")
+    )
+    done = user.home.run("mailbox", "encrypt", "INBOX", check=False)
+    assert done.returncode == 75
+    assert "does not answer in TLS (WRONG_VERSION_NUMBER). Check port and tls" in done.stderr.decode()
+
+
+def test_without_a_key_a_dry_run_says_so_too(dovecot: Dovecot, proxies: ProxyFactory) -> None:
+    mailbox = dovecot.mailbox("keyless")
+    home = proxies.home(mailbox)
+    home.set_secret(password_secret(mailbox.address), mailbox.password)
+    done = home.run("mailbox", "encrypt", "--dry-run", "INBOX", check=False)
+    assert (done.returncode, done.stdout) == (69, b"")
+    assert f"secmailproxy key generate {mailbox.address}" in done.stderr.decode()
 
 
 async def test_killed_it_is_finished_by_the_next_run(user: ProxyUser, relay: Relay, dovecot: Dovecot) -> None:
@@ -165,6 +184,50 @@ async def test_killed_it_is_finished_by_the_next_run(user: ProxyUser, relay: Rel
     assert len(await asyncio.to_thread(user.mailbox.stored)) == len(originals)
     await asyncio.to_thread(user.home.run, "mailbox", "decrypt", "--yes", "INBOX")
     assert sorted(await asyncio.to_thread(user.mailbox.stored)) == sorted(originals)
+
+
+async def test_ctrl_c_gives_the_terminal_back(user: ProxyUser, relay: Relay, dovecot: Dovecot) -> None:
+    config = user.home.folders.config_file
+    whole = config.read_text()
+    config.write_text(whole.replace(f"port = {dovecot.imaps_port}", f"port = {relay.port}"))
+    relay.arm("client", before=b" APPEND ", stall=True)
+    terminal, end = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *user.home.command("mailbox", "encrypt", "INBOX"),
+        env=user.home.environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=end,
+    )
+    os.close(end)
+    await asyncio.wait_for(relay.broken.wait(), 30)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = await asyncio.wait_for(process.communicate(), 30)
+    said = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while octets := os.read(terminal, 65536):
+            said += octets
+    os.close(terminal)
+    assert (process.returncode, stdout) == (130, b"")
+    assert b"interrupted; no message is lost. Run the command again" in said
+    hidden, shown = b"\x1b[?25l", b"\x1b[?25h"
+    assert said.rindex(shown) > said.rindex(hidden), "the cursor is there again"
+
+
+def test_who_says_no_is_told_that_nothing_was_changed(unchanged: ProxyUser) -> None:
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        unchanged.home.command("mailbox", "decrypt", "INBOX"),
+        env=unchanged.home.environment,
+        stdin=end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(end)
+        os.write(terminal, b"n\n")
+        stdout, stderr = process.communicate()
+    os.close(terminal)
+    assert (process.returncode, stdout) == (130, b"")
+    assert stderr.endswith(b"[y/N]: Nothing was changed.\n")
 
 
 def test_a_terminal_is_shown_a_bar_and_asked(user: ProxyUser) -> None:

@@ -234,7 +234,9 @@ def test_doctor_finds_what_is_wrong(
     home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
 ) -> None:
     given = options(mailbox, postfix, ca, tmp_path)
-    assert run(*given, "--no-key").exit_code == 0
+    done = run(*given, "--no-key")
+    assert done.exit_code == 0
+    assert f"secmailproxy key generate {mailbox.address}" in done.stdout
     path = home / "config.toml"
     path.write_text(path.read_text().replace(f"port = {mailbox.server.imaps_port}", "port = 1"))
     done = run("doctor", "--json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +27,13 @@ def test_names(name: str, wire: bytes) -> None:
 
 @given(st.text(st.characters(exclude_categories=("Cs",))))
 def test_any_text_comes_back(name: str) -> None:
-    assert from_wire(to_wire(name)) == name
-    assert to_wire(name).isascii()
+    wire = to_wire(name)
+    assert from_wire(wire) == re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "\ufffd", name)
+    assert wire.isascii()
+
+
+def test_a_name_cannot_steer_a_terminal() -> None:
+    assert from_wire(b"&ABs-[2J\x1b[2J") == "\ufffd[2J\ufffd[2J"
 
 
 @given(st.binary())

@@ -205,6 +205,17 @@ async def test_a_copy_that_somebody_deletes_before_the_original_is_gone_loses_no
     assert after.flags == KEPT
 
 
+async def test_a_dry_run_counts_what_is_half_done_once(place: Place, relay: Relay) -> None:
+    folder = place.folder("half", ODD, ODD)
+    relay.arm("server", 6)
+    with pytest.raises(UpstreamUnavailable):
+        await place.run(Errand.ENCRYPT, folder, port=relay.port)
+    looked = await place.run(Errand.ENCRYPT, folder, dry_run=True)
+    assert (looked.replaced, looked.resumed) == (1, 1)
+    done = await place.run(Errand.ENCRYPT, folder)
+    assert (done.replaced, done.resumed) == (1, 1)
+
+
 async def test_a_mailbox_that_was_renewed_stops_the_errand(place: Place, relay: Relay) -> None:
     folder = place.folder("renewed", ODD)
     relay.arm("server", 5)
