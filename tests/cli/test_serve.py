@@ -22,7 +22,7 @@ from keystore.secretsfile import FileSecrets
 from secmailproxy.accounts import local_password_secret, password_secret
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot
-from tests.fixtures.processes import die_with_parent, free_port, wait_until
+from tests.fixtures.processes import die_with_parent, free_port, listening, wait_until
 from tests.fixtures.sink import smtp_sink
 
 ADDRESS = "alice@example.test"
@@ -168,9 +168,9 @@ async def test_submissions_in_flight_finish(proxy: Proxy, ca: TestCA, kind: sign
         await asyncio.wait_for(sink.arrived.wait(), 30)
         process.send_signal(kind)
         await asyncio.to_thread(wait_until, lambda: "event=stopping" in proxy.log(), proxy.log)
+        port = int(places["submission"][1])
+        await asyncio.to_thread(wait_until, lambda: not listening(port), "the port is closed to new clients")
         assert process.poll() is None
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(places["submission"])
         sink.release.set()
         assert await submitting == {}
         assert await asyncio.to_thread(process.wait, 20) == 0
