@@ -16,13 +16,12 @@ import contextlib
 import logging
 import re
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
-from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 from aioimaplib import aioimaplib
 
 from secmailproxy.accounts import ImapLogin
+from secmailproxy.errands.facts import CODE, Answer, Facts, Selection, facts_of, has_body
 from secmailproxy.errors import SecMailProxyError, UpstreamLost, UpstreamUnavailable
 from secmailproxy.imap import grammar, upstream
 from secmailproxy.imap.numbers import Numbers
@@ -37,69 +36,20 @@ ANSWER_OCTETS = 256 * 1024 * 1024
 """Of the untagged responses to one command, all together."""
 
 _COMPLETION = re.compile(rb"([A-Za-z0-9]+) (OK|NO|BAD)\b ?(.*)", re.IGNORECASE | re.DOTALL)
-_CODE = re.compile(rb"\[([A-Za-z0-9-]+)(?: ([^\]]*))?\]")
 _LISTED = re.compile(rb'\* LIST \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
 _EXISTS = re.compile(rb"\* (\d+) EXISTS\b", re.IGNORECASE)
 _NOT_MAIL = re.compile(rb"\\(?:noselect|nonexistent|all|flagged)\b", re.IGNORECASE)
 """Names without a mailbox, and views of other mailboxes (RFC 6154)."""
-_NOT_OURS = frozenset({rb"\recent", rb"\deleted"})
 
 
 class Refused(SecMailProxyError):
     """The server answered NO or BAD. `code` is its response code in upper case, "" for none."""
 
     def __init__(self, what: str, answer: bytes) -> None:
-        code = _CODE.match(answer)
+        code = CODE.match(answer)
         self.code = code[1].decode().upper() if code else ""
         words = "".join(chr(one) for one in answer if 32 <= one < 127)[:200].rstrip(". ")
         super().__init__(f"The mail server refuses {what}: {words or 'no reason given'}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command led to: the untagged responses whole, and the text of the OK."""
-
-    untagged: list[bytes]
-    text: bytes
-
-    def code(self, name: bytes) -> bytes | None:
-        """The arguments of a response code, wherever it stands."""
-        lines = [self.text, *(line[5:] for line in self.untagged if line[:5].upper() == b"* OK ")]
-        for line in lines:
-            code = _CODE.match(line)
-            if code is not None and code[1].upper() == name:
-                return code[2] or b""
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """A mailbox that was opened."""
-
-    uidvalidity: int
-    uidnext: int
-    """The first UID that a message to come can have."""
-    exists: int
-    """How many messages there are."""
-    read_only: bool
-    """Or without the right to delete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the server says of one message, without its text."""
-
-    uid: int
-    flags: frozenset[bytes]
-    """Flags and keywords as the server writes them, without Recent and Deleted."""
-    deleted: bool
-    date: bytes
-    """INTERNALDATE in its quotes; empty if it was not asked for."""
-    size: int = 0
-    header: bytes = b""
-    """The Content-Type field, if it was asked for."""
-    octets: bytes = b""
-    """The whole message, if it was asked for."""
 
 
 class _Line(asyncio.Protocol):
@@ -291,9 +241,9 @@ class Client:
                     found.setdefault(read.uid, {}).update(read.attributes)
         wanted = set(re.findall(r"INTERNALDATE|RFC822\.SIZE", items))
         return {
-            uid: _facts(uid, told)
+            uid: facts_of(uid, told)
             for uid, told in found.items()
-            if "FLAGS" in told and wanted <= told.keys() and ("BODY" not in items or _bodies(told))
+            if "FLAGS" in told and wanted <= told.keys() and ("BODY" not in items or has_body(told))
         }
 
     async def append(self, mailbox: bytes, octets: bytes, flags: frozenset[bytes], date: bytes) -> int:
@@ -372,33 +322,3 @@ def quoted(mailbox: bytes) -> str:
         raise UpstreamUnavailable("The mail server has a mailbox whose name is not in modified UTF-7.")
     text: str = aioimaplib.quoted(mailbox.decode("ascii"))
     return text
-
-
-def same_moment(one: bytes, other: bytes) -> bool:
-    """Whether two INTERNALDATEs, perhaps in different zones, are the same second."""
-    return one == other or _moment(one) == _moment(other)
-
-
-def _moment(date: bytes) -> float:
-    parsed = parsedate_tz(date.decode("ascii", "replace").strip('" '))
-    return mktime_tz(parsed) if parsed is not None else float("nan")
-
-
-def _bodies(told: dict[str, bytes]) -> list[bytes]:
-    return [raw for key, raw in told.items() if key.startswith("BODY[")]
-
-
-def _facts(uid: int, told: dict[str, bytes]) -> Facts:
-    flags = told["FLAGS"].strip(b"()").split()
-    size = told.get("RFC822.SIZE", b"")
-    body = told.get("BODY[]")
-    header = next((raw for key, raw in told.items() if key.startswith("BODY[HEADER")), b"NIL")
-    return Facts(
-        uid,
-        frozenset(one for one in flags if one.lower() not in _NOT_OURS),
-        any(one.lower() == rb"\deleted" for one in flags),
-        told.get("INTERNALDATE", b""),
-        int(size) if size.isdigit() else 0,
-        grammar.string_value(header) or b"",
-        grammar.string_value(body) or b"" if body is not None else b"",
-    )

@@ -15,7 +15,7 @@ from typing import Protocol
 from keystore.errors import KeystoreError, NotReadable, StoreLocked
 from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
-from secmailproxy.errands.client import Facts
+from secmailproxy.errands.facts import Facts
 from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import KeystoreLocked, MalformedMessage
 from secmailproxy.imap.grammar import mailbox_key

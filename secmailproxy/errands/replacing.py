@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from secmailproxy.errands.client import Client, Facts, Refused, Selection, same_moment
+from secmailproxy.errands.client import Client, Refused
+from secmailproxy.errands.facts import Facts, Selection, same_moment
 from secmailproxy.errands.forms import Copy, Form, digest_sign, is_copy
 from secmailproxy.errands.journal import Entry, Journal
 from secmailproxy.errands.plan import (

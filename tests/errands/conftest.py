@@ -18,6 +18,7 @@ from secmailproxy.errands.plan import Errand
 from secmailproxy.errands.replacing import Outcome
 from secmailproxy.errands.work import Job, Observer, carry_out
 from secmailproxy.imap import grammar
+from secmailproxy.mime.kept import original
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Views
 from tests.fixtures.dovecot import Dovecot
@@ -85,8 +86,6 @@ class Place:
 
     def opened(self, message: Stored) -> bytes:
         """The original of an encrypted message, or the message itself."""
-        from secmailproxy.mime.kept import original
-
         plaintext = self.tools.decrypted(message.octets)
         found = original(plaintext) if plaintext is not None else None
         return message.octets if found is None else found

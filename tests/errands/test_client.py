@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from secmailproxy.errands import client
-from secmailproxy.errands.client import Refused, same_moment
+from secmailproxy.errands.client import Refused
+from secmailproxy.errands.facts import same_moment
 from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import NotAllowed, UpstreamUnavailable
 from tests.errands.conftest import FLAGS, Place
