@@ -19,14 +19,19 @@ from secmailproxy.errors import ConfigError, UsageError
 from secmailproxy.folders import make_private
 
 
+def keep_private() -> None:
+    """Files for the owner alone; no core dumps."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def harden_process() -> None:
     """Files for the owner alone; no core dumps; as many connections as the system grants.
 
     SIGHUP is ignored until `serve` takes it, so that a reload asked for too early does no harm.
     """
-    os.umask(0o077)
+    keep_private()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

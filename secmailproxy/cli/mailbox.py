@@ -155,9 +155,11 @@ def _carry_out(job: Job, wish: _Wish, report: _Report) -> None:
     from secmailproxy.errands.forms import Tools
     from secmailproxy.errands.work import carry_out
     from secmailproxy.outbound import Outbound
+    from secmailproxy.supervision import keep_private
     from secmailproxy.verdict import field_name
     from secmailproxy.views import Views
 
+    keep_private()
     config = load_config()
     config.folders.prepare()
     login = _login(config, wish)

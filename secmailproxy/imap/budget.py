@@ -3,38 +3,57 @@
 A protected message is collected whole before it can be opened. What servers announce is counted before it is
 read, so that a server that announces too much, or many that do, cannot fill the memory: a connection without
 room stops reading from its server until another gives some back. Whoever has waited for too long gives up,
-and its command fails; so two connections that wait for each other do not wait for ever.
+and its command fails; so two connections that wait for each other do not wait for ever. The connections of
+one account never hold all: the server of one, or a client that stalls, does not close the others' mailboxes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
+
+from secmailproxy.imap.running import COLLECT_LIMIT
 
 HELD_LIMIT = 256 * 1024 * 1024
 """Octets; two of the largest messages that we open, and some."""
+ACCOUNT_LIMIT = HELD_LIMIT - COLLECT_LIMIT
+"""What the connections of one account leave is enough for the largest message of another."""
 _PATIENCE = 120.0
 """Seconds; the largest message over a slow line, and the client is told meanwhile that we are at work."""
 
 
 class Budget:
-    """Room for `limit` octets."""
+    """Room for `limit` octets, of which one account holds at most `each`."""
 
-    def __init__(self, limit: int = HELD_LIMIT, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self, limit: int = HELD_LIMIT, patience: float = _PATIENCE, each: int = ACCOUNT_LIMIT
+    ) -> None:
         self.limit = limit
+        self.each = each
         self.patience = patience
         self.held = 0
         """Octets that are held now, or announced."""
+        self._held_by: Counter[str] = Counter()
         self._freed = asyncio.Event()
 
-    def share(self, wanted: Callable[[], int]) -> Share:
+    def share(self, wanted: Callable[[], int], account: str = "") -> Share:
         """For one connection, which holds as many octets as `wanted` says, once it has `settled`."""
-        return Share(self, wanted)
+        return Share(self, wanted, account)
 
-    def free(self, octets: int) -> None:
+    def take(self, account: str, octets: int) -> bool:
+        """Hold more, if there is room."""
+        if self.held + octets > self.limit or self._held_by[account] + octets > self.each:
+            return False
+        self.held += octets
+        self._held_by[account] += octets
+        return True
+
+    def free(self, account: str, octets: int) -> None:
         """Give back."""
         self.held -= octets
+        self._held_by[account] -= octets
         self._freed.set()
 
     async def freed(self) -> None:
@@ -46,9 +65,10 @@ class Budget:
 class Share:
     """What one connection holds. `close` it at the end."""
 
-    def __init__(self, budget: Budget, wanted: Callable[[], int]) -> None:
+    def __init__(self, budget: Budget, wanted: Callable[[], int], account: str) -> None:
         """Made by `Budget.share`."""
         self._budget = budget
+        self._account = account
         self._wanted = wanted
         self._held = 0
 
@@ -64,10 +84,10 @@ class Share:
 
     def _raise(self) -> bool:
         more = self._wanted() - self._held
-        if more > 0 and self._budget.held + more > self._budget.limit:
-            return False
-        self._budget.held += max(0, more)
-        self._held += max(0, more)
+        if more > 0:
+            if not self._budget.take(self._account, more):
+                return False
+            self._held += more
         return True
 
     def lower(self) -> None:
@@ -75,9 +95,9 @@ class Share:
         less = max(0, self._held - self._wanted())
         self._held -= less
         # Whoever waits in this connection may want less than before, even if it gives nothing back.
-        self._budget.free(less)
+        self._budget.free(self._account, less)
 
     def close(self) -> None:
         """Give everything back."""
         octets, self._held = self._held, 0
-        self._budget.free(octets)
+        self._budget.free(self._account, octets)

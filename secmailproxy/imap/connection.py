@@ -37,14 +37,15 @@ class Connection:
         presenter: Presenter,
         budget: Budget,
         interject_seconds: float = 20.0,
+        account: str = "",
     ) -> None:
-        """`budget` is shared by all connections of a listener."""
+        """`budget` is shared by all connections of a listener; `account` is whose part of it this is."""
         self._reader = reader
         self._writer = writer
         self._server = server
         self._session = session
         self._presenter = presenter
-        self._share = budget.share(lambda: session.held)
+        self._share = budget.share(lambda: session.held, account)
         self._interject_seconds = interject_seconds
         self._work: deque[tuple[int, Work]] = deque()
         self._has_work = asyncio.Event()
@@ -71,9 +72,8 @@ class Connection:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0] in done and tasks[0].exception() is None and self._session.owes:
                 # The client has left; what it asked for, such as an APPEND, is finished all the same.
-                await asyncio.wait(
-                    [tasks[1], tasks[2]], timeout=_FINISH_SECONDS, return_when="FIRST_COMPLETED"
-                )
+                tasks.append(asyncio.create_task(self.settled()))
+                await asyncio.wait(tasks[1:], timeout=_FINISH_SECONDS, return_when="FIRST_COMPLETED")
             for task in done:
                 task.result()
         finally:
@@ -84,12 +84,12 @@ class Connection:
 
     async def _from_client(self) -> None:
         while True:
-            if not self._session.wants_client:
-                self._client_may_send.clear()
-                await self._client_may_send.wait()
             data = b""
-            with contextlib.suppress(ConnectionError):
-                async with asyncio.timeout(_IDLE_SECONDS):
+            async with asyncio.timeout(_IDLE_SECONDS):
+                if not self._session.wants_client:
+                    self._client_may_send.clear()
+                    await self._client_may_send.wait()
+                with contextlib.suppress(ConnectionError):
                     data = await self._reader.read(READ_OCTETS)
             if not data:
                 return

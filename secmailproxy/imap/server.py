@@ -51,6 +51,8 @@ LOGIN_ATTEMPTS = 5
 _LOGIN_DELAY = 0.5
 """Seconds, times the failures before."""
 _CLOSE_SECONDS = 1.0
+_LINGER_SECONDS = 5.0
+"""In which a client that we leave may read what it has been sent."""
 _MOST_CONNECTIONS = 400
 """Twice two sockets each must fit the usual 1024 descriptors; a client opens about five."""
 _READ_OCTETS = 256 * 1024
@@ -153,9 +155,9 @@ class ImapServer:
             log.debug("imap internal error", exc_info=True)
             _say(writer, b"* BYE [SERVERBUG] Internal error in secmailproxy.\r\n")
         finally:
+            await _close(writer)
             self._connections.discard(task)
             self._settings.admission.leave(client)
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str) -> None:
         writer.write(GREETING)
@@ -174,7 +176,14 @@ class ImapServer:
         session, presenter = self._session(login, server), self._presenter(login)
         settings = self._settings
         connection = Connection(
-            reader, writer, server, session, presenter, settings.budget, settings.interject_seconds
+            reader,
+            writer,
+            server,
+            session,
+            presenter,
+            settings.budget,
+            settings.interject_seconds,
+            login.account.address,
         )
         self._sessions.add(connection)
         try:
@@ -285,6 +294,15 @@ def _refusal(error: SecMailProxyError) -> bytes:
     if isinstance(error, NotAllowed):
         return b"NO [AUTHENTICATIONFAILED] " + error.text.encode("ascii", "replace") + b"\r\n"
     return fetching.failure(error)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """A client that does not read would keep what it has not read, and its descriptor, for ever."""
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            await writer.wait_closed()
+    writer.transport.abort()
 
 
 def _address_of(writer: asyncio.StreamWriter) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import os
 import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ async def _log_in(server: ImapUpstream, login: ImapLogin, client_id: bytes) -> U
     reader, writer = await asyncio.open_connection(
         server.host, server.port, ssl=tls if implicit else None, limit=READ_OCTETS
     )
+    _keep_alive(writer.get_extra_info("socket"))
     dialogue = _Dialogue(reader, writer)
     try:
         await dialogue.greeting()
@@ -107,6 +109,14 @@ async def _log_in(server: ImapUpstream, login: ImapLogin, client_id: bytes) -> U
         writer.transport.abort()
         raise
     return Upstream(reader, writer, dialogue.listed, completion, special_use, dialogue.alerts, dialogue.rest)
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the system notice a server that is gone without a word: a client is told that we are at work."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
+        if (option := getattr(socket, name, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _Dialogue:

@@ -8,7 +8,6 @@ Security: no core dumps; nothing but answers goes to the pipe; the end of the pi
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 from datetime import UTC, datetime
@@ -18,12 +17,12 @@ from keystore.keystore import Keystore
 from secmailproxy.imap.rendering import Renderer
 from secmailproxy.imap.workers import Start, receive, send
 from secmailproxy.logs import start_logging
+from secmailproxy.supervision import keep_private
 
 
 def main() -> None:
     """Serve until the pipe ends."""
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    keep_private()
     # A terminal sends these to every process; it is for the one that started us to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -32,8 +31,9 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         _serve(questions, answers)
-    except EOFError:
-        return
+    except (EOFError, BrokenPipeError):
+        # Who started us has gone; what is left to be written has nowhere to go.
+        os._exit(0)
 
 
 def _serve(questions: BinaryIO, answers: BinaryIO) -> None:

@@ -86,16 +86,30 @@ class _Worker:
             self.process.__exit__(None, None, None)
 
 
+_Answer = asyncio.Future[list[View | Locked] | None]
+_Task = tuple[Sequence[Job], _Answer]
+
+
+class _Idle(Exception):
+    """There was nothing to do for long."""
+
+
 class Workers:
     """At most `most` processes for one keystore. They start at the first `call`, and end by themselves."""
 
-    def __init__(self, start: Start, most: int | None = None, idle_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        start: Start,
+        most: int | None = None,
+        idle_seconds: float = 60.0,
+        answer_seconds: float = 600.0,
+    ) -> None:
+        """A process that takes longer than `answer_seconds`, in which people type passphrases, is ended."""
         self._start = start
+        self._answer_seconds = answer_seconds
         self._most = min(2, len(os.sched_getaffinity(0))) if most is None else most
         self._idle_seconds = idle_seconds
-        self._queue: asyncio.Queue[tuple[Sequence[Job], asyncio.Future[list[View | Locked] | None]]] = (
-            asyncio.Queue()
-        )
+        self._queue: asyncio.Queue[_Task] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self.processes: set[int] = set()
         """Their process numbers."""
@@ -113,7 +127,7 @@ class Workers:
         """The views of some messages; None when no process is left to do it."""
         if not self.ready:
             return None
-        future: asyncio.Future[list[View | Locked] | None] = asyncio.get_running_loop().create_future()
+        future: _Answer = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((jobs, future))
         return await future
 
@@ -140,33 +154,38 @@ class Workers:
             self.processes.discard(worker.process.pid)
 
     async def _serve(self, worker: _Worker) -> None:
-        await asyncio.to_thread(worker.ask, self._start)
+        async with asyncio.timeout(self._answer_seconds):
+            await asyncio.to_thread(worker.ask, self._start)
         self.ready += 1
         try:
             while True:
-                async with asyncio.timeout(self._idle_seconds):
-                    jobs, future = await self._queue.get()
-                await _carry_out(worker, jobs, future)
-        except TimeoutError:
+                jobs, future = await self._next()
+                await self._carry_out(worker, jobs, future)
+        except _Idle:
             return
         finally:
             self.ready -= 1
             while not self.ready and not self._queue.empty():
                 _settle(self._queue.get_nowait()[1], None)
 
+    async def _next(self) -> _Task:
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await self._queue.get()
+        except TimeoutError:
+            raise _Idle from None
 
-async def _carry_out(
-    worker: _Worker, jobs: Sequence[Job], future: asyncio.Future[list[View | Locked] | None]
-) -> None:
-    try:
-        answer = await asyncio.to_thread(worker.ask, list(jobs))
-    except BaseException:
-        _settle(future, None)
-        raise
-    _settle(future, cast("list[View | Locked]", answer))
+    async def _carry_out(self, worker: _Worker, jobs: Sequence[Job], future: _Answer) -> None:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                answer = await asyncio.to_thread(worker.ask, list(jobs))
+        except BaseException:
+            _settle(future, None)
+            raise
+        _settle(future, cast("list[View | Locked]", answer))
 
 
-def _settle(future: asyncio.Future[list[View | Locked] | None], result: list[View | Locked] | None) -> None:
+def _settle(future: _Answer, result: list[View | Locked] | None) -> None:
     """Whoever waits may have left."""
     if not future.done():
         future.set_result(result)

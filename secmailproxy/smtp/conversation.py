@@ -34,6 +34,8 @@ HOSTNAME = "localhost"
 _READ = 128 * 1024
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d[.\d]*")
 """How a browser begins, which a web page can make send commands to this port in the body of a request."""
+_LINGER_SECONDS = 5.0
+"""In which a client that we leave may read what it has been sent."""
 _FAULT_LIMIT = 10
 """Unknown or malformed commands after which a client is shown the door."""
 
@@ -125,6 +127,8 @@ class Conversation(SMTP):
             self.forget()
             if self.transport is not None:
                 self.transport.close()
+                # A client that does not read would keep its replies, and its descriptor, for ever.
+                self.loop.call_later(_LINGER_SECONDS, self._writer.transport.abort)
 
     async def _converse(self) -> None:
         if self._leaving:

@@ -250,3 +250,17 @@ def test_a_terminal_is_shown_a_bar_and_asked(user: ProxyUser) -> None:
     assert b"INBOX  [" in said
     assert b"1/1" in said
     assert not leaked(said)
+
+
+def test_a_process_that_holds_keys_leaves_no_core(unchanged: ProxyUser) -> None:
+    script = """
+import resource, sys
+from secmailproxy.cli import program
+try:
+    program.main(sys.argv[1:])
+finally:
+    print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    command = [sys.executable, "-c", script, "mailbox", "encrypt", "--dry-run", "INBOX"]
+    done = subprocess.run(command, env=unchanged.home.environment, capture_output=True, check=True)
+    assert done.stdout.endswith(b"(0, 0)\n")

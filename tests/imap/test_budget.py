@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from secmailproxy.imap.budget import Budget
+from secmailproxy.imap.running import COLLECT_LIMIT
 
 
 class Wish:
@@ -76,3 +77,25 @@ async def test_what_a_connection_held_is_free_when_it_ends() -> None:
     share.close()
     assert await waiting
     assert budget.held == 100
+
+
+async def test_one_account_leaves_room_for_the_others() -> None:
+    budget = Budget(100, each=60)
+    wishes = [Wish(30), Wish(30), Wish(30)]
+    shares = [budget.share(wish, "one@example.org") for wish in wishes]
+    assert await shares[0].settled()
+    assert await shares[1].settled()
+    third = asyncio.create_task(shares[2].settled())
+    await asyncio.sleep(0)
+    assert not third.done()
+    other = budget.share(Wish(40), "other@example.org")
+    assert await other.settled()
+    shares[0].close()
+    assert await third
+    for share in (*shares, other):
+        share.close()
+    assert (budget.held, budget._held_by.total()) == (0, 0)
+
+
+def test_the_largest_message_of_another_account_has_room() -> None:
+    assert Budget().limit - Budget().each >= COLLECT_LIMIT

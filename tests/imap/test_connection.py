@@ -12,7 +12,7 @@ import pytest
 
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.commands import Settings
-from secmailproxy.imap.connection import Connection
+from secmailproxy.imap.connection import _FINISH_SECONDS, Connection
 from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.session import Session
 from secmailproxy.imap.steps import Present, Work
@@ -185,6 +185,19 @@ async def test_a_connection_that_ends_gives_back(lines) -> None:  # type: ignore
     two.desk.may_open.set()
     one.running.cancel()
     assert b"Subject: opened 1" in await two.answer()
+
+
+async def test_who_leaves_is_waited_for_until_its_command_is_done(lines) -> None:  # type: ignore[no-untyped-def]  # a factory
+    """And no longer, for it has a place that another may want."""
+    line = await lines(Budget(LIMIT))
+    await line.ask()
+    line.client[1].write_eof()
+    line.announce()
+    line.give()
+    line.desk.may_open.set()
+    assert b"Subject: opened 1" in await line.answer()
+    async with asyncio.timeout(_FINISH_SECONDS / 3):
+        await line.running
 
 
 async def test_a_client_that_waits_is_told_so(lines) -> None:  # type: ignore[no-untyped-def]  # a factory

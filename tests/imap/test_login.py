@@ -239,3 +239,15 @@ async def test_only_loopback_is_served(reader: ProxyUser) -> None:
 def test_the_errors_are_ours() -> None:
     assert issubclass(upstream.LoginRefusedByServer, SecMailProxyError)
     assert ssl.create_default_context().check_hostname
+
+
+async def test_a_server_that_is_gone_without_a_word_is_noticed(reader: ProxyUser, ca: TestCA) -> None:
+    """By the system: a client that hears that we are at work gives up on nobody."""
+    mailbox = reader.mailbox
+    place = ImapUpstream("localhost", mailbox.server.imaps_port, "implicit", ca.ca_file)
+    login = ImapLogin(Account(mailbox.address, place), mailbox.address, mailbox.password)
+    server = await upstream.log_in(login, b"")
+    connection = server.writer.get_extra_info("socket")
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 180
+    server.abort()

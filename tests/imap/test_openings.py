@@ -166,6 +166,21 @@ async def test_a_process_that_dies_takes_no_message_with_it(
     forms(views, box)
 
 
+async def test_a_process_that_hangs_is_ended(desk: Desk, views: Views, sealed: dict[int, bytes]) -> None:
+    box, keystore = box_of(views, b"INBOX"), counting(desk)
+    async with hired(desk) as workers:
+        workers.call()
+        await until(workers, 2)
+        for process in workers.processes:
+            os.kill(process, signal.SIGSTOP)
+        workers._answer_seconds = 0.1
+        await presenter(views, keystore, Openings(workers)).carry_out(Present(box, sealed))
+        await until(workers, 0)
+        assert not workers.processes
+    assert keystore.opened == COUNT
+    forms(views, box)
+
+
 async def test_few_messages_start_no_process_and_idle_ones_end(
     desk: Desk, views: Views, sealed: dict[int, bytes]
 ) -> None:

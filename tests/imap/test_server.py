@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from secmailproxy.imap import server
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import proxy_user
@@ -59,10 +61,10 @@ def test_one_connection_too_many_is_told_so_and_logged(proxies: ProxyFactory, do
 @contextlib.asynccontextmanager
 async def listening(**settings: float) -> AsyncIterator[int]:
     """A listener without accounts; its port."""
-    server = ImapServer(ImapSettings("127.0.0.1", 0, "X-0", **settings), None, None, None, None)  # type: ignore[arg-type]  # nobody gets so far
-    _, port = await server.start()
+    listener = ImapServer(ImapSettings("127.0.0.1", 0, "X-0", **settings), None, None, None, None)  # type: ignore[arg-type]  # nobody gets so far
+    _, port = await listener.start()
     yield port
-    await server.stop(0)
+    await listener.stop(0)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,24 @@ async def test_who_does_not_log_in_is_cut_off(said: bytes, caplog: pytest.LogCap
     assert heard.endswith(b"\r\n* BYE No login in time.\r\n")
     (record,) = caplog.records
     assert (record.getMessage(), record.client) == ("imap no login in time", "127.0.0.1")  # type: ignore[attr-defined]  # an extra
+
+
+async def test_who_does_not_read_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left alone while answers wait for it."""
+    monkeypatch.setattr(server, "_LINGER_SECONDS", 0.05)
+    before = len(os.listdir("/proc/self/fd"))
+    async with listening() as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        with pytest.raises(TimeoutError):
+            while True:
+                writer.write(b"a CAPABILITY\r\n" * 2000)
+                async with asyncio.timeout(1.0):
+                    await writer.drain()
+    # The listener has stopped. What is left is our own end.
+    async with asyncio.timeout(10):
+        while len(os.listdir("/proc/self/fd")) > before + 1:
+            await asyncio.sleep(0)
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
