@@ -82,6 +82,14 @@ async def test_who_does_not_log_in_is_cut_off(said: bytes, caplog: pytest.LogCap
     assert (record.getMessage(), record.client) == ("imap no login in time", "127.0.0.1")  # type: ignore[attr-defined]  # an extra
 
 
+async def flood(writer: asyncio.StreamWriter) -> None:
+    """Ask and do not read, until nothing more is taken: TimeoutError."""
+    while True:
+        writer.write(b"a CAPABILITY\r\n" * 2000)
+        async with asyncio.timeout(1.0):
+            await writer.drain()
+
+
 async def test_who_does_not_read_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Left alone while answers wait for it."""
     monkeypatch.setattr(server, "_LINGER_SECONDS", 0.05)
@@ -90,10 +98,7 @@ async def test_who_does_not_read_keeps_no_descriptor(monkeypatch: pytest.MonkeyP
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         with pytest.raises(TimeoutError):
-            while True:
-                writer.write(b"a CAPABILITY\r\n" * 2000)
-                async with asyncio.timeout(1.0):
-                    await writer.drain()
+            await flood(writer)
     # The listener has stopped. What is left is our own end.
     async with asyncio.timeout(10):
         while len(os.listdir("/proc/self/fd")) > before + 1:
