@@ -42,6 +42,8 @@ _REPLACED = re.compile("\ufffd{2,}")
 _DECODABLE = transfer.IDENTITY | {transfer.BASE64, transfer.QUOTED_PRINTABLE}
 # Not text encodings that mail uses, and dear or strange to decode.
 _NO_CHARSETS = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "charmap"})
+_AT_ONCE = 64 * 1024
+"""Characters."""
 _SEPARATOR = b"\xff"
 """Between runs of text; no UTF-8 holds it, so no term reaches across."""
 
@@ -74,7 +76,12 @@ def fold(text: str) -> bytes:
     """Text as it is compared: titlecase, then decomposed (RFC 5051), as UTF-8."""
     if text.isascii():
         return text.upper().encode()
-    return _REPLACED.sub("\ufffd", text.translate(_FOLDING)).encode("utf-8", "replace")
+    text = _REPLACED.sub("\ufffd", text)
+    if len(text) <= _AT_ONCE:
+        return text.translate(_FOLDING).encode("utf-8", "replace")
+    # No other thread runs while text is translated.
+    pieces = (text[at : at + _AT_ONCE] for at in range(0, len(text), _AT_ONCE))
+    return b"".join(piece.translate(_FOLDING).encode("utf-8", "replace") for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +255,8 @@ def _folded(octets: bytes, charset: str) -> bytes:
 def _codec(charset: str) -> str:
     try:
         codec = codecs.lookup(charset)
-        b"".decode(codec.name)
+        # Some codecs are not for text, and say so only when there is something to decode.
+        b"x".decode(codec.name, "replace")
     except (LookupError, ValueError):
         return "utf-8"
     # ASCII with octets beyond it is UTF-8 more often than anything else.
@@ -260,7 +268,7 @@ def _sent(root: Entity) -> int:
     parsed = email.utils.parsedate(value.decode("latin-1")) if value is not None else None
     try:
         return date(*parsed[:3]).toordinal() if parsed is not None else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 

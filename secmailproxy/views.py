@@ -19,7 +19,7 @@ import sqlite3
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -40,6 +40,12 @@ CREATE TABLE message (
     mailbox INTEGER NOT NULL REFERENCES mailbox (id) ON DELETE CASCADE, uid INTEGER NOT NULL,
     kind INTEGER NOT NULL, verdict BLOB, form INTEGER REFERENCES form (id),
     PRIMARY KEY (mailbox, uid)) WITHOUT ROWID;
+"""
+# Of accounts, not of messages.
+_LATER = """
+CREATE TABLE IF NOT EXISTS special_use (
+    account TEXT NOT NULL, name TEXT NOT NULL, sent INTEGER NOT NULL, PRIMARY KEY (account, name, sent)
+) WITHOUT ROWID
 """
 _OUTLINES_KEPT = 4096
 
@@ -122,6 +128,7 @@ class Views:
             database.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
             )
+        database.execute(_LATER)
         return cls(database, sealer)
 
     def close(self) -> None:
@@ -158,6 +165,21 @@ class Views:
             }
             self._mailboxes[account, name] = box
             return box
+
+    def special_uses(self, account: str) -> tuple[set[str], set[str]]:
+        """The names of the mailboxes that were known to hold drafts, and sent mail."""
+        with self._lock:
+            rows = self._db.execute("SELECT sent, name FROM special_use WHERE account = ?", (account,))
+            known = rows.fetchall()
+        return {name for sent, name in known if not sent}, {name for sent, name in known if sent}
+
+    def keep_special_uses(self, account: str, drafts: Collection[str], sent: Collection[str]) -> None:
+        """Remember these names with those remembered before."""
+        rows = [(account, name, False) for name in drafts] + [(account, name, True) for name in sent]
+        with self._lock:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO special_use (account, name, sent) VALUES (?, ?, ?)", rows
+            )
 
     def classify(self, box: Mailbox, covered: bytes, kinds: Mapping[int, Kind]) -> None:
         """Remember that the UIDs of `covered`, the whole new set, are classified; `kinds` has the non-plain.

@@ -125,3 +125,29 @@ def test_terms_from_odd_mail(dovecot: Dovecot, odd_mail: list[bytes]) -> None:
 def test_anything_can_be_packed(octets: bytes) -> None:
     found = searchable(b"Subject: " + octets + b"\r\n\r\n" + octets)
     assert unpack(pack(found)) == found
+
+
+@pytest.mark.parametrize(
+    "charset", ["base64", "hex", "rot13", "zip", "bz2", "uu", "quopri", "undefined", "mbcs"]
+)
+def test_what_is_no_charset_is_no_obstacle(charset: str) -> None:
+    """One such message would keep all others from being searched."""
+    word = f"=?{charset}?q?words?="
+    octets = (
+        f"Subject: {word}\r\nFrom: {word} <a@b>\r\nContent-Type: text/plain; charset={charset}\r\n\r\nwords"
+    )
+    found = searchable(octets.encode())
+    assert Key("SUBJECT", b"WORDS").matches(found)
+    assert Key("FROM", b"WORDS").matches(found)
+    assert Key("BODY", b"WORDS").matches(found)
+
+
+@pytest.mark.parametrize("day", ["9" * 20 + " Jan 2026", "1 Jan " + "9" * 5000, "0 Jan 0", "1 Jan 99999"])
+def test_a_date_that_is_none_is_no_obstacle(day: str) -> None:
+    assert searchable(f"Date: {day} 10:00:00 +0000\r\n\r\nx".encode()).sent == 0
+
+
+def test_long_text_is_folded_as_short_text_is() -> None:
+    text = "a\u00e9\ufffd\ufffd\uac01" * 50_000
+    assert fold(text) == fold(text[:5]) * 50_000
+    assert fold("\ufffd" * 200_000) == "\ufffd".encode()

@@ -139,3 +139,13 @@ def test_a_form_that_is_set_aside_stays_with_those_who_have_it(views: Views, pat
         assert one.view(box, 2, octets=True) == anew
     assert b"secretword" not in path.read_bytes()
     other.close()
+
+
+def test_mailboxes_of_a_special_use_are_remembered(views: Views, path: Path) -> None:
+    views.keep_special_uses("a@example.test", {"entw\u00fcrfe"}, {"foo"})
+    views.keep_special_uses("a@example.test", set(), {"foo", "bar"})
+    views.keep_special_uses("b@example.test", {"foo"}, set())
+    other = Views.open(path, Aead())
+    assert other.special_uses("a@example.test") == ({"entw\u00fcrfe"}, {"foo", "bar"})
+    assert other.special_uses("c@example.test") == (set(), set())
+    other.close()

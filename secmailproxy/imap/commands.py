@@ -130,12 +130,11 @@ class Commands:
 
     def _sort(self, command: Command, verb: Verb) -> Decision:
         box, settings = self._selection.selected, self._settings
-        if box is None:
-            return Forward()
         how = settings.searching or Searching(
             SearchScope.SERVER, settings.field_name, settings.verdict_length
         )
-        return Run(ordering.sort(box, command.octets, verb, how))
+        task = ordering.sort(box, command.octets, verb, how)
+        return Run(task) if task is not None else Forward()
 
     def _upload(self, command: Command, verb: Verb) -> Decision:
         upload = appending.upload_of(command, verb)

@@ -150,6 +150,8 @@ class Connection:
 
     async def _carry_out(self, actions: Actions) -> bool:
         """Do what the session says; True when the connection shall end."""
+        for fault in actions.faults:
+            log.error("imap command failed", extra=place(fault))
         if actions.work:
             self._work.extend(actions.work)
             self._has_work.set()

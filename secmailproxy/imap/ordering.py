@@ -24,6 +24,7 @@ from secmailproxy.imap.searching import (
     rewritten,
     search_result,
     short_keys,
+    without_mailbox,
 )
 from secmailproxy.imap.searchprogram import (
     Program,
@@ -67,11 +68,13 @@ class SortCommand:
         return self.verb.name.startswith("UID ")
 
 
-def sort(selected: Selected, octets: bytes, verb: Verb, how: Searching) -> Task:
-    """The task for the command `octets`.
+def sort(selected: Selected | None, octets: bytes, verb: Verb, how: Searching) -> Task | None:
+    """The task for the command `octets`; None where the server's own answer is right as it is.
 
     Raises GrammarError.
     """
+    if selected is None:
+        return without_mailbox(how)
     try:
         command = _parse(octets, verb)
     except UnknownCharset:

@@ -18,14 +18,15 @@ COLLECT_LIMIT = reading.MESSAGE_LIMIT + 8 * 1024 * 1024
 """Octets of the answers to one question of ours."""
 _SMALL = 1024
 """Octets of an answer, below which it is not counted: there is one for each message of a mailbox."""
+ANSWERS_MOST = 2_000_000
+"""Answers to one question, and numbers in them: more messages than anybody has in a mailbox."""
 # Only before any string, where a sender could have written "UID 7" too.
 _UID = re.compile(
     rb"\* \d+ FETCH \("
     rb'(?:FLAGS \([^()"{]*\) |MODSEQ \(\d+\) |RFC822\.SIZE \d+ |INTERNALDATE "[^"]*" )*UID (\d+)',
     re.IGNORECASE,
 )
-
-
+_INTERNAL = SecMailProxyError("Internal error in secmailproxy.")
 _RESULT = re.compile(rb"\* (?:E?SEARCH|SORT|THREAD)\b", re.IGNORECASE)
 
 
@@ -39,6 +40,14 @@ class _Question:
     failed: Exception | None = None
     held: int = 0
     """Octets of its answers so far."""
+    answers: int = 0
+
+    def counts(self, answers: int) -> bool:
+        """Note so many answers; False when nothing more is wanted."""
+        self.answers += answers
+        if self.answers > ANSWERS_MOST:
+            self.failed = self.failed or GrammarError("the server answers without end")
+        return self.failed is None
 
     def claims(self, uid: int | None) -> bool:
         """Whether a FETCH response for this message is (or may be) an answer to the question."""
@@ -106,6 +115,8 @@ class Runner:
         """Whether the task in work is alone."""
         self.work: list[tuple[int, Work]] = []
         """For the shell, with the number to hand back; whoever takes it clears it."""
+        self.faults: list[Exception] = []
+        """What tasks raised that they should not have; likewise."""
 
     def __len__(self) -> int:
         """How many tasks are in work."""
@@ -184,6 +195,9 @@ class Runner:
             self._finish(number, fetching.failure(KeystoreLocked(str(error))))
         except GrammarError:
             self._finish(number, b"NO [SERVERBUG] The mail server's answer could not be understood.\r\n")
+        except Exception as error:  # noqa: BLE001 - fails one command, not the connection; the shell logs it
+            self.faults.append(error)
+            self._finish(number, fetching.failure(_INTERNAL))
         else:
             self._carry_out(number, running, step)
 
@@ -288,16 +302,20 @@ class Runner:
     def _take_result(self, octets: bytes) -> None:
         for question in self._asking:
             if question.ask.on_result is not None:
-                question.ask.on_result(octets)
+                if question.counts(octets.count(b" ")):
+                    question.ask.on_result(octets)
                 return
 
     def _answer(self, question: _Question, response: FetchResponse) -> None:
         assert question.ask.on_fetch is not None, "it claimed the response"
-        if question.failed is None:
+        if question.counts(1):
             try:
                 self._out.append(question.ask.on_fetch(response))
             except GrammarError as error:
                 question.failed = error
+            except Exception as error:  # noqa: BLE001 - as in _drive
+                self.faults.append(error)
+                question.failed = _INTERNAL
 
     def completed(self, tag: bytes, octets: bytes) -> bool:
         """Offer a tagged response, `octets` without the tag; False when it is not an answer to a question."""

@@ -69,13 +69,20 @@ def search(selected: Selected | None, octets: bytes, verb: Verb, how: Searching 
 
     Raises GrammarError.
     """
-    if selected is None or how is None:
+    if how is None:
         return None
+    if selected is None:
+        return without_mailbox(how)
     try:
         program = parse_search(octets, verb.arguments)
     except UnknownCharset:
         return refuse(UNKNOWN_CHARSET)
     return _search(_Search(selected, verb, program, how)) if program.asked else None
+
+
+def without_mailbox(how: Searching) -> Task | None:
+    """What becomes of a search while no mailbox is selected: the server says no, if it may see the terms."""
+    return refuse(b"BAD No mailbox is selected.\r\n") if how.scope is SearchScope.PRIVATE else None
 
 
 def refuse(completion: bytes) -> Task:
@@ -101,8 +108,10 @@ def rewritten(
         raise Refused(
             Completion(b"NO [CANNOT] This search key would tell the server what is searched for.\r\n")
         )
+    keys = list(dict.fromkeys(asked.key for asked in program.asked))
     if selected.exists == 0:
-        return None
+        nothing = dict.fromkeys(keys, Numbers())
+        return Rewriting(program, how, nothing, Numbers(), Numbers(), None) if private else None
     sealed = [uid for uid, kind in box.kinds.items() if kind is Kind.SEALED]
     guarded = not selected.fully_covered
     if guarded or (sealed and not reader.by_uid):
@@ -116,7 +125,6 @@ def rewritten(
         asked.key.name == "TEXT" or asked.key.field == verdict_name for asked in program.asked
     )
     kinds = frozenset({Kind.FORM, Kind.SIGNED, Kind.OPAQUE} if signed_too else {Kind.FORM})
-    keys = list(dict.fromkeys(asked.key for asked in program.asked))
     found = cast("Found", (yield Search(box, tuple(keys), kinds)))
     if found.missing:
         if not reader.by_uid and not reader.sequence:

@@ -145,8 +145,9 @@ def charset_of(name: bytes) -> str:
     """The codec of a charset. Raises UnknownCharset."""
     charset = name.decode("ascii", "replace").lower()
     try:
-        "".encode(charset)
-        b"".decode(charset)
+        # Some codecs are not for text, and say so only when there is something to decode.
+        "x".encode(charset)
+        b"x".decode(charset, "replace")
     except (LookupError, ValueError):
         raise UnknownCharset from None
     return "utf-8" if charset in {"us-ascii", "ascii"} else charset

@@ -173,7 +173,8 @@ class ImapServer:
             return
         login, server = logged_in
         log.info("imap login", extra={"client": client, "account": login.account.address})
-        session, presenter = self._session(login, server), self._presenter(login)
+        special_use = self._special_use(login, server)
+        session, presenter = self._session(login, server, special_use), self._presenter(login)
         settings = self._settings
         connection = Connection(
             reader,
@@ -196,6 +197,7 @@ class ImapServer:
         finally:
             self._sessions.discard(connection)
             server.abort()
+            self._keep_special_use(login, special_use)
 
     async def _log_in(
         self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str
@@ -236,11 +238,25 @@ class ImapServer:
             raise KeystoreLocked(str(error)) from None
         return login, await upstream.log_in(login, client_id)
 
-    def _session(self, login: ImapLogin, server: Upstream) -> Session:
+    def _special_use(self, login: ImapLogin, server: Upstream) -> SpecialUse:
+        """What is known of the account's mailboxes: clients remember it, too, when a server tells no more."""
         account = login.account
-        special_use = SpecialUse(account.encrypt_drafts, account.encrypt_sent, account.encrypt_other)
+        special_use = SpecialUse(
+            account.encrypt_drafts,
+            account.encrypt_sent,
+            account.encrypt_other,
+            *self._views.special_uses(account.address),
+        )
         for line in server.special_use:
             special_use.learn(line)
+        self._keep_special_use(login, special_use)
+        return special_use
+
+    def _keep_special_use(self, login: ImapLogin, known: SpecialUse) -> None:
+        if (known.drafts, known.sent) != self._views.special_uses(login.account.address):
+            self._views.keep_special_uses(login.account.address, known.drafts, known.sent)
+
+    def _session(self, login: ImapLogin, server: Upstream, special_use: SpecialUse) -> Session:
         return Session(
             Settings(
                 field_name=self._settings.verdict_field.encode(),

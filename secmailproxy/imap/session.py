@@ -23,9 +23,11 @@ from secmailproxy.imap.commands import Answer, Commands, Forward, Run, Settings
 from secmailproxy.imap.grammar import GrammarError, Verb
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
+from secmailproxy.imap.outgoing import Outgoing
 from secmailproxy.imap.running import Runner
 from secmailproxy.imap.selection import Selection
 from secmailproxy.imap.sending import Sender, pieces_of
+from secmailproxy.imap.specialuse import Overheard
 from secmailproxy.imap.steps import Task, Work
 from secmailproxy.imap.streaming import Stream
 from secmailproxy.imap.wire import (
@@ -56,6 +58,8 @@ class Actions:
     to_upstream: bytes = b""
     work: list[tuple[int, Work]] = field(default_factory=list)
     """Each with the number that `work_done` or `work_failed` wants back."""
+    faults: list[Exception] = field(default_factory=list)
+    """Of ours, for the log; the commands that they were for have failed."""
     close: bool = False
 
 
@@ -71,7 +75,10 @@ class Session:
         self._parked: Command | LiteralAhead | None = None
         self._idle = ""
         self._actions = Actions()
-        self._out: list[bytes] = []
+        self._outgoing = Outgoing()
+        self._out = self._outgoing.ours
+        self._overheard = Overheard(settings.special_use)
+        self._dropping = False
         self._up: list[bytes] = []
         self._sender = Sender(self._up, literal_plus=settings.literal_plus)
         self._planner = Planner(settings.special_use, settings.field_name)
@@ -282,24 +289,30 @@ class Session:
 
     def _response_fragment(self, fragment: Fragment) -> None:
         if fragment.first:
+            self._outgoing.between()
+            self._dropping = False
+            self._overheard.begins(fragment.octets)
             self._response_begins(fragment.octets)
         else:
             self._keep_or_pass(fragment.octets)
         if self._runner.collecting:
             self._runner.expect(self._splitter.literal_left)
-        if fragment.last and self._runner.collecting:
-            self._runner.kept()
+        if fragment.last:
+            self._overheard.ends()
+            if self._runner.collecting:
+                self._runner.kept()
 
     def _keep_or_pass(self, octets: bytes) -> None:
         if self._runner.collecting:
             self._runner.keep(octets)
-        else:
-            self._out.append(octets)
+        elif not self._dropping:
+            self._overheard.goes_on(octets)
+            self._outgoing.theirs(octets)
 
     def _response_begins(self, line: bytes) -> None:
         if line.startswith(b"* "):
             if not self._runner.takes(line):
-                self._out.append(self._untagged(line))
+                self._outgoing.theirs(self._untagged(line))
         elif line.startswith(b"+"):
             self._continuation(line)
         else:
@@ -315,9 +328,10 @@ class Session:
             return
         if self._stream.go_ahead():
             return
+        # To say it at any other time is to make the client send a message that we may be about to refuse.
         if self._idle == "asked":
             self._idle = "idling"
-        self._out.append(line)
+            self._outgoing.theirs(line)
 
     def _tagged(self, line: bytes) -> None:
         match = _TAGGED.match(line)
@@ -325,18 +339,23 @@ class Session:
         self._sender.completed(tag)
         if match is not None and self._runner.completed(tag, match[2]):
             return
-        known = match is None or tag in self._in_flight
-        if self._in_flight.pop(tag, "") == "IDLE":
+        name = self._in_flight.pop(tag, None)
+        if name == "IDLE":
             self._idle = ""
         line = capability.rewrite(line)
-        # What answers a command that nobody has sent, or answers a second time, is dropped.
-        if not self._stream.refused(tag, line) and known:
-            self._out.append(line)
+        ours = self._stream.refused(tag, line)
+        if name is None:
+            # Of a command that nobody has sent, or a second time. A client that believes it goes on with
+            # its next command, which would be taken for the message that this one announced.
+            self._dropping = True
+        elif not ours:
+            self._outgoing.theirs(line)
 
     def _flush(self) -> Actions:
         actions, self._actions = self._actions, Actions()
         actions.work, self._runner.work = self._runner.work, []
-        actions.to_client, actions.to_upstream = b"".join(self._out), b"".join(self._up)
-        self._out.clear()
+        actions.faults, self._runner.faults = self._runner.faults, []
+        half_out = self._splitter.half_out and not (self._runner.collecting or self._dropping)
+        actions.to_client, actions.to_upstream = self._outgoing.take(half_out=half_out), b"".join(self._up)
         self._up.clear()
         return actions

@@ -18,6 +18,11 @@ from secmailproxy.searchable import decode_text, fold
 _ADDRESSES = frozenset({"FROM", "TO", "CC", "DISPLAYFROM", "DISPLAYTO"})
 CRITERIA = _ADDRESSES | {"ARRIVAL", "DATE", "SIZE", "SUBJECT"}
 Value = int | bytes
+_HEADER_MOST = 256 * 1024
+_VALUE_MOST = 64 * 1024
+"""Octets of a header, and of one field, that are looked at: hostile mail has fields of megabytes."""
+_ADDRESS_MOST = 8 * 1024
+"""Of a list of addresses, of which the first counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +66,19 @@ class Sorted:
     def subject(self) -> tuple[bytes, bool]:
         """The base subject, and whether it is that of a reply or forward."""
         value = self.field("SUBJECT")
-        return (b"", False) if value is None else base_subject(fold(decode_text(value)))
+        return (b"", False) if value is None else base_subject(fold(decode_text(value[:_VALUE_MOST])))
 
     def field(self, name: str) -> bytes | None:
         """The first field of this name, on one line."""
-        end = len(self.header)
-        for field in header.scan(self.header, 0, end, most=end):
+        octets = self.header[:_HEADER_MOST]
+        for field in header.scan(octets, 0, len(octets), most=len(octets)):
             if field.named(name):
-                return header.unfold(field.value(self.header)).strip()
+                return header.unfold(field.value(octets)).strip()
         return None
 
 
 def _address(criterion: str, value: bytes | None) -> bytes:
-    addresses = address_list(value) if value is not None else ()
+    addresses = address_list(value[:_ADDRESS_MOST]) if value is not None else ()
     if not addresses:
         return b""
     first = addresses[0]

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from secmailproxy.imap.grammar import GrammarError, Source, Verb, mailbox_key
+from secmailproxy.imap.grammar import GrammarError, Source, Verb
 
 _DRAFTS = frozenset(
     """drafts|draft|entwürfe|brouillons|borradores|bozze|concepten|rascunhos|utkast|kladder|luonnokset
@@ -32,7 +32,12 @@ _SENT = frozenset(
     |отправленные|надіслані|απεσταλμένα
     |送信済み|送信済みアイテム|已发送|已傳送郵件|보낸편지함""".replace("\n    ", "").split("|")
 )
-_LIST = re.compile(rb'\* (?:LIST|XLIST) \(([^)]*)\) (?:NIL|"(?:\\.|[^"\\])") ', re.IGNORECASE)
+_LIST = re.compile(rb'\* (?:X?LIST|LSUB) +\(([^)]*)\) +(?:NIL|"(?:\\.|[^"\\])*"|[^\s"]+) +', re.IGNORECASE)
+_OF_MAILBOX = re.compile(rb"\* (?:X?LIST|LSUB) ", re.IGNORECASE)
+_HEARD_MOST = 64 * 1024
+"""Octets of a response that names a mailbox."""
+_MARKED_MOST = 1000
+"""Mailboxes of either use; a server that marks more has something in mind."""
 
 
 @dataclass(slots=True)
@@ -43,8 +48,10 @@ class SpecialUse:
     encrypt_sent: bool = True
     encrypt_other: bool = False
     """What is neither drafts nor sent mail."""
-    drafts: set[bytes] = field(default_factory=set)
-    sent: set[bytes] = field(default_factory=set)
+    drafts: set[str] = field(default_factory=set)
+    sent: set[str] = field(default_factory=set)
+    """Names as `_whole` has them. What was once in there stays: a server that no longer tells is no reason to
+    send in clear what the client goes on to file there."""
 
     def learn(self, line: bytes) -> None:
         """Note the special use in a LIST response."""
@@ -52,42 +59,75 @@ class SpecialUse:
         if match is None:
             return
         try:
-            name = mailbox_key(Source(line, match.end()).astring())
+            name = Source(line, match.end()).astring()
         except GrammarError:
             return
-        self._mark(name, match[1])
+        attributes = match[1].lower()
+        self._mark(name, drafts=rb"\drafts" in attributes, sent=rb"\sent" in attributes)
 
     def notice(self, octets: bytes, verb: Verb) -> None:
-        """Note a special use given at CREATE (RFC 6154 section 3)."""
-        if verb.name != "CREATE" or b"USE" not in octets.upper():
+        """Note a special use given at CREATE (RFC 6154 section 3), and one that moves with RENAME."""
+        if verb.name not in {"CREATE", "RENAME"}:
             return
         source = Source(octets, verb.arguments)
         try:
             source.expect(b" ")
-            self._mark(mailbox_key(source.astring()), octets[source.at :])
+            name = source.astring()
+            if verb.name == "CREATE":
+                rest = octets[source.at :].lower()
+                self._mark(name, drafts=rb"\drafts" in rest, sent=rb"\sent" in rest)
+            else:
+                source.expect(b" ")
+                self._mark(source.astring(), drafts=self.is_drafts(name), sent=self.is_sent(name))
         except GrammarError:
             return
 
-    def _mark(self, name: bytes, attributes: bytes) -> None:
-        if rb"\drafts" in attributes.lower():
-            self.drafts.add(name)
-        if rb"\sent" in attributes.lower():
-            self.sent.add(name)
+    def _mark(self, name: bytes, *, drafts: bool, sent: bool) -> None:
+        if drafts and len(self.drafts) <= _MARKED_MOST:
+            self.drafts.add(_whole(name))
+        if sent and len(self.sent) <= _MARKED_MOST:
+            self.sent.add(_whole(name))
 
     def is_drafts(self, mailbox: bytes) -> bool:
         """Whether a mailbox holds drafts."""
-        return mailbox_key(mailbox) in self.drafts or not _DRAFTS.isdisjoint(_levels(mailbox))
+        return _whole(mailbox) in self.drafts or not _DRAFTS.isdisjoint(_levels(mailbox))
 
     def is_sent(self, mailbox: bytes) -> bool:
         """Whether a mailbox holds sent mail."""
-        return mailbox_key(mailbox) in self.sent or not _SENT.isdisjoint(_levels(mailbox))
+        return _whole(mailbox) in self.sent or not _SENT.isdisjoint(_levels(mailbox))
 
     def encrypts(self, mailbox: bytes, *, draft: bool) -> bool:
         """Whether a message (with the flag \\Draft, or without) is encrypted before it is stored there."""
         drafts, sent = draft or self.is_drafts(mailbox), self.is_sent(mailbox)
+        if len(self.drafts) > _MARKED_MOST or len(self.sent) > _MARKED_MOST:
+            return True
         if drafts or sent:
             return (self.encrypt_drafts and drafts) or (self.encrypt_sent and sent)
         return self.encrypt_other
+
+
+class Overheard:
+    """What the server tells the client of special uses; it may tell us less, or nothing, at the login."""
+
+    def __init__(self, special_use: SpecialUse) -> None:
+        """`special_use` learns."""
+        self._special_use = special_use
+        self._heard: bytearray | None = None
+
+    def begins(self, line: bytes) -> None:
+        """The first line of a response."""
+        self._heard = bytearray(line) if _OF_MAILBOX.match(line) else None
+
+    def goes_on(self, octets: bytes) -> None:
+        """More of it."""
+        if self._heard is not None and len(self._heard) < _HEARD_MOST:
+            self._heard += octets
+
+    def ends(self) -> None:
+        """It is whole."""
+        if self._heard is not None:
+            self._special_use.learn(bytes(self._heard))
+            self._heard = None
 
 
 def _levels(mailbox: bytes) -> list[str]:
@@ -95,8 +135,13 @@ def _levels(mailbox: bytes) -> list[str]:
 
     All count: who files sent mail by the year has it in "Sent/2026".
     """
+    return [level.strip() for level in re.split(r"[./\\^|]", _whole(mailbox))]
+
+
+def _whole(mailbox: bytes) -> str:
+    """The name in one spelling: clients read a name and write it again, and not always as it was."""
     name = re.sub(rb"&([A-Za-z0-9+,]*)-", _modified_base64, mailbox).decode("utf-8", "replace")
-    return [level.strip() for level in re.split(r"[./\\^|]", unicodedata.normalize("NFC", name).casefold())]
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _modified_base64(match: re.Match[bytes]) -> bytes:

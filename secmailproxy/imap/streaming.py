@@ -169,6 +169,9 @@ class Stream:
             try:
                 stored = yield EncryptToSelf(plan.message, plan.sign)
             except (SecMailProxyError, KeystoreError) as error:
+                if self._answered:
+                    self._drop(end)
+                    return b""
                 cause = KeystoreLocked(str(error)) if isinstance(error, KeystoreError) else error
                 self._refuse(failure(cause))
                 self._drop(end)

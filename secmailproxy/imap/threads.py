@@ -18,7 +18,7 @@ from secmailproxy.imap.sortkeys import Sorted
 ALGORITHMS = frozenset({"REFERENCES", "ORDEREDSUBJECT"})
 _REFERENCES_MOST = 1000
 """Identifiers of one message that count, the last ones."""
-_PLAIN_ID = re.compile(rb'[^>"(\[]*>')
+_PLAIN_END = re.compile(rb'[>"(\[]|\Z')
 _QUOTED_ID = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*@\s*([^>\s"(\[]+)\s*>', re.DOTALL)
 _WHITE = re.compile(rb"[ \t\r\n]+")
 
@@ -27,18 +27,26 @@ def message_ids(value: bytes | None) -> list[bytes]:
     """The identifiers in a field, without their brackets."""
     found = []
     at = (value or b"").find(b"<") + 1
+    end = -1
     while at and value is not None:
-        plain = _PLAIN_ID.match(value, at)
-        quoted = _QUOTED_ID.match(value, at) if plain is None else None
-        if plain is not None:
-            if b"@" in plain[0]:
-                found.append(_WHITE.sub(b"", plain[0][:-1]))
-            at = plain.end()
+        if end < at:
+            # Searched for once only, however many brackets open before it.
+            end = _end_of_plain(value, at)
+        quoted = _QUOTED_ID.match(value, at)
+        if value.startswith(b">", end):
+            if b"@" in value[at:end]:
+                found.append(_WHITE.sub(b"", value[at:end]))
+            at = end + 1
         elif quoted is not None:
             found.append(re.sub(rb"\\(.)", rb"\1", quoted[1]) + b"@" + quoted[2])
             at = quoted.end()
         at = value.find(b"<", at) + 1
     return found
+
+
+def _end_of_plain(value: bytes, at: int) -> int:
+    end = _PLAIN_END.search(value, at)
+    return len(value) if end is None else end.start()
 
 
 @dataclass(eq=False, slots=True)

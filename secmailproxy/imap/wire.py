@@ -61,6 +61,11 @@ class ResponseSplitter:
         return self._in_response or self._literal_left > 0 or bool(self._buffer)
 
     @property
+    def half_out(self) -> bool:
+        """Whether a part of a response has been yielded, and not its end."""
+        return self._in_response
+
+    @property
     def literal_left(self) -> int:
         """Octets still to come of the literal that was announced last."""
         return self._literal_left

@@ -10,8 +10,8 @@ import re
 _MOST = 8192
 """Octets of a subject that count: hostile ones would cost their square."""
 _WHITE = re.compile(rb"[ \t\r\n]+")
-_LEADER = re.compile(rb"(?:\[[^\[\]]*\] ?)*(?:RE|FWD?) ?(?:\[[^\[\]]*\] ?)?:")
-_BLOB = re.compile(rb"\[[^\[\]]*\] ?(?=.)", re.DOTALL)
+_BLOBS = re.compile(rb" ?(?:\[[^\[\]]*+\] ?)*+")
+_REFWD = re.compile(rb"(?:RE|FWD?) ?(?:\[[^\[\]]*+\] ?)?:")
 
 
 def base_subject(folded: bytes) -> tuple[bytes, bool]:
@@ -22,19 +22,23 @@ def base_subject(folded: bytes) -> tuple[bytes, bool]:
         while rest.endswith((b" ", b"(FWD)")):
             answers = answers or rest.endswith(b")")
             rest = rest[:-1] if rest.endswith(b" ") else rest[:-5]
-        while True:
-            bare = rest.removeprefix(b" ")
-            leader = _LEADER.match(bare)
-            if leader is not None:
-                answers = True
-                bare = bare[leader.end() :]
-            blob = _BLOB.match(bare)
-            if blob is not None:
-                bare = bare[blob.end() :]
-            if bare == rest:
-                break
-            rest = bare
+        start, is_answer = _after_leaders(rest)
+        rest, answers = rest[start:], answers or is_answer
         if not (rest.startswith(b"[FWD:") and rest.endswith(b"]")):
             return rest, answers
         answers = True
         rest = rest[5:-1]
+
+
+def _after_leaders(subject: bytes) -> tuple[int, bool]:
+    """Where the subject goes on after "Re:", "Fwd:" and lists' names, and whether one was no list's name."""
+    at, answers = 0, False
+    while True:
+        blobs = _BLOBS.match(subject, at)
+        end = at if blobs is None else blobs.end()
+        refwd = _REFWD.match(subject, end)
+        if refwd is None:
+            # The last one stays where it is all there is.
+            last = subject.rfind(b"[", at, end)
+            return (last if end == len(subject) and last >= 0 else end), answers
+        at, answers = refwd.end(), True

@@ -25,6 +25,7 @@ _MARKUP = re.compile(
     r"|<(?P<name>/?blockquote\b)?(?:[^>\"']|\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z))*+(?:>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+_REFERENCE = re.compile(r"&#0*+([0-9]*+)")
 _BLANKS = re.compile(r"[\0-\x20\x7f]+")
 _NOT_FOR_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "raw_unicode_escape"})
 """Codecs of Python that are no charset of mail, or slow."""
@@ -37,7 +38,7 @@ def preview(message: Entity) -> str:
         return ""
     text = _decoded(part)
     if part.content_type.full in {"text/html", "application/xhtml+xml"}:
-        return _one_line(html.unescape("".join(_without_markup(text))))
+        return _one_line(html.unescape(_REFERENCE.sub(_short, "".join(_without_markup(text)))))
     lines = text.split("\n")
     own = _one_line(" ".join(line for line in lines if not line.startswith(">")))
     if own:
@@ -81,6 +82,11 @@ def _without_markup(text: str) -> Iterator[str]:
             yield " "
     if not quotes:
         yield text[at:]
+
+
+def _short(reference: re.Match[str]) -> str:
+    """A decimal reference of at most eight digits: `html` counts them, and gives up at some thousand."""
+    return "&#" + (reference[1][:8] or reference[0][2:3])
 
 
 def _one_line(text: str) -> str:

@@ -57,3 +57,10 @@ def test_a_thread_as_long_as_the_mailbox(step: int) -> None:
     threads = by_references([message(number, number + step) for number in range(2, 5000)])
     assert threads.count(b" ") >= 4996
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("piece", [b"<", b"<a", b"< ", b'<"', b'<"\\', b'<"a"@b ', b"<a@b(", b"<a>"])
+def test_hostile_references_cost_little(piece: bytes) -> None:
+    before = time.process_time()
+    message_ids(piece * (250_000 // len(piece)))
+    assert time.process_time() - before < 2

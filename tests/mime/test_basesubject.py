@@ -34,6 +34,8 @@ def test_base_subjects(subject: bytes, base: bytes, answers: bool) -> None:
     "subject",
     [
         b"[A]" * 100_000,
+        b"[]" * 100_000,
+        b"[A] " * 2000 + b"RE",
         b"[FWD:" * 2000 + b"(FWD)" * 2000 + b"X" + b"]" * 2000,
         b"RE:[" * 100_000,
         b" (FWD)" * 100_000 + b"X",
@@ -41,5 +43,6 @@ def test_base_subjects(subject: bytes, base: bytes, answers: bool) -> None:
 )
 def test_hostile_subjects_are_read_in_no_time(subject: bytes) -> None:
     started = time.process_time()
-    base_subject(subject)
+    for _ in range(20):
+        base_subject(subject)
     assert time.process_time() - started < 2

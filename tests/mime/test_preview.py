@@ -26,6 +26,8 @@ def typed(kind: bytes, body: bytes) -> bytes:
         (typed(b"text/plain; charset=rot13", b"plain\r\n"), "plain"),
         (typed(b"text/plain\r\nContent-Transfer-Encoding: x-odd", b"plain\r\n"), ""),
         (typed(b"application/pgp-encrypted", b"Version: 1\r\n"), ""),
+        (typed(b"text/html", b"a&#" + b"9" * 5000 + b";b&#" + b"0" * 5000 + b"65;c"), "a\ufffdbAc"),
+        (typed(b"text/html", b"&#65;&#0;&#x42;&#;&#00"), "A\ufffdB&#;\ufffd"),
         (typed(b"text/html", b"<p title='a > b'>one</p>&amp;<script>two"), "one &"),
     ],
 )
