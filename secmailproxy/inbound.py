@@ -117,9 +117,10 @@ def unprotect(
         return _Opening(octets, keystore, now, verdict_field, limits or InboundLimits()).unprotect()
     except LimitExceeded as limit:
         without = header.remove_fields(octets, {verdict_field})
-        return Unprotected(
-            _beyond_limits(octets, limit), None if without == octets else presented.storable(without)
-        )
+        if without != octets:
+            # Made storable first: a name with NUL in it is the field's name then.
+            without = header.remove_fields(presented.storable(octets), {verdict_field})
+        return Unprotected(_beyond_limits(octets, limit), None if without == octets else without)
     except KeystoreError as error:
         # Not the message's fault: a later attempt may go better, so nothing is said of the message.
         raise KeystoreLocked(_one_line(error)) from error

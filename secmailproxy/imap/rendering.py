@@ -97,7 +97,8 @@ class Renderer:
         field = verdict.render(summary, self.field_name)
         without = header.remove_fields(octets, (self.field_name,))
         if without != octets:
-            return form_of(field, storable(without))
+            # Made storable first: a name with NUL in it is the field's name then.
+            return form_of(field, header.remove_fields(storable(octets), (self.field_name,)))
         return View(Kind.OPAQUE, field)
 
     def _view(self, octets: bytes, *, signed: bool) -> View:

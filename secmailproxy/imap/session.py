@@ -344,7 +344,7 @@ class Session:
             self._idle = ""
         line = capability.rewrite(line)
         ours = self._stream.refused(tag, line)
-        if name is None:
+        if name is None and line.strip():
             # Of a command that nobody has sent, or a second time. A client that believes it goes on with
             # its next command, which would be taken for the message that this one announced.
             self._dropping = True
