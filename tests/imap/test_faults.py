@@ -63,13 +63,13 @@ def rest(imap: RawImap) -> bytes:
         ({TYPE: kind(SEALED), BODY: leaving(b"* 3 FETCH (UID 3 BODY[]<0> {99}\r\nxx")}, UNAVAILABLE + BYE),
         ({TYPE: PLAIN, BODY: leaving()}, UNAVAILABLE + BYE),
         (
-            {TYPE: PLAIN, BODY: leaving(b"* 3 FETCH (UID 3 BODY[] {9}\r\n012345678)\r\n")},
-            b"* 3 FETCH (UID 3 BODY[] {9}\r\n012345678)\r\n" + UNAVAILABLE + BYE,
+            {TYPE: PLAIN, BODY: leaving(b"* 3 FETCH (UID 3 BODY[] {9}\r\nabcdefghi)\r\n")},
+            b"* 3 FETCH (UID 3 BODY[] {9}\r\nabcdefghi)\r\n" + UNAVAILABLE + BYE,
         ),
         # Whatever is said in the middle of a message would become a part of it.
         (
-            {TYPE: PLAIN, BODY: leaving(b"* 3 FETCH (UID 3 BODY[] {9}\r\n0123")},
-            b"* 3 FETCH (UID 3 BODY[] {9}\r\n0123",
+            {TYPE: PLAIN, BODY: leaving(b"* 3 FETCH (UID 3 BODY[] {9}\r\nabcd")},
+            b"* 3 FETCH (UID 3 BODY[] {9}\r\nabcd",
         ),
         ({TYPE: PLAIN, BODY: leaving(b"* 3 FETCH (UID 3 BO")}, None),
     ],

