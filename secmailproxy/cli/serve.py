@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
+from keystore.errors import KeystoreError
 from secmailproxy.cli.context import Passphrase, load_config, open_secrets, passphrase_options, print_json
 
 if TYPE_CHECKING:
@@ -46,10 +49,16 @@ def command(passphrase: Passphrase, ready_fd: int | None, as_json: bool) -> None
 
 
 def _serve(config: Config, passphrase: Passphrase, supervisor: Supervisor, *, as_json: bool) -> None:
+    secrets = open_secrets(config, passphrase)
+    with ThreadPoolExecutor(1) as reader:
+        # The key of the secrets file takes as long to derive as the modules to import, and lets Python go on.
+        reader.submit(import_module, "secmailproxy.service")
+        if config.secrets.backend == "file":
+            with suppress(KeystoreError):
+                # What is wrong here the service finds again, and says it better.
+                secrets.get("keystore-key")
     from keystore.keystore import Keystore
     from secmailproxy.service import Service, serve
-
-    secrets = open_secrets(config, passphrase)
 
     def tell(report: Report) -> None:
         if as_json:

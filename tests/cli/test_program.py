@@ -41,6 +41,17 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
+def test_what_serve_needs_not_at_start_is_not_imported() -> None:
+    code = (
+        "import sys, secmailproxy.cli.serve, secmailproxy.service, secmailproxy.supervision;"
+        "later = {'aioimaplib', 'httpx', 'dns', 'keyring', 'rich', 'tomlkit', 'defusedxml', 'gnupg',"
+        "'secmailproxy.errands', 'secmailproxy.autoconfig', 'secmailproxy.checkup', 'secmailproxy.forward'};"
+        "sys.exit(str(sorted(later & set(sys.modules)) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "\n"
+
+
 def test_version() -> None:
     done = subprocess.run([*PYTHON, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"secmailproxy, version {__version__}\n"
