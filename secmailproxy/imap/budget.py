@@ -77,12 +77,13 @@ class Share:
         self.lower()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._budget.patience):
-                while not self._raise():
+                while not self.fits():
                     await self._budget.freed()
                 return True
         return False
 
-    def _raise(self) -> bool:
+    def fits(self) -> bool:
+        """Hold what is wanted if there is room for it now; False when there is not."""
         more = self._wanted() - self._held
         if more > 0:
             if not self._budget.take(self._account, more):
