@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from contextlib import suppress
 
 import pytest
@@ -14,6 +12,7 @@ from secmailproxy.errors import LimitExceeded
 from secmailproxy.mime import entity, header, structure
 from secmailproxy.mime.entity import Entity, Limits
 from secmailproxy.mime.section import Section, section
+from tests.fixtures.growth import assert_linear
 
 PIECES = st.sampled_from(
     [
@@ -141,21 +140,7 @@ HARD = {
 
 @pytest.mark.parametrize("name", HARD)
 def test_the_cost_grows_no_faster_than_the_message(name: str):
-    """Four times the input may take eight times as long, not sixteen."""
-    small, large = (min(cost(HARD[name](size)) for _ in range(3)) for size in (4_000, 16_000))
-    assert large < 8 * small + 0.02
-
-
-def cost(message: bytes) -> float:
-    """Processor time, without that of a tracer such as coverage's, which is many times as much."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    start = time.process_time()
-    try:
-        read_everything(message)
-        return time.process_time() - start
-    finally:
-        sys.settrace(tracer)
+    assert_linear(HARD[name], read_everything, 16_000)
 
 
 def read_everything(message: bytes) -> None:
