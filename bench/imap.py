@@ -114,7 +114,7 @@ def plain(where: Place) -> Row:
             lambda: mbsync(where, mailbox, proxy.imap_port, "SSLType None", PLAIN_MESSAGES),
             lambda: direct(where, mailbox, PLAIN_MESSAGES),
         )
-    return cost(f"mbsync of {PLAIN_MESSAGES} plain messages of 5 KB", ("proxy", "direct"), times, 1.15)
+    return cost(f"mbsync of {PLAIN_MESSAGES} plain messages of 5 KB", ("proxy", "direct"), times, 1.05)
 
 
 def encrypted(where: Place, both: Keys) -> Iterator[Row]:
@@ -144,7 +144,7 @@ def encrypted(where: Place, both: Keys) -> Iterator[Row]:
 
         through()
         times = alternating(RUNS, through, lambda: direct(where, mailbox, ENCRYPTED_MESSAGES))
-    yield cost(f"second sync of {ENCRYPTED_MESSAGES} encrypted messages", ("proxy", "direct"), times, 1.3)
+    yield cost(f"second sync of {ENCRYPTED_MESSAGES} encrypted messages", ("proxy", "direct"), times, 1.2)
 
 
 def _first_sync(where: Place, home: ProxyHome, mailbox: Mailbox) -> float:
