@@ -120,15 +120,21 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_an_answer_waits_until_there_is_room_for_it(lines) -> None:  # type: ignore[no-untyped-def]  # a factory
-    """What is announced counts before it comes; what has been opened counts no more."""
-    budget = Budget(LIMIT)
+async def two_of_which_one_fills(budget: Budget, lines) -> tuple[Line, Line]:  # type: ignore[no-untyped-def]  # a factory
+    """Two that have asked; the answer to the first is at hand and being opened."""
     one, two = await lines(budget), await lines(budget)
     for line in (one, two):
         await line.ask()
     one.announce()
     one.give()
     await one.desk.opening.wait()
+    return one, two
+
+
+async def test_an_answer_waits_until_there_is_room_for_it(lines) -> None:  # type: ignore[no-untyped-def]  # a factory
+    """What is announced counts before it comes; what has been opened counts no more."""
+    budget = Budget(LIMIT)
+    one, two = await two_of_which_one_fills(budget, lines)
     two.announce()
     await settle()
     two.give()
@@ -146,12 +152,7 @@ async def test_an_answer_waits_until_there_is_room_for_it(lines) -> None:  # typ
 async def test_who_waits_for_too_long_fails_and_goes_on(lines) -> None:  # type: ignore[no-untyped-def]  # a factory
     """One command of one connection; the answer is read to its end, and not kept."""
     budget = Budget(LIMIT, patience=0.05)
-    one, two = await lines(budget), await lines(budget)
-    for line in (one, two):
-        await line.ask()
-    one.announce()
-    one.give()
-    await one.desk.opening.wait()
+    one, two = await two_of_which_one_fills(budget, lines)
     two.announce()
     await settle()
     two.give()
@@ -174,12 +175,7 @@ async def test_what_is_announced_beyond_all_bounds_is_never_held(lines) -> None:
 
 async def test_a_connection_that_ends_gives_back(lines) -> None:  # type: ignore[no-untyped-def]  # a factory
     budget = Budget(LIMIT)
-    one, two = await lines(budget), await lines(budget)
-    for line in (one, two):
-        await line.ask()
-    one.announce()
-    one.give()
-    await one.desk.opening.wait()
+    one, two = await two_of_which_one_fills(budget, lines)
     two.announce()
     two.give()
     two.desk.may_open.set()
