@@ -10,41 +10,29 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from keystore.errors import KeyRefused, KeystoreError, NotReadable, StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Holder, Identity, Purpose, Selection
-from secmailproxy import policy
-from secmailproxy.errors import (
-    KeystoreLocked,
-    NotAllowed,
-    NoUsableCertificate,
-    SecMailProxyError,
-    SigningKeyUnusable,
-)
+from keystore.model import Fingerprint, Purpose
+from secmailproxy.clientmade import refuse_encrypted, refuse_signed
+from secmailproxy.decision import Decider, OutboundSettings, our_errors
+from secmailproxy.errors import NoUsableCertificate
 from secmailproxy.mime import header
 from secmailproxy.mime.address import address_list
-from secmailproxy.mime.assemble import Made, made, openpgp_ciphertext
+from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
-from secmailproxy.policy import Plan, Protect, Rule, no_key, normal_address, rule_for
+from secmailproxy.policy import Plan, normal_address
 from secmailproxy.sealing import Sealer, Stamp
 
+__all__ = ["Copy", "Outbound", "OutboundSettings"]
+
 _NAMING_FIELDS = ("To", "Cc", "Resent-To", "Resent-Cc")
-
-
-@dataclass(frozen=True, slots=True)
-class OutboundSettings:
-    """The owner's rules, first match wins."""
-
-    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +41,6 @@ class Copy:
 
     rcpt_tos: tuple[str, ...]
     octets: bytes
-
-
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    """Errors of the keystore as the errors that the listeners know how to answer."""
-    try:
-        yield
-    except StoreLocked as error:
-        raise KeystoreLocked(str(error)) from None
-    except KeyRefused as error:
-        raise SigningKeyUnusable(str(error)) from None
-    except KeystoreError as error:
-        raise SecMailProxyError(str(error)) from None
 
 
 class Outbound:
@@ -79,13 +54,14 @@ class Outbound:
     ) -> None:
         """`clock` gives aware times."""
         self._keystore = keystore
-        self._rules = settings.rules
+        self._settings = settings
         self._clock = clock
+        self._decider = Decider(keystore)
         self._sealer = Sealer(keystore)
 
     def replace_settings(self, settings: OutboundSettings) -> None:
         """Use other rules from the next call on."""
-        self._rules = settings.rules
+        self._settings = settings
 
     async def check_recipient(self, sender: str, rcpt_to: str) -> None:
         """Refuses a recipient before the message is seen, where the rules allow no other end (SMTP-06).
@@ -141,66 +117,29 @@ class Outbound:
         head = SystemHeader(author or mail_from or rcpt_to, rcpt_to, loop)
         return await asyncio.to_thread(self._protect_system, message, fingerprint, head)
 
-    @_our_errors()
+    @our_errors()
     def _check_recipient(self, sender: str, rcpt_to: str) -> None:
-        now = self._clock()
-        rule = rule_for(sender, rcpt_to, self._rules)
-        if rule.protect is Protect.NEVER:
-            return
-        selection = self._select(rcpt_to, rule, now)
-        if refusal := policy.recipient_refusal(rcpt_to, rule, selection):
-            raise NoUsableCertificate(refusal)
-        identity, problem = self._identity(sender, now) if sender else (None, "")
-        if problem:
-            raise SigningKeyUnusable(problem)
-        if identity and identity.certificate.holder is Holder.OWN and self._keystore.locked:
-            raise KeystoreLocked(f"the key of <{sender}> is locked")
+        self._decider.check_recipient(sender, rcpt_to, self._settings.rules, self._clock())
 
-    @_our_errors()
+    @our_errors()
     def _protect(
         self, envelope: Envelope, message: bytes, sender: str, named: frozenset[str] | None
     ) -> tuple[Copy, ...]:
-        now = self._clock()
+        now, rules = self._clock(), self._settings.rules  # rules once: they may be replaced meanwhile
         root = parse(crlf(message))
         already = made(root)
+        if already is Made.SIGNED:
+            refuse_signed(sender, envelope.rcpt_tos, rules)
+        elif already is Made.ENCRYPTED:
+            refuse_encrypted(root, envelope.rcpt_tos, self._keystore, now)
         if already is not Made.NOTHING:
-            self._refuse_made(already, root, sender, envelope.rcpt_tos, now)
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
         root = without_inner_marks(root)
-        plan = self._plan(sender, envelope, _named(root) if named is None else named, now)
+        named = _named(root) if named is None else named
+        plan = self._decider.plan(sender, envelope.rcpt_tos, named, rules, now)
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
         return self._carry_out(plan, root, _stamp(now, sender))
-
-    def _plan(self, sender: str, envelope: Envelope, named: frozenset[str], now: datetime) -> Plan:
-        identity, problem = self._identity(sender, now) if sender else (None, "")
-        rules = self._rules  # once: they may be replaced meanwhile
-        selections = {
-            rcpt_to: self._select(rcpt_to, rule_for(sender, rcpt_to, rules), now)
-            for rcpt_to in envelope.rcpt_tos
-        }
-        try:
-            return policy.plan_outbound(
-                sender,
-                envelope.rcpt_tos,
-                named,
-                identity,
-                selections,
-                rules,
-                identity_problem=problem,
-            )
-        except NoUsableCertificate as error:
-            error.smtp_code = 554  # 550 answers RCPT; this answers the whole message
-            raise
-
-    def _select(self, rcpt_to: str, rule: Rule, now: datetime) -> Selection:
-        """The certificates for `rcpt_to` as written, else for the plain spelling of the same address."""
-        selection = self._keystore.select(rcpt_to, now, rule.fingerprints)
-        plain = normal_address(rcpt_to)
-        if selection.certificates or plain == rcpt_to.lower():
-            return selection
-        other = self._keystore.select(plain, now, rule.fingerprints)
-        return other if other.certificates else selection
 
     def _carry_out(self, plan: Plan, root: Entity, stamp: Stamp) -> tuple[Copy, ...]:
         assert plan.signer is not None  # every protection that policy plans is signed
@@ -216,72 +155,21 @@ class Outbound:
         )
         return tuple(Copy(copy.rcpt_tos, octets) for copy, octets in zip(plan.copies, sealed, strict=True))
 
-    def _identity(self, sender: str, now: datetime) -> tuple[Identity | None, str]:
-        """The own key of `sender`; or None, and why an existing one cannot be used."""
-        plain = normal_address(sender)
-        identity = self._keystore.identity(sender, now) or self._keystore.identity(plain, now)
-        if identity is not None:
-            return identity, ""
-        unusable = self._keystore.unusable_own(sender, now) or self._keystore.unusable_own(plain, now)
-        if unusable is None:
-            return None, ""
-        fingerprint, usability = unusable
-        return None, f"the own key {fingerprint} of <{sender}> cannot sign: {usability.explanation}"
-
-    def _refuse_made(
-        self, already: Made, root: Entity, sender: str, rcpt_tos: tuple[str, ...], now: datetime
-    ) -> None:
-        """Raises NotAllowed when a message that the client has protected itself must not go as it is."""
-        if already is Made.SIGNED:
-            for rcpt_to in rcpt_tos:
-                if rule_for(sender, rcpt_to, self._rules).protect is Protect.REQUIRE:
-                    raise NotAllowed(
-                        f"a rule requires encryption to <{rcpt_to}>, and the mail client has only signed the "
-                        "message: let the client encrypt it, or leave signing to the proxy"
-                    )
-        elif self._only_to_self(root, rcpt_tos, now):
-            raise NotAllowed(
-                "the message is encrypted only to the sender's own key (a draft?); "
-                "its recipients could not read it"
-            )
-
-    def _only_to_self(self, root: Entity, rcpt_tos: tuple[str, ...], now: datetime) -> bool:
-        """Whether nobody but the owner of this keystore can read what goes to others too (SMTP-16)."""
-        ciphertext = openpgp_ciphertext(root)
-        others = [one for one in rcpt_tos if not self._keystore.own(one)]
-        if ciphertext is None or not others:
-            return False
-        try:
-            opened = self._keystore.decrypt(ciphertext, now)
-        except NotReadable:
-            return False
-        known = [self._keystore.certificates(key_id) for key_id in opened.recipients]
-        return all(
-            certificates and all(one.holder is not Holder.NONE for one in certificates)
-            for certificates in known
-        )
-
-    @_our_errors()
+    @our_errors()
     def _protect_to_self(self, address: str, message: bytes, sign: bool) -> bytes:
         now = self._clock()
         root = parse(crlf(message))
         if made(root) is Made.ENCRYPTED:
             return message
-        own = self._own_key(address, now)
+        own = self._decider.own_key(address, now)
         return self._sealer.own_copy(root, own, own if sign else None, _stamp(now, address))
 
-    @_our_errors()
+    @our_errors()
     def _protect_at_rest(self, address: str, message: bytes) -> bytes:
         now = self._clock()
-        return self._sealer.at_rest(parse(message), self._own_key(address, now), _stamp(now, address))
+        return self._sealer.at_rest(parse(message), self._decider.own_key(address, now), _stamp(now, address))
 
-    def _own_key(self, address: str, now: datetime) -> Fingerprint:
-        identity, problem = self._identity(address, now)
-        if identity is None:
-            raise SigningKeyUnusable(problem or no_key(address))
-        return identity.certificate.fingerprint
-
-    @_our_errors()
+    @our_errors()
     def _protect_system(self, message: bytes, fingerprint: Fingerprint, head: SystemHeader) -> bytes:
         now = self._clock()
         octets = crlf(message)
