@@ -30,6 +30,19 @@ Tls = Literal["implicit", "starttls"]
 """How TLS begins: at once, or by STARTTLS, which is then demanded. There is no third way."""
 
 
+Mechanism = Literal["password", "XOAUTH2", "OAUTHBEARER"]
+"""How a login proves itself: by a password, whatever the SASL mechanism, or by an OAuth access token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What to log in with at a smarthost. An access token is passed on as it was given, and never stored."""
+
+    username: str
+    secret: str = field(repr=False)
+    mechanism: Mechanism = "password"
+
+
 class Login(Enum):
     """What password the mail client gives."""
 
@@ -85,8 +98,7 @@ class SubmissionAccount:
 
     address: str
     smarthost: Smarthost
-    username: str
-    password: str = field(repr=False)
+    credentials: Credentials
     others: frozenset[str] = frozenset()
     """Addresses of the other accounts, lower case: this login must not speak, or sign, for them."""
 
@@ -94,8 +106,13 @@ class SubmissionAccount:
 class AccountDoor(Protocol):
     """What the submission listener needs of the accounts."""
 
-    async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
-        """Raises LoginRefused for a wrong user name or password, KeystoreLocked or UpstreamUnavailable."""
+    async def authenticate_submission(
+        self, username: str, secret: str, mechanism: Mechanism
+    ) -> SubmissionAccount:
+        """Raises LoginRefused for a wrong user name or secret, KeystoreLocked or UpstreamUnavailable.
+
+        `secret` is a password, or an access token for the mechanisms of OAuth.
+        """
 
 
 def password_secret(address: str) -> str:
@@ -142,20 +159,25 @@ class Accounts:
             account, account.imap_username or account.address, self._upstream_password(account, password)
         )
 
-    async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
+    async def authenticate_submission(
+        self, username: str, secret: str, mechanism: Mechanism = "password"
+    ) -> SubmissionAccount:
         """The smarthost and the login for it, proven to be right.
 
-        Raises LoginRefused, KeystoreLocked or UpstreamUnavailable. A mailbox password is tried at the
-        smarthost first, so that nobody without it learns anything here, such as whose keys we have.
+        Raises LoginRefused, KeystoreLocked or UpstreamUnavailable. A mailbox password or access token is
+        tried at the smarthost first, so that nobody without it learns anything here, such as whose keys we
+        have.
         """
-        account = self._account(username, password)
+        account = self._account(username, secret)
         smarthost = self._smarthosts[account.address]
-        upstream_password = await asyncio.to_thread(self._upstream_password, account, password)
-        upstream_username = account.smtp_username or account.address
+        if account.login is Login.LOCAL and mechanism != "password":
+            raise LoginRefused("This account expects its local password, not an access token.")
+        secret = await asyncio.to_thread(self._upstream_password, account, secret)
+        credentials = Credentials(account.smtp_username or account.address, secret, mechanism)
         if account.login is Login.MAILBOX:
-            await smarthost.verify_login(upstream_username, upstream_password)
+            await smarthost.verify_login(credentials)
         others = frozenset(one.address.lower() for one in self._accounts if one is not account)
-        return SubmissionAccount(account.address, smarthost, upstream_username, upstream_password, others)
+        return SubmissionAccount(account.address, smarthost, credentials, others)
 
     def _account(self, username: str, password: str) -> Account:
         """The account with this address, else the only one with this user name at its servers."""

@@ -17,7 +17,7 @@ from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
 from keystore.model import Certificate, SignatureState
 from keystore.secrets import Secrets, open_secrets
-from secmailproxy.accounts import Account, Login, local_password_secret, password_secret
+from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
 from secmailproxy.errors import LoginRefused, SecMailProxyError, UpstreamUnavailable
 from secmailproxy.probe import try_imap
@@ -189,7 +189,8 @@ def _smtp(smarthost: Smarthost, account: Account, password: str | None) -> Check
 
     async def visit() -> None:
         try:
-            await smarthost.verify_login(account.smtp_username or account.address, password)
+            username = account.smtp_username or account.address
+            await smarthost.verify_login(Credentials(username, password))
         finally:
             await smarthost.close()
 

@@ -19,7 +19,7 @@ from keystore.keystore import Keystore
 from keystore.model import Certificate, Fingerprint, Purpose
 from keystore.secrets import Secrets, open_secrets
 from secmailproxy import config_writer
-from secmailproxy.accounts import ImapUpstream, local_password_secret, password_secret
+from secmailproxy.accounts import Credentials, ImapUpstream, local_password_secret, password_secret
 from secmailproxy.config import Config
 from secmailproxy.config_writer import AccountEntry, ServerEntry
 from secmailproxy.errors import LoginRefused, SigningKeyUnusable, UpstreamUnavailable, UsageError
@@ -74,7 +74,7 @@ async def try_smtp(server: ServerEntry, username: str, password: str) -> None:
     )
     smarthost = Smarthost(settings)
     try:
-        await smarthost.verify_login(username, password)
+        await smarthost.verify_login(Credentials(username, password))
     except LoginRefused as error:
         raise LoginRefused(
             f"The smarthost {server.host} refuses the login: {error.text.rstrip('.')}. Check user name and "

@@ -10,6 +10,7 @@ from keystore.secretsfile import FileSecrets
 from secmailproxy.accounts import (
     Account,
     Accounts,
+    Credentials,
     ImapUpstream,
     Login,
     local_password_secret,
@@ -95,11 +96,8 @@ def test_replace_serves_the_new_accounts(accounts: Accounts) -> None:
 
 async def test_a_local_submission_login_needs_no_server(accounts: Accounts) -> None:
     account = await accounts.authenticate_submission("bob@example.org", "lokål")
-    assert (account.address, account.username, account.password) == (
-        "bob@example.org",
-        "bob@example.org",
-        "upstream",
-    )
+    assert account.address == "bob@example.org"
+    assert account.credentials == Credentials("bob@example.org", "upstream")
 
 
 async def test_a_mailbox_password_is_proven_at_the_smarthost_first(accounts: Accounts) -> None:
@@ -117,7 +115,7 @@ async def test_the_smarthost_judges_a_mailbox_password(
         try:
             if is_right:
                 account = await accounts.authenticate_submission("alice@example.org", password)
-                assert (account.username, account.password) == ("shared", "hers")
+                assert account.credentials == Credentials("shared", "hers")
             else:
                 with pytest.raises(LoginRefused):
                     await accounts.authenticate_submission("alice@example.org", password)

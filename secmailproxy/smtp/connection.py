@@ -1,6 +1,7 @@
 """One connection to a smarthost: TLS, EHLO, login, commands, message octets. The only importer of aiosmtplib.
 
-Standards: RFC 5321, RFC 8314 section 3.3 (implicit TLS), RFC 3207 (STARTTLS), RFC 4954 (AUTH).
+Standards: RFC 5321, RFC 8314 section 3.3 (implicit TLS), RFC 3207 (STARTTLS), RFC 4954 (AUTH),
+RFC 7628 (OAUTHBEARER).
 
 Security: no credential and no mail is sent before TLS with a verified certificate stands; a server that stops
 offering STARTTLS is an error, never a reason to go on. The library drops what came before the handshake and
@@ -22,9 +23,11 @@ from typing import Literal
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
+from secmailproxy.accounts import Credentials
 from secmailproxy.errors import ConfigError, LoginRefused, UpstreamLost, UpstreamUnavailable
 from secmailproxy.model import Reply
 from secmailproxy.smtp.replies import clean, split_status, with_status
+from secmailproxy.smtp.sasl import FAILURE_ANSWER, initial_response
 
 _CHUNK = 128 * 1024
 _QUIT_TIMEOUT = 2.0
@@ -121,8 +124,24 @@ class Connection:
         """Whether the connection still stands, as far as this side knows."""
         return self._smtp.is_connected
 
-    async def login(self, username: str, password: str) -> None:
-        """Log in. Raises LoginRefused with the server's own reply, UpstreamUnavailable."""
+    async def login(self, credentials: Credentials) -> None:
+        """Log in, once. Raises LoginRefused with the server's own reply, UpstreamUnavailable."""
+        try:
+            with self._closing_on_failure():
+                if credentials.mechanism == "password":
+                    await self._give_password(credentials)
+                else:
+                    await self._give_token(credentials)
+        except aiosmtplib.SMTPAuthenticationError as error:
+            self.close()
+            if not 400 <= error.code <= 599:
+                raise self._lost("gave no proper reply to the login") from None
+            lines = with_status(Reply(error.code, error.message)).text.split("\n")
+            text = " ".join(split_status(line)[1] for line in lines)
+            status = split_status(lines[0])[0]
+            raise LoginRefused(text, smtp_code=error.code, enhanced_status=status) from None
+
+    async def _give_password(self, credentials: Credentials) -> None:
         offered = self._smtp.server_auth_methods
         method = next((name for name in _AUTH_METHODS if name in offered), None)
         if method is None:
@@ -133,17 +152,22 @@ class Connection:
             "login": self._smtp.auth_login,
             "cram-md5": self._smtp.auth_crammd5,
         }[method]
-        try:
-            with self._closing_on_failure():
-                await log_in(username, password)
-        except aiosmtplib.SMTPAuthenticationError as error:
+        await log_in(credentials.username, credentials.secret)
+
+    async def _give_token(self, credentials: Credentials) -> None:
+        mechanism = credentials.mechanism
+        if mechanism.lower() not in self._smtp.server_auth_methods:
             self.close()
-            if not 400 <= error.code <= 599:
-                raise self._lost("gave no proper reply to the login") from None
-            lines = with_status(Reply(error.code, error.message)).text.split("\n")
-            text = " ".join(split_status(line)[1] for line in lines)
-            status = split_status(lines[0])[0]
-            raise LoginRefused(text, smtp_code=error.code, enhanced_status=status) from None
+            text = f"{self._settings.name} offers no login by {mechanism}"
+            raise LoginRefused(text, smtp_code=504, enhanced_status="5.5.4")
+        token = initial_response(credentials, self._settings.host, self._settings.port)
+        timeout = self._settings.timeout
+        response = await self._smtp.execute_command(b"AUTH", mechanism.encode(), token, timeout=timeout)
+        if response.code == 334:
+            # The reason in JSON, for programs. The refusal itself follows once this is answered.
+            response = await self._smtp.execute_command(FAILURE_ANSWER[mechanism], timeout=timeout)
+        if response.code != 235:
+            raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
 
     async def command(self, *words: bytes, timeout: float | None = None) -> Reply:
         """Send one command line, return the reply. Raises UpstreamLost; the connection is closed then."""

@@ -76,9 +76,7 @@ async def deliver(
     async with AsyncExitStack() as stack:
         ready: list[tuple[Transaction, Copy]] = []
         for copy in copies:
-            transaction = await stack.enter_async_context(
-                smarthost.begin(credentials.username, credentials.password)
-            )
+            transaction = await stack.enter_async_context(smarthost.begin(credentials))
             smarthost.check(copy.octets)
             refusal = await _to_data(transaction, envelope, copy)
             if refusal is not None:

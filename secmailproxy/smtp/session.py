@@ -194,7 +194,7 @@ class Session(Conversation):
             username, password = (octets.decode("utf-8") for octets in gathered.auth_data)
             if not username or not password or "\0" in username + password:
                 raise NotAllowed("User name or password is missing or malformed.")
-            account = await self._office.accounts.authenticate_submission(username, password)
+            account = await self._office.accounts.authenticate_submission(username, password, "password")
         except UnicodeDecodeError:
             return await self._refuse_login(mechanism, NotAllowed("User name or password is not UTF-8."))
         except NotAllowed as error:

@@ -18,12 +18,13 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from enum import Enum
 
+from secmailproxy.accounts import Credentials, Mechanism
 from secmailproxy.errors import LimitExceeded, MalformedMessage, SecMailProxyError, UpstreamLost
 from secmailproxy.model import Reply
 from secmailproxy.smtp.connection import Connection, SmarthostSettings, tls_context
+from secmailproxy.smtp.sasl import mechanisms
 from secmailproxy.smtp.wire import dot_stuffed, fault
 
 __all__ = ["Credentials", "Smarthost", "SmarthostSettings", "Transaction"]
@@ -33,14 +34,6 @@ log = logging.getLogger(__name__)
 _CHECK_AFTER = 30.0
 """Seconds idle after which a kept connection is tried before it is trusted."""
 _CHECK_TIMEOUT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What to log in with."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 class _State(Enum):
@@ -63,12 +56,11 @@ class Smarthost:
         self._learning: asyncio.Task[None] | None = None
         self._key = secrets.token_bytes(32)
 
-    async def verify_login(self, username: str, password: str) -> None:
+    async def verify_login(self, credentials: Credentials) -> None:
         """Return when the credentials are right; the connection is kept for the mail to come.
 
         Raises LoginRefused with the server's own reply, UpstreamUnavailable, ConfigError (CA file).
         """
-        credentials = Credentials(username, password)
         connection, _ = await self._take(credentials, check_after=0)
         self._keep(credentials, connection)
 
@@ -80,16 +72,15 @@ class Smarthost:
             await asyncio.wait({self._learning}, timeout=patience)
         return self.extensions or {}
 
-    async def start(self, username: str, password: str) -> Transaction:
+    async def start(self, credentials: Credentials) -> Transaction:
         """A transaction on a logged-in connection; its owner must call `end`. Errors as in `verify_login`."""
-        credentials = Credentials(username, password)
         connection, kept = await self._take(credentials)
         return Transaction(self, credentials, connection, kept=kept)
 
     @asynccontextmanager
-    async def begin(self, username: str, password: str) -> AsyncIterator[Transaction]:
+    async def begin(self, credentials: Credentials) -> AsyncIterator[Transaction]:
         """`start`, with `end` at the end of the block."""
-        transaction = await self.start(username, password)
+        transaction = await self.start(credentials)
         try:
             yield transaction
         finally:
@@ -105,6 +96,11 @@ class Smarthost:
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.wait({self._learning})
+
+    @property
+    def mechanisms(self) -> frozenset[Mechanism]:
+        """The ways to log in that the server offers and we can use; empty as long as that is not known."""
+        return mechanisms((self.extensions or {}).get("AUTH", ""))
 
     @property
     def size_limit(self) -> int | None:
@@ -129,7 +125,7 @@ class Smarthost:
     async def reconnect(self, credentials: Credentials) -> Connection:
         """A new logged-in connection."""
         connection = await self._connect()
-        await connection.login(credentials.username, credentials.password)
+        await connection.login(credentials)
         return connection
 
     def release(self, credentials: Credentials, connection: Connection, state: _State) -> None:
@@ -207,7 +203,7 @@ class Smarthost:
 
     def _proof(self, credentials: Credentials) -> bytes:
         """Names the credential; keyed with a secret of this process, so lookups tell nothing by time."""
-        text = f"{credentials.username}\0{credentials.password}"
+        text = f"{credentials.mechanism}\0{credentials.username}\0{credentials.secret}"
         return hmac.digest(self._key, text.encode("utf-8", "surrogateescape"), hashlib.sha256)
 
 

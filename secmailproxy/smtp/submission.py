@@ -17,7 +17,7 @@ from secmailproxy.model import Envelope, Reply
 from secmailproxy.policy import normal_address
 from secmailproxy.smtp.commands import Path
 from secmailproxy.smtp.delivery import Copy, Report, deliver
-from secmailproxy.smtp.smarthost import Credentials, Transaction
+from secmailproxy.smtp.smarthost import Transaction
 
 
 class Protector(Protocol):
@@ -64,7 +64,7 @@ class Submission:
         """Begin at the smarthost. Raises NotAllowed, LoginRefused, UpstreamUnavailable."""
         if normal_address(path.address) in map(normal_address, self._account.others):
             raise NotAllowed(f"<{path.address}> is another account here; log in with it to send from it")
-        transaction = await self._account.smarthost.start(self._account.username, self._account.password)
+        transaction = await self._account.smarthost.start(self._account.credentials)
         try:
             reply = await transaction.mail(path.address, self._options(path))
         except BaseException:
@@ -101,8 +101,8 @@ class Submission:
             if len(copies) == 1:
                 return await self._send(transaction, copies[0])
             self.reset()
-            credentials = Credentials(self._account.username, self._account.password)
-            return await deliver(self._account.smarthost, credentials, envelope, copies, self._report)
+            account = self._account
+            return await deliver(account.smarthost, account.credentials, envelope, copies, self._report)
         finally:
             self.reset()
 

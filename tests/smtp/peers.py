@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-from secmailproxy.accounts import SubmissionAccount
+from secmailproxy.accounts import Credentials, Mechanism, SubmissionAccount
 from secmailproxy.errors import NotAllowed
 from secmailproxy.model import Envelope
 from secmailproxy.smtp.server import SubmissionServer
@@ -19,6 +19,7 @@ from secmailproxy.smtp.smarthost import Smarthost
 
 USERNAME = "alice@example.org"
 PASSWORD = "correct horse"
+LOGIN = Credentials(USERNAME, PASSWORD)
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,16 @@ class Door:
 
     smarthost: Smarthost
 
-    async def authenticate_submission(self, username: str, password: str) -> SubmissionAccount:
+    async def authenticate_submission(
+        self, username: str, secret: str, mechanism: Mechanism
+    ) -> SubmissionAccount:
         """As with login = "mailbox"."""
         if username == "locked-out":
             raise NotAllowed("No account has this user name.")
-        await self.smarthost.verify_login(username, password)
+        credentials = Credentials(username, secret, mechanism)
+        await self.smarthost.verify_login(credentials)
         others = frozenset({"carol@example.org"}) - {username}
-        return SubmissionAccount(username, self.smarthost, username, password, others)
+        return SubmissionAccount(username, self.smarthost, credentials, others)
 
 
 @dataclass

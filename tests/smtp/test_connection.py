@@ -20,7 +20,7 @@ from secmailproxy.errors import (
 from secmailproxy.smtp.connection import _CHUNK
 from secmailproxy.smtp.smarthost import Smarthost
 from tests.fixtures.certificates import TestCA
-from tests.smtp.peers import PASSWORD, USERNAME, Answer, Peer, Scripted, cut, reset, stall
+from tests.smtp.peers import LOGIN, PASSWORD, USERNAME, Answer, Peer, Scripted, cut, reset, stall
 
 Scripts = Callable[..., Awaitable[Scripted]]
 Hosts = Callable[..., Smarthost]
@@ -28,7 +28,7 @@ Hosts = Callable[..., Smarthost]
 
 async def send(host: Smarthost, octets: bytes = b"Subject: x\r\n\r\nhello\r\n") -> int:
     """One transaction; the code of the final reply."""
-    async with host.begin(USERNAME, PASSWORD) as transaction:
+    async with host.begin(LOGIN) as transaction:
         assert (await transaction.mail(USERNAME)).positive
         assert (await transaction.rcpt("bob@example.org")).positive
         assert (await transaction.data()).code == 354
@@ -108,14 +108,14 @@ async def test_no_credential_and_no_data_without_verified_tls(
     peer = await scripted(script, tls=context)
     host = smarthost(peer.port, **settings)
     with pytest.raises(UpstreamUnavailable) as error:
-        await host.verify_login(USERNAME, PASSWORD)
+        await host.verify_login(LOGIN)
     assert text in error.value.text
     assert f"localhost:{peer.port}" in error.value.text
     assert not {"AUTH", "MAIL", "RCPT", "DATA"} & set(peer.verbs())
     assert host.extensions is None
 
 
-LOGIN: Mapping[str, tuple[Mapping[str, Answer], type[SecMailProxyError], int, str]] = {
+LOGINS: Mapping[str, tuple[Mapping[str, Answer], type[SecMailProxyError], int, str]] = {
     "refused": (
         {"AUTH": b"535-5.7.8 Error: bad\r\n535 5.7.8 credentials\r\n"},
         LoginRefused,
@@ -138,14 +138,14 @@ LOGIN: Mapping[str, tuple[Mapping[str, Answer], type[SecMailProxyError], int, st
 }
 
 
-@pytest.mark.parametrize("case", LOGIN)
+@pytest.mark.parametrize("case", LOGINS)
 async def test_a_login_that_fails(case: str, scripted: Scripts, smarthost: Hosts) -> None:
     """The server's own text; a wrong password is tried once, not once for each mechanism."""
-    script, kind, code, text = LOGIN[case]
+    script, kind, code, text = LOGINS[case]
     peer = await scripted(script)
     host = smarthost(peer.port, timeout=1.0)
     with pytest.raises(kind) as error:
-        await host.verify_login(USERNAME, PASSWORD)
+        await host.verify_login(LOGIN)
     assert text in error.value.text
     assert error.value.smtp_code == code
     assert PASSWORD not in error.value.text

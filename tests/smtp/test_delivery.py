@@ -10,8 +10,19 @@ import pytest
 from secmailproxy.errors import LimitExceeded, MalformedMessage, UpstreamLost
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.delivery import Failure, deliver
-from secmailproxy.smtp.smarthost import Credentials, Smarthost
-from tests.smtp.peers import EHLO, PASSWORD, USERNAME, Answer, Peer, PlainCopy, Scripted, Sink, cut, stall
+from secmailproxy.smtp.smarthost import Smarthost
+from tests.smtp.peers import (
+    EHLO,
+    LOGIN,
+    USERNAME,
+    Answer,
+    Peer,
+    PlainCopy,
+    Scripted,
+    Sink,
+    cut,
+    stall,
+)
 
 Scripts = Callable[..., Awaitable[Scripted]]
 Hosts = Callable[..., Smarthost]
@@ -44,14 +55,14 @@ async def send(
     host: Smarthost, reports: Reports | None = None, copies: Sequence[PlainCopy] = COPIES
 ) -> Reply:
     """Deliver."""
-    return await deliver(host, Credentials(USERNAME, PASSWORD), ENVELOPE, copies, reports or Reports())
+    return await deliver(host, LOGIN, ENVELOPE, copies, reports or Reports())
 
 
 async def test_each_copy_goes_to_its_own_recipients(sink: Sink, smarthost: Hosts) -> None:
     """In their order, at a real server."""
     copies = [PlainCopy(copy.rcpt_tos, copy.octets) for copy in COPIES]
     envelope = Envelope(USERNAME, ENVELOPE.rcpt_tos)
-    reply = await deliver(smarthost(sink.port), Credentials(USERNAME, PASSWORD), envelope, copies, Reports())
+    reply = await deliver(smarthost(sink.port), LOGIN, envelope, copies, Reports())
     assert reply == Reply(250, "2.0.0 Ok: queued as 1")
     assert [(one.rcpt_tos, one.octets) for one in sink.accepted] == [
         (copy.rcpt_tos, copy.octets) for copy in COPIES

@@ -15,7 +15,7 @@ from secmailproxy.errors import (
 )
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, SmarthostSettings
 from tests.fixtures.processes import free_port
-from tests.smtp.peers import PASSWORD, USERNAME, Answer, Peer, Scripted, Sink, cut, reset, stall
+from tests.smtp.peers import LOGIN, PASSWORD, USERNAME, Answer, Peer, Scripted, Sink, cut, reset, stall
 
 Scripts = Callable[..., Awaitable[Scripted]]
 Hosts = Callable[..., Smarthost]
@@ -23,7 +23,7 @@ Hosts = Callable[..., Smarthost]
 
 async def send(host: Smarthost, octets: bytes = b"Subject: x\r\n\r\nhello\r\n") -> int:
     """One transaction; the code of the final reply."""
-    async with host.begin(USERNAME, PASSWORD) as transaction:
+    async with host.begin(LOGIN) as transaction:
         assert (await transaction.mail(USERNAME)).positive
         assert (await transaction.rcpt("bob@example.org")).positive
         assert (await transaction.data()).code == 354
@@ -33,7 +33,7 @@ async def send(host: Smarthost, octets: bytes = b"Subject: x\r\n\r\nhello\r\n") 
 async def test_implicit_tls(sink: Sink, smarthost: Hosts) -> None:
     """A real server, several messages on one connection."""
     host = smarthost(sink.port)
-    await host.verify_login(USERNAME, PASSWORD)
+    await host.verify_login(LOGIN)
     for number in range(3):
         assert await send(host, b"Subject: %d\r\n\r\n.\r\n..dots\r\n" % number) == 250
     assert [one.octets for one in sink.accepted] == [
@@ -53,7 +53,7 @@ async def test_starttls(starttls_sink: Sink, smarthost: Hosts) -> None:
 async def test_a_real_server_refuses_a_wrong_password(sink: Sink, smarthost: Hosts) -> None:
     """Its reply comes through."""
     with pytest.raises(LoginRefused, match="Error: authentication failed: sorry") as error:
-        await smarthost(sink.port).verify_login(USERNAME, "wrong")
+        await smarthost(sink.port).verify_login(Credentials(USERNAME, "wrong"))
     assert (error.value.smtp_code, error.value.enhanced_status) == (535, "5.7.8")
     assert sink.logins == 1
 
@@ -62,7 +62,7 @@ async def test_nobody_listens(smarthost: Hosts) -> None:
     """The host and the system's word for it."""
     port = free_port()
     with pytest.raises(UpstreamUnavailable, match=f"localhost:{port} cannot be reached"):
-        await smarthost(port).verify_login(USERNAME, PASSWORD)
+        await smarthost(port).verify_login(LOGIN)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -72,19 +72,19 @@ async def test_a_bad_ca_file_is_named(content: str | None, smarthost: Hosts, tmp
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=r"private-ca\.pem"):
-        await smarthost(1, ca_file=path).verify_login(USERNAME, PASSWORD)
+        await smarthost(1, ca_file=path).verify_login(LOGIN)
 
 
 async def test_a_kept_connection_serves_only_its_own_credential(sink: Sink, smarthost: Hosts) -> None:
     """A wrong password is judged by the server, even while the right one has connections open."""
     host = smarthost(sink.port)
-    await host.verify_login(USERNAME, PASSWORD)
-    await host.verify_login(USERNAME, PASSWORD)
+    await host.verify_login(LOGIN)
+    await host.verify_login(LOGIN)
     assert sink.logins == 1
     with pytest.raises(LoginRefused):
-        await host.verify_login(USERNAME, "wrong")
+        await host.verify_login(Credentials(USERNAME, "wrong"))
     with pytest.raises(LoginRefused):
-        await host.verify_login("bob@example.org", PASSWORD)
+        await host.verify_login(Credentials("bob@example.org", PASSWORD))
     assert sink.logins == 3
 
 
@@ -107,7 +107,7 @@ async def test_an_open_transaction_is_reset_before_the_connection_is_used_again(
     """No recipient of one message gets another."""
     peer = await scripted()
     host = smarthost(peer.port)
-    async with host.begin(USERNAME, PASSWORD) as transaction:
+    async with host.begin(LOGIN) as transaction:
         await transaction.mail(USERNAME)
         await transaction.rcpt("secret@example.org")
     assert await send(host) == 250
@@ -121,7 +121,7 @@ async def test_a_connection_that_cannot_be_reset_is_not_used(
     """Nothing of the transaction before can come into the next."""
     peer = await scripted({"RSET": answer})
     host = smarthost(peer.port, timeout=0.5)
-    async with host.begin(USERNAME, PASSWORD) as transaction:
+    async with host.begin(LOGIN) as transaction:
         await transaction.mail(USERNAME)
         await transaction.rcpt("secret@example.org")
     assert await send(host) == 250
@@ -135,7 +135,7 @@ async def test_a_transaction_given_up_at_354_is_cut_without_the_dot(
     """The server must not take what it has got."""
     peer = await scripted()
     host = smarthost(peer.port)
-    async with host.begin(USERNAME, PASSWORD) as transaction:
+    async with host.begin(LOGIN) as transaction:
         await transaction.mail(USERNAME)
         await transaction.rcpt("bob@example.org")
         await transaction.data()
