@@ -32,6 +32,7 @@ from keystore.model import (
     Peer,
     Purpose,
     Reason,
+    Scheme,
     Selection,
     SignatureResult,
     Trust,
@@ -114,34 +115,51 @@ class Keystore:
             return Usability((), Reason.NO_CERTIFICATE)
         return self._judge(certificate, purpose, now, address)
 
-    def select(self, address: str, now: datetime, pinned: Sequence[Fingerprint] = ()) -> Selection:
-        """Choose the certificates to encrypt to for `address`, or say why there are none.
+    def select(
+        self,
+        address: str,
+        now: datetime,
+        pinned: Sequence[Fingerprint] = (),
+        *,
+        scheme: Scheme = Scheme.OPENPGP,
+    ) -> Selection:
+        """Choose the certificates of `scheme` to encrypt to for `address`, or say why there are none.
 
-        Addresses are compared without regard to case, on every user ID valid at `now`, never by display name.
+        Addresses are compared without regard to case, on every user ID valid at `now` (X.509: on every
+        address of the certificate), never by display name. A pinned certificate of the other scheme is not
+        usable.
         """
         if pinned:
-            found = [(one, self._cache.get(one), self.usability(one, Purpose.ENCRYPT, now)) for one in pinned]
+            found = [(one, self._cache.get(one), self._pinned(one, now, scheme)) for one in pinned]
             return select_pinned(address, found)
-        claiming = self._cache.by_address(address)
+        claiming = [one for one in self._cache.by_address(address) if one.scheme is scheme]
         return select(address, [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
 
-    def identity(self, address: str, now: datetime | None = None) -> Identity | None:
+    def identity(
+        self, address: str, now: datetime | None = None, *, scheme: Scheme = Scheme.OPENPGP
+    ) -> Identity | None:
         """Return the own certificate to sign with for an own address; None when there is none that can."""
         now = now or datetime.now(UTC)
-        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address)]
+        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         usable = [candidate for candidate in able if candidate[1].usable]
         return Identity(address.lower(), max(usable, key=standing)[0]) if usable else None
 
-    def own(self, address: str) -> list[Certificate]:
-        """Return the certificates of an address, in any case, whose secret half is here or GnuPG holds it."""
-        return [one for one in self._cache.by_address(address) if one.holder is not Holder.NONE]
+    def own(self, address: str, scheme: Scheme | None = None) -> list[Certificate]:
+        """Return the certificates of an address, in any case, whose secret half is here or GnuPG holds it.
 
-    def unusable_own(self, address: str, now: datetime) -> tuple[Fingerprint, Usability] | None:
+        Those of both schemes when none is named.
+        """
+        held = (one for one in self._cache.by_address(address) if one.holder is not Holder.NONE)
+        return [one for one in held if scheme is None or one.scheme is scheme]
+
+    def unusable_own(
+        self, address: str, now: datetime, *, scheme: Scheme = Scheme.OPENPGP
+    ) -> tuple[Fingerprint, Usability] | None:
         """Return the best own key of an address where none can sign, and why; None when there is none at all.
 
         To be asked when `identity` has answered None.
         """
-        unusable = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address)]
+        unusable = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         if not unusable:
             return None
         best, why = max(unusable, key=standing)
@@ -282,6 +300,12 @@ class Keystore:
             )
 
     # -- inside
+
+    def _pinned(self, fingerprint: Fingerprint, now: datetime, scheme: Scheme) -> Usability:
+        certificate = self._cache.get(fingerprint)
+        if certificate is not None and certificate.scheme is not scheme:
+            return Usability((), Reason.OTHER_SCHEME)
+        return self.usability(fingerprint, Purpose.ENCRYPT, now)
 
     def _judge(
         self, certificate: Certificate, purpose: Purpose, now: datetime, address: str | None = None

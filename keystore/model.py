@@ -11,11 +11,17 @@ from enum import Enum, StrEnum
 from typing import NewType
 
 Fingerprint = NewType("Fingerprint", str)
-"""Upper-case hexadecimal, 40 (v4) or 64 (v6) digits, no blanks: the only identifier of a certificate."""
+"""Upper-case hexadecimal, no blanks: the only identifier of a certificate.
+
+OpenPGP: 40 (v4) or 64 (v6) digits. X.509: the SHA-256 of its DER, 64 digits. `Certificate.scheme` tells them
+apart, the digits do not."""
 
 
 def key_id(fingerprint: str) -> str:
-    """The key ID, 16 digits, of a v4 (the last) or v6 (the first) fingerprint (RFC 9580 section 5.5.4)."""
+    """The key ID, 16 digits, of a v4 (the last) or v6 (the first) fingerprint (RFC 9580 section 5.5.4).
+
+    X.509 certificates have none; by the first digits of theirs the store finds them again.
+    """
     return fingerprint[:16] if len(fingerprint) == 64 else fingerprint[-16:]
 
 
@@ -55,6 +61,7 @@ class Reason(Enum):
     """Why a certificate is not usable. The values appear in JSON output and replies."""
 
     NO_CERTIFICATE = "no certificate"
+    OTHER_SCHEME = "a certificate of the other scheme"
     NOT_FOR_ADDRESS = "no user ID with this address"
     REVOKED = "revoked"
     USER_ID_REVOKED = "user ID revoked"

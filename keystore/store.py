@@ -1,14 +1,15 @@
 """Certificates, addresses, secret keys and peers on disk: one SQLite database.
 
-    certificates   one row for each certificate, with what the owner thinks of it
+    certificates   one row for each certificate, with its scheme and what the owner thinks of it
     addresses      the addr-specs of its user IDs, lower case
     keys           its primary key and subkeys, to find a certificate by an issuer or recipient
     secret_keys    which holder has its secret half; for our own, the wrapped octets
     peers          what was last seen of a correspondent
     facts          single values: the check value of the keystore key
 
-Nothing here understands OpenPGP. WAL and `synchronous=FULL`: what a call has stored survives a power cut, and
-another process may read and write meanwhile. `version` tells when what was read may have changed.
+Nothing here understands OpenPGP or X.509. WAL and `synchronous=FULL`: what a call has stored survives a
+power cut, and another process may read and write meanwhile. `version` tells when what was read may have
+changed.
 
 Security: the file has mode 0600 in a folder of 0700; secret keys come wrapped and leave wrapped.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
-from keystore.model import Fingerprint, Holder, Peer, Trust, key_id
+from keystore.model import Fingerprint, Holder, Peer, Scheme, Trust, key_id
 
 _APPLICATION_ID = 0x534D5031
 _BUSY_SECONDS = 10.0
@@ -66,6 +67,7 @@ _MIGRATIONS = (
     ) STRICT;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
     """,
+    "ALTER TABLE certificates ADD COLUMN scheme TEXT NOT NULL DEFAULT 'openpgp'",
 )
 """Statements that lead from version n to n + 1; the version is `PRAGMA user_version`."""
 
@@ -81,6 +83,7 @@ class StoredCertificate:
     trust: Trust
     source: str
     holder: Holder
+    scheme: Scheme = Scheme.OPENPGP
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,12 @@ class StoredSecret:
     wrapped: bytes | None
     certificate: bytes = b""
     """The octets of the certificate, when this was read."""
+    scheme: Scheme = Scheme.OPENPGP
+    """Of the certificate, when this was read."""
 
 
 _CERTIFICATE = """
-    SELECT c.fingerprint, c.octets, c.trust, c.source, coalesce(s.holder, 'none')
+    SELECT c.fingerprint, c.octets, c.trust, c.source, coalesce(s.holder, 'none'), c.scheme
     FROM certificates c LEFT JOIN secret_keys s ON s.certificate = c.fingerprint
 """
 
@@ -196,14 +201,15 @@ class Store:
         fingerprint = certificate.fingerprint
         with self.transaction():
             self._write(
-                "INSERT INTO certificates (fingerprint, octets, trust, source, added) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (fingerprint) DO UPDATE SET octets = excluded.octets, trust = excluded.trust,"
-                " source = excluded.source",
+                "INSERT INTO certificates (fingerprint, octets, trust, source, added, scheme)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (fingerprint)"
+                " DO UPDATE SET octets = excluded.octets, trust = excluded.trust, source = excluded.source",
                 fingerprint,
                 certificate.octets,
                 certificate.trust.value,
                 certificate.source,
                 _time(now),
+                certificate.scheme.value,
             )
             self._write("DELETE FROM addresses WHERE certificate = ?", fingerprint)
             self._write("DELETE FROM keys WHERE certificate = ?", fingerprint)
@@ -225,10 +231,13 @@ class Store:
     def secrets(self) -> list[StoredSecret]:
         """Return every secret key of every holder."""
         rows = self._rows(
-            "SELECT s.certificate, s.holder, s.wrapped, c.octets FROM secret_keys s"
+            "SELECT s.certificate, s.holder, s.wrapped, c.octets, c.scheme FROM secret_keys s"
             " JOIN certificates c ON c.fingerprint = s.certificate ORDER BY s.certificate"
         )
-        return [StoredSecret(Fingerprint(row[0]), Holder(row[1]), row[2], row[3]) for row in rows]
+        return [
+            StoredSecret(Fingerprint(fingerprint), Holder(holder), wrapped, octets, Scheme(scheme))
+            for fingerprint, holder, wrapped, octets, scheme in rows
+        ]
 
     def put_secret(self, secret: StoredSecret) -> None:
         """Add or replace the secret half of a certificate that is stored already."""
@@ -361,9 +370,11 @@ def _prepare_file(path: Path) -> None:
         raise KeystoreError(f"the keystore {path} cannot be opened: {error.strerror}") from error
 
 
-def _certificate(row: tuple[str, bytes, str, str, str]) -> StoredCertificate:
-    fingerprint, octets, trust, source, holder = row
-    return StoredCertificate(Fingerprint(fingerprint), octets, Trust(trust), source, Holder(holder))
+def _certificate(row: tuple[str, bytes, str, str, str, str]) -> StoredCertificate:
+    fingerprint, octets, trust, source, holder, scheme = row
+    return StoredCertificate(
+        Fingerprint(fingerprint), octets, Trust(trust), source, Holder(holder), Scheme(scheme)
+    )
 
 
 def _time(moment: datetime) -> str:

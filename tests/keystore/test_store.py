@@ -7,11 +7,12 @@ import stat
 import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
-from keystore.model import Fingerprint, Holder, Peer, Trust, key_id
+from keystore.model import Fingerprint, Holder, Peer, Scheme, Trust, key_id
 from keystore.store import Store, StoredCertificate, StoredSecret
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -245,3 +246,24 @@ def test_threads(store):
     for thread in threads:
         thread.join()
     assert len(store.by_address("all@example.org")) == 80
+
+
+def test_a_keystore_of_the_first_schema_opens_with_all_that_it_held(path):
+    path.parent.mkdir(mode=0o700)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((Path(__file__).parent / "version1.sql").read_text())
+    for _ in range(2):
+        with closing(Store(path)) as store:
+            row = StoredCertificate(V4, b"octets", Trust.VERIFIED, "a test", Holder.OWN, Scheme.OPENPGP)
+            assert store.certificates() == [row]
+            assert store.by_address("alice@example.org") == store.by_key(key_id(V4)) == [V4]
+            assert store.secrets() == [StoredSecret(V4, Holder.OWN, b"wrapped", b"octets", Scheme.OPENPGP)]
+            assert store.peer("bob@example.org") == Peer("bob@example.org", NOW)
+            assert store.fact("name") == b"value"
+
+
+def test_the_scheme_of_a_certificate_is_kept(store):
+    row = put(store, V6, scheme=Scheme.SMIME)
+    store.put_secret(StoredSecret(V6, Holder.OWN, b"wrapped"))
+    assert store.certificate(V6).scheme is row.scheme is Scheme.SMIME
+    assert store.secrets() == [StoredSecret(V6, Holder.OWN, b"wrapped", b"octets", Scheme.SMIME)]
