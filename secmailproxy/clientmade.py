@@ -11,11 +11,18 @@ from datetime import datetime
 
 from keystore.errors import NotReadable
 from keystore.keystore import Keystore
-from keystore.model import Holder
+from keystore.model import Holder, Scheme
 from secmailproxy.errors import NotAllowed
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import Entity
 from secmailproxy.policy import Protect, Rule, rule_for
+
+
+def made_by(root: Entity) -> Scheme:
+    """The scheme of a message that is protected at its root."""
+    kind = root.content_type
+    is_smime = "pkcs7" in kind.subtype or "pkcs7" in (kind.param("protocol") or "").lower()
+    return Scheme.SMIME if is_smime else Scheme.OPENPGP
 
 
 def refuse_signed(sender: str, rcpt_tos: Sequence[str], rules: Sequence[Rule]) -> None:

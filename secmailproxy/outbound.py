@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Purpose
-from secmailproxy.clientmade import refuse_encrypted, refuse_signed
+from keystore.model import Fingerprint, Purpose, Scheme
+from secmailproxy.clientmade import made_by, refuse_encrypted, refuse_signed
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
 from secmailproxy.errors import NoUsableCertificate
 from secmailproxy.mime import header
@@ -32,6 +32,7 @@ from secmailproxy.sealing import Sealer, Stamp
 
 __all__ = ["Copy", "Outbound", "OutboundSettings"]
 
+_MADE = {Made.SIGNED: Protection.SIGNED, Made.ENCRYPTED: Protection.ENCRYPTED}
 _NAMING_FIELDS = ("To", "Cc", "Resent-To", "Resent-Cc")
 
 
@@ -41,6 +42,10 @@ class Copy:
 
     rcpt_tos: tuple[str, ...]
     octets: bytes
+    protection: Protection = field(default=Protection.NONE, compare=False)
+    """What was done to it, by us or by the mail client."""
+    scheme: Scheme | None = field(default=None, compare=False)
+    """By what; None where nothing was done."""
 
 
 class Outbound:
@@ -63,15 +68,22 @@ class Outbound:
         """Use other rules from the next call on."""
         self._settings = settings
 
-    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str = "") -> None:
         """Refuses a recipient before the message is seen, where the rules allow no other end (SMTP-06).
 
+        `account` is the address of the login, "" without one.
         Raises NoUsableCertificate naming the key's state, SigningKeyUnusable, KeystoreLocked.
         """
         await asyncio.to_thread(self._check_recipient, sender, rcpt_to)
 
     async def protect(
-        self, envelope: Envelope, message: bytes, *, sender: str = "", named: frozenset[str] | None = None
+        self,
+        envelope: Envelope,
+        message: bytes,
+        *,
+        sender: str = "",
+        account: str = "",
+        named: frozenset[str] | None = None,
     ) -> tuple[Copy, ...]:
         """The copies to send, the one for named recipients first, one for each blind recipient after it.
 
@@ -133,7 +145,7 @@ class Outbound:
         elif already is Made.ENCRYPTED:
             refuse_encrypted(root, envelope.rcpt_tos, self._keystore, now)
         if already is not Made.NOTHING:
-            return (Copy(envelope.rcpt_tos, _leaving(root)),)
+            return (Copy(envelope.rcpt_tos, _leaving(root), _MADE[already], made_by(root)),)
         root = without_inner_marks(root)
         named = _named(root) if named is None else named
         plan = self._decider.plan(sender, envelope.rcpt_tos, named, rules, now)
@@ -145,7 +157,7 @@ class Outbound:
         assert plan.signer is not None  # every protection that policy plans is signed
         if plan.protection is Protection.SIGNED:
             octets = self._sealer.signed(root, plan.signer, stamp)
-            return tuple(Copy(copy.rcpt_tos, octets) for copy in plan.copies)
+            return _as_planned(plan, [octets] * len(plan.copies))
         sealed = self._sealer.encrypted(
             root,
             [copy.fingerprints for copy in plan.copies],
@@ -153,7 +165,7 @@ class Outbound:
             stamp,
             hidden=plan.hide_subject,
         )
-        return tuple(Copy(copy.rcpt_tos, octets) for copy, octets in zip(plan.copies, sealed, strict=True))
+        return _as_planned(plan, sealed)
 
     @our_errors()
     def _protect_to_self(self, address: str, message: bytes, sign: bool) -> bytes:
@@ -183,6 +195,13 @@ class Outbound:
         stamp = _stamp(now, head.author)
         ready = system_message(octets, head, date=stamp.date, message_id=stamp.message_id)
         return self._sealer.sealed_for_another(ready, fingerprint, stamp)
+
+
+def _as_planned(plan: Plan, products: Sequence[bytes]) -> tuple[Copy, ...]:
+    return tuple(
+        Copy(copy.rcpt_tos, octets, plan.protection, plan.scheme)
+        for copy, octets in zip(plan.copies, products, strict=True)
+    )
 
 
 def _addresses(root: Entity, *names: str) -> list[str]:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from keystore.model import Fingerprint, Identity, Selection
+from keystore.model import Fingerprint, Identity, Scheme, Selection
 from secmailproxy.errors import NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.model import Protection
 
@@ -75,6 +75,8 @@ class Plan:
     copies: tuple[CopyPlan, ...]
     signer: Fingerprint | None = None
     hide_subject: bool = True
+    scheme: Scheme = Scheme.OPENPGP
+    """All certificates and the signer are of this one."""
     why: str = ""
 
 
@@ -156,23 +158,23 @@ def plan_outbound(
         if missing:
             raise NoUsableCertificate("; ".join(missing))
     elif Protect.NEVER in asked:
-        return Plan(Protection.NONE, everyone, None, hide_subject, _because(chosen, Protect.NEVER))
+        return Plan(Protection.NONE, everyone, None, hide_subject, why=_because(chosen, Protect.NEVER))
     if identity is None:
         if identity_problem or Protect.REQUIRE in asked:
             raise SigningKeyUnusable(identity_problem or no_key(sender))
-        return Plan(Protection.NONE, everyone, None, hide_subject, no_key(sender))
+        return Plan(Protection.NONE, everyone, None, hide_subject, why=no_key(sender))
 
     signer = identity.certificate.fingerprint
     if Protect.SIGN in asked:
-        return Plan(Protection.SIGNED, everyone, signer, hide_subject, _because(chosen, Protect.SIGN))
+        return Plan(Protection.SIGNED, everyone, signer, hide_subject, why=_because(chosen, Protect.SIGN))
     if missing:
-        return Plan(Protection.SIGNED, everyone, signer, hide_subject, "; ".join(missing))
+        return Plan(Protection.SIGNED, everyone, signer, hide_subject, why="; ".join(missing))
     return Plan(
         Protection.SIGNED_AND_ENCRYPTED,
         _copies(chosen, named, selections, signer),
         signer,
         hide_subject,
-        "every recipient has a usable certificate",
+        why="every recipient has a usable certificate",
     )
 
 

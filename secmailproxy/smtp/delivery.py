@@ -14,8 +14,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+from keystore.model import Scheme
 from secmailproxy.errors import SecMailProxyError
-from secmailproxy.model import Envelope, Reply
+from secmailproxy.model import Envelope, Protection, Reply
 from secmailproxy.smtp.replies import reply_for
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, Transaction
 
@@ -32,6 +33,14 @@ class Copy(Protocol):
     @property
     def octets(self) -> bytes:
         """The message with CRLF line endings."""
+
+    @property
+    def protection(self) -> Protection:
+        """What was done to it."""
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """By what; None where nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,6 +276,7 @@ class Session(Conversation):
                 "recipients": recipients,
                 "octets": len(gathered.octets),
                 "reply": reply.code,
+                **(submission.left.record if submission.left else {}),
             },
         )
         await self.answer(reply)

@@ -9,11 +9,13 @@ Standards: RFC 6409, RFC 5321 sections 3.3 and 6.1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from keystore.model import Scheme
 from secmailproxy.accounts import SubmissionAccount
 from secmailproxy.errors import NotAllowed, SecMailProxyError
-from secmailproxy.model import Envelope, Reply
+from secmailproxy.model import Envelope, Protection, Reply
 from secmailproxy.policy import normal_address
 from secmailproxy.smtp.commands import Path
 from secmailproxy.smtp.delivery import Copy, Report, deliver
@@ -23,14 +25,36 @@ from secmailproxy.smtp.smarthost import Transaction
 class Protector(Protocol):
     """What submission needs of `secmailproxy.outbound.Outbound`."""
 
-    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
         """Raises NoUsableCertificate or KeystoreLocked when a rule forbids this recipient."""
 
-    async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[Copy]:
+    async def protect(
+        self, envelope: Envelope, message: bytes, *, sender: str, account: str
+    ) -> Sequence[Copy]:
         """The copies to send, the one for To and Cc first. Raises SecMailProxyError.
 
-        `sender` is the address whose key and rules count.
+        `sender` is the address whose key and rules count, `account` the address of the login.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How a message left, or would have left, for the log."""
+
+    protection: Protection
+    scheme: Scheme | None
+    copies: int
+
+    @classmethod
+    def of(cls, copies: Sequence[Copy]) -> Left:
+        """All copies of a message have one protection."""
+        return cls(copies[0].protection, copies[0].scheme, len(copies))
+
+    @property
+    def record(self) -> dict[str, str | int]:
+        """The details for the log; no addresses."""
+        scheme = self.scheme.value if self.scheme else "none"
+        return {"protection": self.protection.value, "scheme": scheme, "copies": self.copies}
 
 
 class Submission:
@@ -44,6 +68,8 @@ class Submission:
         self._transaction: Transaction | None = None
         self._mail: Path | None = None
         self._rcpts: list[Path] = []
+        self.left: Left | None = None
+        """How the last message was protected; None where that was not decided."""
 
     @property
     def open(self) -> bool:
@@ -81,7 +107,7 @@ class Submission:
         transaction, mail = self._begun()
         if path.address in (known.address for known in self._rcpts):
             return Reply(250, "2.1.5 this recipient was accepted before")
-        await self._outbound.check_recipient(self._sender(mail), path.address)
+        await self._outbound.check_recipient(self._sender(mail), path.address, account=self._account.address)
         reply = await transaction.rcpt(path.address, path.options)
         if reply.positive:
             self._rcpts.append(path)
@@ -92,10 +118,14 @@ class Submission:
 
         Raises SecMailProxyError.
         """
+        self.left = None
         try:
             transaction, mail = self._begun()
             envelope = self.envelope()
-            copies = await self._outbound.protect(envelope, message, sender=self._sender(mail))
+            copies = await self._outbound.protect(
+                envelope, message, sender=self._sender(mail), account=self._account.address
+            )
+            self.left = Left.of(copies)
             if {address for copy in copies for address in copy.rcpt_tos} != set(envelope.rcpt_tos):
                 raise SecMailProxyError("the copies are not for the recipients of the message; not sent")
             if len(copies) == 1:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
+from keystore.model import Scheme
 from secmailproxy.accounts import Credentials, Mechanism, SubmissionAccount
 from secmailproxy.errors import NotAllowed
-from secmailproxy.model import Envelope
+from secmailproxy.model import Envelope, Protection
 from secmailproxy.smtp.server import SubmissionServer
 from secmailproxy.smtp.smarthost import Smarthost
 
@@ -217,15 +218,19 @@ class PlainCopy:
 
     rcpt_tos: tuple[str, ...]
     octets: bytes
+    protection: Protection = Protection.NONE
+    scheme: Scheme | None = None
 
 
 class PassThrough:
     """Protects nothing: for tests of transport only."""
 
-    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
         """Everybody may get mail."""
 
-    async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
+    async def protect(
+        self, envelope: Envelope, message: bytes, *, sender: str, account: str
+    ) -> Sequence[PlainCopy]:
         """One copy for all."""
         return (PlainCopy(envelope.rcpt_tos, message),)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
+from keystore.model import Scheme
 from secmailproxy.errors import (
     KeystoreLocked,
     NoUsableCertificate,
@@ -14,7 +15,7 @@ from secmailproxy.errors import (
     SigningKeyUnusable,
 )
 from secmailproxy.logs import KeyValueFormatter
-from secmailproxy.model import Envelope
+from secmailproxy.model import Envelope, Protection
 from secmailproxy.smtp.delivery import Failure
 from tests.smtp.peers import (
     DOT,
@@ -222,9 +223,11 @@ async def test_a_handler_slower_than_the_idle_timeout_still_delivers_its_reply(
         await peer.say(b"250 2.0.0 slow\r\n")
 
     class Slow(PassThrough):
-        async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
+        async def protect(
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        ) -> Sequence[PlainCopy]:
             await asyncio.sleep(3 * idle)
-            return await super().protect(envelope, message, sender=sender)
+            return await super().protect(envelope, message, sender=sender, account=account)
 
     peer = await scripted({} if where == "protect" else {where: slow})
     front = await proxy(peer.port, Slow() if where == "protect" else None, idle_timeout=idle)
@@ -247,7 +250,7 @@ async def test_an_idle_client_is_told_and_disconnected(sink: Sink, proxy: Proxie
 class Strict(PassThrough):
     """A rule demands encryption, and there is a key for bob alone."""
 
-    async def check_recipient(self, sender: str, rcpt_to: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
         """As Outbound does."""
         if rcpt_to != "bob@example.org":
             raise NoUsableCertificate(f"no encryption key for <{rcpt_to}> (key expired 2026-01-02)")
@@ -299,11 +302,13 @@ async def test_our_own_failures_are_answered_and_nothing_is_sent(
     """SMTP-07, SMTP-18: no text of an unexpected exception, neither in the reply nor in the log."""
 
     class Broken(PassThrough):
-        async def check_recipient(self, sender: str, rcpt_to: str) -> None:
+        async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
             if where == "check_recipient":
                 raise error
 
-        async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
+        async def protect(
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        ) -> Sequence[PlainCopy]:
             raise error
 
     peer = await scripted()
@@ -325,7 +330,9 @@ async def test_our_own_failures_are_answered_and_nothing_is_sent(
 class Split(PassThrough):
     """A copy for each recipient."""
 
-    async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
+    async def protect(
+        self, envelope: Envelope, message: bytes, *, sender: str, account: str
+    ) -> Sequence[PlainCopy]:
         """As for Bcc."""
         return tuple(PlainCopy((rcpt_to,), message) for rcpt_to in envelope.rcpt_tos)
 
@@ -365,7 +372,9 @@ async def test_copies_for_other_recipients_are_not_sent(
     """Nobody is lost and nobody added, whatever goes wrong above us."""
 
     class Wrong(PassThrough):
-        async def protect(self, envelope: Envelope, message: bytes, *, sender: str) -> Sequence[PlainCopy]:
+        async def protect(
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        ) -> Sequence[PlainCopy]:
             return (PlainCopy(("eve@example.org",), message),)
 
     peer = await scripted()
@@ -381,3 +390,26 @@ async def test_a_recipient_named_twice_gets_one_copy(sink: Sink, proxy: Proxies,
     await user.begin(b"bob@example.org", b"bob@example.org")
     assert (await submit(user)).startswith(b"250 ")
     assert [one.rcpt_tos for one in sink.accepted] == [("bob@example.org",)]
+
+
+@pytest.mark.parametrize("reply", [b"250 2.0.0 kept as 4711\r\n", b"554 5.7.1 no\r\n"])
+async def test_the_log_says_how_a_message_left_and_the_reply_is_the_smarthosts_own(
+    reply: bytes, scripted: Scripts, proxy: Proxies, client: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SMTP-01: no word of ours is added; the log says what was done, without addresses."""
+
+    class Signing(PassThrough):
+        async def protect(
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        ) -> Sequence[PlainCopy]:
+            return [PlainCopy(envelope.rcpt_tos, message, Protection.SIGNED, Scheme.OPENPGP)]
+
+    peer = await scripted({".": reply})
+    user = await client((await proxy(peer.port, Signing())).port)
+    await user.begin()
+    with caplog.at_level("INFO"):
+        assert await submit(user) == reply
+    (record,) = [one for one in caplog.records if one.message == "submission"]
+    said = {name: getattr(record, name) for name in ("protection", "scheme", "copies", "recipients")}
+    assert said == {"protection": "signed", "scheme": "openpgp", "copies": 1, "recipients": 1}
+    assert "example.org" not in str(vars(record))
