@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Purpose, Scheme
+from secmailproxy.addressees import named_addresses
 from secmailproxy.clientmade import made_by, refuse_encrypted, refuse_signed
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
 from secmailproxy.errors import NoUsableCertificate
 from secmailproxy.mime import header
-from secmailproxy.mime.address import address_list
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import Entity, parse
@@ -28,12 +28,12 @@ from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
 from secmailproxy.policy import Plan, normal_address
-from secmailproxy.sealing import Sealer, Stamp
+from secmailproxy.preparation import Stamp
+from secmailproxy.sealing import Sealer
 
 __all__ = ["Copy", "Outbound", "OutboundSettings"]
 
 _MADE = {Made.SIGNED: Protection.SIGNED, Made.ENCRYPTED: Protection.ENCRYPTED}
-_NAMING_FIELDS = ("To", "Cc", "Resent-To", "Resent-Cc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Outbound:
         if already is not Made.NOTHING:
             return (Copy(envelope.rcpt_tos, _leaving(root), _MADE[already], made_by(root)),)
         root = without_inner_marks(root)
-        named = _named(root) if named is None else named
+        named = named_addresses(root) if named is None else named
         plan = self._decider.plan(sender, envelope.rcpt_tos, named, rules, now)
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
@@ -202,22 +202,6 @@ def _as_planned(plan: Plan, products: Sequence[bytes]) -> tuple[Copy, ...]:
         Copy(copy.rcpt_tos, octets, plan.protection, plan.scheme)
         for copy, octets in zip(plan.copies, products, strict=True)
     )
-
-
-def _addresses(root: Entity, *names: str) -> list[str]:
-    """The addresses in the fields `names`; UTF-8 in them is read as such (RFC 6532)."""
-    return [
-        one.addr_spec.encode("latin-1").decode("utf-8", "replace")
-        for name in names
-        for value in header.values(root, name)
-        for one in address_list(value)
-        if one.is_mailbox
-    ]
-
-
-def _named(root: Entity) -> frozenset[str]:
-    """The addresses that every reader of the message sees."""
-    return frozenset(map(normal_address, _addresses(root, *_NAMING_FIELDS)))
 
 
 def _leaving(root: Entity) -> bytes:

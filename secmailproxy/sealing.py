@@ -16,50 +16,16 @@ from datetime import datetime
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Holder, SignatureResult, SignatureState
-from secmailproxy.errors import SecMailProxyError
 from secmailproxy.mime import assemble
-from secmailproxy.mime.canonical import canonical, clean_field, is_safe
-from secmailproxy.mime.compare import difference
+from secmailproxy.mime.canonical import clean_field
+from secmailproxy.mime.enclosures import NOTHING, Enclosures
 from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.header import is_structural
 from secmailproxy.mime.kept import kept
-from secmailproxy.mime.protected import (
-    ProtectedMessage,
-    Protects,
-    field_name,
-    hide_subject,
-    may_leave,
-    outgoing_fields,
-    own_copy,
-    protect_header,
-    show_all,
-)
+from secmailproxy.mime.protected import ProtectedMessage, Protects, field_name, may_leave, own_copy
 from secmailproxy.mime.transfer import decoded_body
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What is not derived from the message: the time, and random values made for this message alone."""
-
-    now: datetime
-    boundary: str
-    message_id: str
-    """With its angle brackets; used when the message has none."""
-
-    @property
-    def date(self) -> str:
-        """`now` as a Date field has it (RFC 5322 section 3.3), whatever the locale."""
-        now = self.now
-        day, month = _DAYS[now.weekday()], _MONTHS[now.month - 1]
-        return f"{day}, {now.day:02} {month} {now.year} {now:%H:%M:%S %z}"
-
-
-class ProofFailed(SecMailProxyError):
-    """A product did not stand its proof; it is not sent."""
+from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +34,11 @@ class Sealer:
 
     keystore: Keystore
 
-    def signed(self, message: Entity, signer: Fingerprint, stamp: Stamp) -> bytes:
+    def signed(
+        self, message: Entity, signer: Fingerprint, stamp: Stamp, enclosures: Enclosures = NOTHING
+    ) -> bytes:
         """multipart/signed. Raises MalformedMessage when it cannot be signed as it is, ProofFailed."""
-        ready = self._ready(message, Protects.CLEAR, stamp, hidden=False)
+        ready = prepared(message, Protects.CLEAR, stamp, hidden=False, enclosures=enclosures)
         signature = self.keystore.sign(ready.payload, signer, stamp.now)
         product = assemble.signed(ready.outer, ready.payload, signature, stamp.boundary)
         self._prove_signed(product, ready, signer, stamp.now)
@@ -84,12 +52,13 @@ class Sealer:
         stamp: Stamp,
         *,
         hidden: bool,
+        enclosures: Enclosures = NOTHING,
     ) -> list[bytes]:
         """multipart/encrypted, signed inside, once for each set of certificates; `hidden`: the subject is.
 
         Raises MalformedMessage when it cannot be signed as it is, ProofFailed.
         """
-        ready = self._ready(message, Protects.CIPHER, stamp, hidden=hidden)
+        ready = prepared(message, Protects.CIPHER, stamp, hidden=hidden, enclosures=enclosures)
         return [self.sealed(ready, fingerprints, signer, stamp) for fingerprints in copies]
 
     def own_copy(self, message: Entity, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp) -> bytes:
@@ -135,30 +104,16 @@ class Sealer:
         ciphertext = self.keystore.encrypt(ready.payload, fingerprints, signer, stamp.now)
         product = assemble.encrypted(ready.outer, ciphertext, stamp.boundary)
         root = parse(product)
-        _prove_outside(root, ready)
+        prove_outside(root, ready)
         if assemble.openpgp_ciphertext(root) != ciphertext:
             raise ProofFailed("the message did not come out as multipart/encrypted")
         return product, ciphertext
-
-    def _ready(self, message: Entity, protects: Protects, stamp: Stamp, *, hidden: bool) -> ProtectedMessage:
-        form = canonical(message)
-        fields = outgoing_fields(
-            form.fields, date=stamp.date.encode("ascii"), message_id=stamp.message_id.encode("ascii")
-        )
-        ready = protect_header(fields, form.body, protects, hide_subject if hidden else show_all)
-        if not is_safe(form.body):
-            raise ProofFailed("the canonical form of the message is not safe to sign")
-        if found := difference(message, parse(ready.payload)):
-            raise ProofFailed(f"the message changed while it was prepared: {found}")
-        if stamp.boundary.encode("ascii") in ready.payload:
-            raise ProofFailed("the boundary occurs in the message")
-        return ready
 
     def _prove_signed(
         self, product: bytes, ready: ProtectedMessage, signer: Fingerprint, now: datetime
     ) -> None:
         root = parse(product)
-        _prove_outside(root, ready)
+        prove_outside(root, ready)
         if assemble.made(root) is not assemble.Made.SIGNED or root.parts[0].whole != ready.payload:
             raise ProofFailed("the signed octets are not what they were")
         signed, signature = root.parts
@@ -189,16 +144,6 @@ class Sealer:
     def _opens_in_process(self, fingerprints: Sequence[Fingerprint]) -> bool:
         found = (self.keystore.certificate(one) for one in fingerprints)
         return any(one is not None and one.holder is Holder.OWN for one in found)
-
-
-def _prove_outside(root: Entity, ready: ProtectedMessage) -> None:
-    """The header that everybody can read is what was decided, and nothing more."""
-    fields = [field.raw(root.octets) for field in root.fields]
-    if tuple(fields[:-2]) != ready.outer:
-        raise ProofFailed("the outer header is not what was decided")
-    names = [field_name(raw) for raw in fields]
-    if not all(may_leave(name) for name in names) or names.count("subject") > 1:
-        raise ProofFailed("the outer header has a field that must not leave")
 
 
 def _prove_signer(results: Sequence[SignatureResult], signer: Fingerprint) -> None:

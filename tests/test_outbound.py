@@ -28,7 +28,7 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.model import Envelope, Verdict
 from secmailproxy.outbound import Copy, Outbound, OutboundSettings
 from secmailproxy.policy import Protect, Rule
-from secmailproxy.sealing import ProofFailed, Stamp
+from secmailproxy.preparation import ProofFailed, Stamp
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.keystores import KeystoreFactory, credentials, keystore, make_keystore
 

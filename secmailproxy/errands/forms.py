@@ -26,7 +26,7 @@ from secmailproxy.mime.kept import original
 from secmailproxy.mime.presented import storable
 from secmailproxy.model import DecryptionState, Verdict
 from secmailproxy.outbound import Outbound
-from secmailproxy.sealing import ProofFailed
+from secmailproxy.preparation import ProofFailed
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
 _UNKNOWN_KEY = b"signature=" + Verdict.UNKNOWN_KEY.value.encode()

@@ -5,10 +5,14 @@ encoding, and of its header only the field Content-Transfer-Encoding is replaced
 same octets before and after.
 
     found                                      done
-    8-bit, NUL, bare CR or LF, a line of       text and message/*: quoted-printable (base64 when there are
-    more than 998, a blank at a line's end,    NULs in it); other types: base64
+    8-bit, NUL, bare CR or LF, a line of       text and message/*: quoted-printable (base64 where that is
+    more than 998, a blank at a line's end,    shorter, or there are NULs in it); other types: base64
     a line that starts with "From "
-    the same in a leaf already encoded         re-wrapped, the content is the same
+    the same in a leaf already encoded         encoded anew, the content is the same
+    base64 not in lines of 76,                 the same, for relays re-wrap it at 76: the signature would
+    quoted-printable in lines of more          break
+    the name of a field with a blank after     the blank goes ("From : a@b" would begin with "From ")
+    it, if it is From
     the same inside an embedded message        its leaves are encoded, to any depth
     ... that would break a signature in it,    the embedded message becomes message/global in base64,
         or in its header                       its octets untouched
@@ -32,6 +36,7 @@ from secmailproxy.mime.entity import Entity
 LINE_MOST = 998
 """Octets in a line, CRLF not counted (RFC 5322 section 2.1.1)."""
 
+_ENCODED = frozenset({transfer.BASE64, transfer.QUOTED_PRINTABLE})
 _LINE_END = re.compile(rb"\r?\n")
 # Tried at the first of a run of blanks only: from each of them, a long run would cost its square.
 _BLANKS_AND_LINE_END = re.compile(rb"(?<![ \t])[ \t]*+\r?\n")
@@ -117,18 +122,27 @@ def _canonical(entity: Entity, *, embedded: bool) -> CanonicalEntity:
 
 def _leaf(entity: Entity, fields: list[bytes], encoding: str) -> CanonicalEntity:
     body = entity.body
+    if encoding in _ENCODED:
+        return _encoded_leaf(body, fields, encoding)
     if is_safe(body):
         return _with_encoding(fields, encoding, "7bit" if encoding in transfer.IDENTITY else encoding, body)
-    if encoding == transfer.QUOTED_PRINTABLE:
-        return CanonicalEntity(tuple(fields), transfer.repair_quoted_printable(body))
-    if encoding == transfer.BASE64:
-        return CanonicalEntity(tuple(fields), transfer.repair_base64(body))
     if encoding not in transfer.IDENTITY or entity.is_multipart:
         raise _MustNotChange(f"a part of type {entity.content_type.full} is 8bit or has lines too long")
     if entity.content_type.maintype in ("text", "message") and b"\0" not in body:
-        quoted = transfer.encode_quoted_printable(body)
-        return _with_encoding(fields, encoding, transfer.QUOTED_PRINTABLE, quoted)
+        return _with_encoding(fields, encoding, *transfer.encode_text(body))
     return _with_encoding(fields, encoding, transfer.BASE64, transfer.encode_base64(body))
+
+
+def _encoded_leaf(body: bytes, fields: list[bytes], encoding: str) -> CanonicalEntity:
+    """A leaf that came in an encoding keeps it, unless 8-bit octets that have no place there made it grow."""
+    if encoding == transfer.BASE64:
+        regular = transfer.is_regular(body, encoding)
+        return CanonicalEntity(tuple(fields), body if regular else transfer.repair_base64(body))
+    if transfer.is_regular(body, encoding) and is_safe(body):
+        return CanonicalEntity(tuple(fields), body)
+    if body.isascii():
+        return CanonicalEntity(tuple(fields), transfer.repair_quoted_printable(body))
+    return _with_encoding(fields, encoding, *transfer.encode_text(transfer.decode(body, encoding)))
 
 
 def _is_crypto(entity: Entity) -> bool:
@@ -176,6 +190,8 @@ def _close_delimiter(end: bytes) -> bytes:
 def _field(entity: Entity, index: int, *, embedded: bool) -> bytes:
     field = entity.fields[index]
     raw = clean_field(field.raw(entity.octets))
+    if raw.startswith(b"From ") and field.name == "From":
+        raw = b"From:" + raw.partition(b":")[2]
     checked = raw
     if not embedded:
         raw = checked = ascii_field(raw)

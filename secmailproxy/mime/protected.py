@@ -11,7 +11,7 @@ RFC 5322 section 3.6 (fields, and how often each may occur).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,6 +28,8 @@ CONTROL_PREFIXES = ("secmail-", "x-secmailproxy-")
 """Fields that only this program writes or reads; they never leave it."""
 
 _BLIND = frozenset({"bcc", "resent-bcc"})
+_GOSSIP = "autocrypt-gossip"
+"""Tells who else got the message; it stands inside, where this program writes it, or nowhere."""
 _OURS_TO_WRITE = frozenset({"hp-outer"})
 _AT_MOST_ONCE = (
     "from",
@@ -97,8 +99,11 @@ def is_mark(raw: bytes) -> bool:
 
 
 def may_leave(name: str) -> bool:
-    """Whether the field (name in lower case) may leave: no blind recipients, nothing of ours (SMTP-08)."""
-    return name not in _BLIND and not name.startswith(CONTROL_PREFIXES)
+    """Whether the field (name in lower case) may leave in a header that others read, or that a client made.
+
+    No blind recipients, nothing of ours (SMTP-08), no certificates of others.
+    """
+    return name not in _BLIND and name != _GOSSIP and not name.startswith(CONTROL_PREFIXES)
 
 
 def without_inner_marks(message: Entity) -> Entity:
@@ -122,13 +127,16 @@ def _inner_marks(entity: Entity) -> Iterator[Edit]:
         yield from _inner_marks(part)
 
 
-def outgoing_fields(fields: Iterable[bytes], *, date: bytes, message_id: bytes) -> tuple[bytes, ...]:
+def outgoing_fields(
+    fields: Iterable[bytes], *, date: bytes, message_id: bytes, replaced: Collection[str] = ()
+) -> tuple[bytes, ...]:
     """The fields of a message that may leave, with Date and Message-ID added where they are missing.
 
-    `date` and `message_id` are values. Raises MalformedMessage for a line that is no field, and for a second
-    copy of a field that may occur once: readers would differ in which one they show.
+    `date` and `message_id` are values; fields named in `replaced` (lower case) are left out. Raises
+    MalformedMessage for a line that is no field, and for a second copy of a field that may occur once:
+    readers would differ in which one they show.
     """
-    kept = [raw for raw in fields if may_leave(field_name(raw))]
+    kept = [raw for raw in fields if may_leave(name := field_name(raw)) and name not in replaced]
     names = [field_name(raw) for raw in kept]
     if "" in names:
         raise MalformedMessage("the header of the message has a line that is no field")
@@ -143,24 +151,35 @@ def outgoing_fields(fields: Iterable[bytes], *, date: bytes, message_id: bytes) 
 
 
 def protect_header(
-    fields: Sequence[bytes], body: bytes, protects: Protects, policy: HeaderPolicy
+    fields: Sequence[bytes],
+    body: bytes,
+    protects: Protects,
+    policy: HeaderPolicy,
+    *,
+    inside: Sequence[bytes] = (),
 ) -> ProtectedMessage:
     """Puts `fields` into the payload, and outside what `policy` lets stand there.
 
-    `fields` end in CRLF each; all of them, the structural ones too, stay in the payload in their order.
+    `fields` end in CRLF each; all of them, the structural ones too, stay in the payload in their order. After
+    them come those of `inside`, which no policy is asked about.
     """
     kept = [raw for raw in fields if field_name(raw) not in _OURS_TO_WRITE]
     free = [(name, raw) for raw in kept if not is_structural(name := field_name(raw))]
     outer = tuple(shown for name, raw in free if (shown := policy(name, raw)) is not None)
-    listed = [_hp_outer(raw) for raw in outer] if protects is Protects.CIPHER else []
-    inside = CanonicalEntity((*_marked(kept, protects), *listed), body)
-    return ProtectedMessage(outer, inside.octets)
+    listed = [hp_outer(raw) for raw in outer] if protects is Protects.CIPHER else []
+    payload = CanonicalEntity((*_marked(kept, protects), *inside, *listed), body)
+    return ProtectedMessage(outer, payload.octets)
 
 
-def _hp_outer(raw: bytes) -> bytes:
-    start = b"HP-Outer: "
-    fits = len(start) + raw.find(b"\r\n") <= LINE_MOST
-    return (start if fits else b"HP-Outer:\r\n ") + raw
+def hp_outer(raw: bytes) -> bytes:
+    """The field that lists `raw`, which stands outside. Its lines are no longer than 998."""
+    line = raw.find(b"\r\n")
+    if len(b"HP-Outer: ") + line <= LINE_MOST:
+        return b"HP-Outer: " + raw
+    if len(b" ") + line <= LINE_MOST:
+        return b"HP-Outer:\r\n " + raw
+    name, _, value = raw.partition(b":")
+    return b"HP-Outer: " + name + b":\r\n " + value.lstrip(b" \t")
 
 
 def _marked(fields: list[bytes], protects: Protects) -> list[bytes]:

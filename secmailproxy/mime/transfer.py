@@ -16,11 +16,15 @@ QUOTED_PRINTABLE = "quoted-printable"
 IDENTITY = frozenset({"7bit", "8bit", "binary"})
 
 _COMMENT = re.compile(rb"\([^()]*\)")
-_LINE_OCTETS = 57
-"""Octets in a base64 line of 76."""
+_LINE_OCTETS, _LINE_DIGITS = 57, 76
+"""Octets in a base64 line, and the digits that stand for them."""
+_BASE64_DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_DIGITS))
+_ASCII = bytes(range(128))
+_WORTH_READING = 64
+"""Octets that quoted-printable may cost more than base64: who looks at the source can read a short text."""
 # Tried at the first of a run of blanks only: from each of them, a long run would cost its square.
 _BLANKS_BEFORE_LINE_END = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _SAFE_LINE = re.compile(rb"(?!From |\.\Z)(?:[ -<>-~\t]{0,75}[!-<>-~])?")
 """A whole line that quoted-printable leaves as it is."""
 _TO_QUOTE = {octet: f"={octet:02X}" for octet in range(256) if not (32 <= octet < 127 or octet == 9)} | {
@@ -29,6 +33,8 @@ _TO_QUOTE = {octet: f"={octet:02X}" for octet in range(256) if not (32 <= octet 
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _NOT_TEXT = re.compile(rb"[\x00\r\x80-\xff]")
+_LONG_LINE = re.compile(rb"[^\n]{77}[^\r\n]|[^\r\n]{77}")
+_SOFT_BREAK_AT_END = re.compile(rb"(?:=\r?\n)*=(?:\r?\n)?\Z")
 _STRAY = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
 """An equals sign that begins no escape: read as itself."""
 
@@ -61,6 +67,44 @@ def encode_quoted_printable(octets: bytes) -> bytes:
     )
 
 
+def encode_text(octets: bytes) -> tuple[str, bytes]:
+    """The encoding for text, and the text in it: quoted-printable unless base64 is shorter by 64 octets.
+
+    So nothing grows by more than base64 does, 78/57 (37 percent), and a few octets.
+    """
+    most = _base64_size(len(octets)) + _WORTH_READING
+    if len(octets) + 2 * len(octets.translate(None, _ASCII)) <= most:
+        quoted = encode_quoted_printable(octets)
+        if len(quoted) <= most:
+            return QUOTED_PRINTABLE, quoted
+    return BASE64, encode_base64(octets)
+
+
+def _base64_size(octets: int) -> int:
+    """What `encode_base64` makes of so many octets."""
+    return -(-octets // 3) * 4 + -(-octets // _LINE_OCTETS) * 2
+
+
+def is_regular(body: bytes, encoding: str) -> bool:
+    """Whether `body`, in base64 or quoted-printable, is as relays leave it that decode and encode it anew.
+
+    Base64 in lines of 76 and nothing else in them; quoted-printable in lines of at most 76 without a soft
+    line break at its end, which some take for a part of the boundary.
+    """
+    if encoding == BASE64:
+        return _is_regular_base64(body)
+    return not _LONG_LINE.search(body) and not _SOFT_BREAK_AT_END.search(body[-3:])
+
+
+def _is_regular_base64(body: bytes) -> bool:
+    lines = body.split(b"\r\n")
+    if body.translate(None, _BASE64_DIGITS) != b"\r\n" * (len(lines) - 1):
+        return False
+    if not lines[-1]:
+        lines.pop()
+    return set(map(len, lines[:-1])) <= {_LINE_DIGITS} and (not lines or 0 < len(lines[-1]) <= _LINE_DIGITS)
+
+
 def _quoted_line(line: bytes) -> bytes:
     quoted = line.decode("latin-1").translate(_TO_QUOTE).encode("ascii")
     if quoted.endswith((b" ", b"\t")):
@@ -82,14 +126,17 @@ def _folded(quoted: bytes) -> bytes:
         pieces.append(quoted[at:cut] + b"=")
         at = cut
     pieces.append(quoted[at:])
-    return b"\r\n".join(_without_from(piece) for piece in pieces)
+    first, *others = pieces
+    return b"\r\n".join(
+        (_disarmed(first, b"From "), *(_disarmed(piece, b"From ", b"--") for piece in others))
+    )
 
 
-def _without_from(line: bytes) -> bytes:
-    """An encoded line that mail stores will not take for the beginning of a message."""
-    if not line.startswith(b"From "):
+def _disarmed(line: bytes, *starts: bytes) -> bytes:
+    """An encoded line that nobody takes for the beginning of a message, or for a boundary where none was."""
+    if not line.startswith(starts):
         return line
-    return (b"=46" if len(line) <= 74 else b"=46=\r\n") + line[1:]
+    return b"=%02X" % line[0] + (b"" if len(line) <= 74 else b"=\r\n") + line[1:]
 
 
 def decode(body: bytes, encoding: str) -> bytes:
@@ -110,7 +157,7 @@ def _regular(body: bytes) -> bytes:
 
 
 def _decode_base64(body: bytes) -> bytes:
-    digits = _NOT_BASE64.sub(b"", body)
+    digits = body.translate(None, _NOT_BASE64)
     pieces = []
     for piece in filter(None, digits.split(b"=")):
         whole = len(piece) - (1 if len(piece) % 4 == 1 else 0)
@@ -119,15 +166,17 @@ def _decode_base64(body: bytes) -> bytes:
 
 
 def repair_quoted_printable(body: bytes) -> bytes:
-    """The same content as `body`, already quoted-printable, made safe: no blanks at line ends, no long line,
-    no 8-bit octet, no "From " at the start of a line.
+    """The same content as `body`, already quoted-printable, made safe and regular: no blanks at line ends,
+    no long line, no 8-bit octet, no "From " at the start of a line, no soft line break at the end.
     """
-    quoted = _regular(body).replace(b"=\n", b"=\r\n")
-    lines = _BARE_LF.sub(b"=0A=\r\n", quoted).split(b"\r\n")
-    return b"\r\n".join(_folded(_NOT_TEXT.sub(_quoted, line)) for line in lines)
+    quoted = _BARE_LF.sub(b"=0A=\r\n", _regular(body).replace(b"=\n", b"=\r\n"))
+    quoted = _SOFT_BREAK_AT_END.sub(b"", quoted)
+    if quoted.endswith((b" ", b"\t")):
+        quoted = quoted[:-1] + b"=%02X" % quoted[-1]
+    return b"\r\n".join(_folded(_NOT_TEXT.sub(_quoted, line)) for line in quoted.split(b"\r\n"))
 
 
 def repair_base64(body: bytes) -> bytes:
     """The same digits as `body`, already base64, in lines of 76, without what is no base64."""
-    digits = _NOT_BASE64.sub(b"", body)
-    return b"".join(digits[at : at + 76] + b"\r\n" for at in range(0, len(digits), 76))
+    digits = body.translate(None, _NOT_BASE64)
+    return b"".join(digits[at : at + _LINE_DIGITS] + b"\r\n" for at in range(0, len(digits), _LINE_DIGITS))
