@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -135,6 +135,7 @@ class Accounts:
         self._accounts = tuple(accounts)
         self._smarthosts = dict(smarthosts)
         self._secrets = secrets
+        self._heard: Callable[[str, str], None] = lambda address, password: None
 
     def __iter__(self) -> Iterator[Account]:
         return iter(self._accounts)
@@ -147,6 +148,25 @@ class Accounts:
         """Serve these from now on. Sessions that have logged in keep what they have."""
         self._accounts = tuple(accounts)
         self._smarthosts = dict(smarthosts)
+
+    def tell_of_logins(self, heard: Callable[[str, str], None]) -> None:
+        """From now on `heard` gets the address and password of each login that the mailbox's server took."""
+        self._heard = heard
+
+    def logged_in(self, login: ImapLogin) -> None:
+        """The IMAP server has taken this login."""
+        self._heard(login.account.address, login.password)
+
+    def errand_login(self, address: str, password: str) -> ImapLogin | None:
+        """The login for an errand of our own: with this password, else the stored one; None without either.
+
+        May block. Raises SecMailProxyError or KeystoreError when the stored password cannot be read.
+        """
+        account = next((one for one in self._accounts if one.address.lower() == address.lower()), None)
+        if account is None:
+            return None
+        secret = password or self._secrets.get(password_secret(account.address))
+        return ImapLogin(account, account.imap_username or account.address, secret) if secret else None
 
     def imap_login(self, username: str, password: str) -> ImapLogin:
         """The login for the account's IMAP server. May block while a stored secret is read.
@@ -176,6 +196,8 @@ class Accounts:
         credentials = Credentials(account.smtp_username or account.address, secret, mechanism)
         if account.login is Login.MAILBOX:
             await smarthost.verify_login(credentials)
+        if mechanism == "password":
+            self._heard(account.address, secret)
         others = frozenset(one.address.lower() for one in self._accounts if one is not account)
         return SubmissionAccount(account.address, smarthost, credentials, others)
 

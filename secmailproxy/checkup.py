@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Literal
 
 from keystore.errors import KeystoreError, StoreDamaged
@@ -19,6 +20,7 @@ from keystore.model import Certificate, SignatureState
 from keystore.secrets import Secrets, open_secrets
 from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
+from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import LoginRefused, SecMailProxyError, UpstreamUnavailable
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost
@@ -46,6 +48,7 @@ class Check:
 def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> Iterator[Check]:
     """All checks of a configuration that has been read, as they end. Blocks; goes to the network."""
     yield from _accounts_present(config)
+    yield from _notifications(config)
     try:
         secrets = open_secrets(config.secrets_settings(passphrase))
         secrets.get("keystore-key")
@@ -81,6 +84,22 @@ def _accounts_present(config: Config) -> Iterator[Check]:
         yield Check("config", "", "ok", f"{config.folders.config_file}: {count} account(s)")
     else:
         yield Check("config", "", "warn", "there is no account", "run: secmailproxy setup you@your.domain")
+
+
+def _notifications(config: Config) -> Iterator[Check]:
+    """What senders have not been told yet of mail that was delivered in part."""
+    for account, group in groupby(
+        sorted(waiting(config.folders.notifications), key=lambda one: one.account), lambda one: one.account
+    ):
+        since = [one.since for one in group]
+        yield Check(
+            "notifications",
+            account,
+            "warn",
+            f"{len(since)} about mail that was delivered in part not stored in the INBOX yet, the oldest of "
+            f"{min(since):%Y-%m-%d %H:%M}",
+            "log in with the mail client while secmailproxy serve runs; its log says what stands in the way",
+        )
 
 
 def _unusable(error: KeystoreError | SecMailProxyError) -> Check:

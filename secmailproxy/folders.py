@@ -63,6 +63,11 @@ class Folders:
         """The presented forms of messages: state, not cache, for clients rely on them (RFC 9051 2.3.1.1)."""
         return self.state / "views.sqlite3"
 
+    @property
+    def notifications(self) -> Path:
+        """Notifications about mail that was delivered in part, until they are delivered themselves."""
+        return self.state / "notifications"
+
     def prepare(self) -> None:
         """Make the folders, each 0700. Raises ConfigError for one that is not ours or cannot be made."""
         for folder in (self.config_file.parent, self.state, self.cache):

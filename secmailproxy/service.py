@@ -25,6 +25,8 @@ from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission
 from secmailproxy.config import AccountSection, Config
 from secmailproxy.config_values import ListenAddress
+from secmailproxy.errands.reports import Reports
+from secmailproxy.errands.spool import Spool
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
@@ -104,6 +106,10 @@ class Service:
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
         self._openings = Openings(Workers(self._worker_start()))
+        spool = Spool(config.folders.notifications, keystore)
+        self._reports = Reports(spool, self._accounts, self._outbound)
+        self._accounts.tell_of_logins(self._reports.logged_in)
+        self._reporting: asyncio.Task[None] | None = None
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
 
@@ -120,6 +126,7 @@ class Service:
         except ConfigError:
             await self.stop(0)
             raise
+        self._reporting = asyncio.create_task(self._reports.run())
         return await self.report()
 
     async def report(self) -> Report:
@@ -169,6 +176,9 @@ class Service:
         try:
             await self._stop_all(listeners, grace)
         finally:
+            if self._reporting is not None:
+                self._reporting.cancel()
+                await asyncio.gather(self._reporting, return_exceptions=True)
             await self._openings.close()
             self._index.close()
             self._views.close()
@@ -231,7 +241,11 @@ class Service:
             admission=self._admissions["submission"],
         )
         return SubmissionServer(
-            settings, self._accounts, self._outbound, smarthosts=self._accounts.smarthosts
+            settings,
+            self._accounts,
+            self._outbound,
+            smarthosts=self._accounts.smarthosts,
+            report=self._reports.partly_delivered,
         )
 
 

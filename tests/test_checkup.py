@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from keystore.keystore import Keystore
 from secmailproxy.checkup import Check, check_all, worst
 from secmailproxy.config import Config
+from secmailproxy.errands.spool import Spool
 from secmailproxy.folders import Folders
+from tests.smtp.test_notification import NOTIFICATION
 
 ADDRESS = "alice@example.test"
 CONFIG = f"""
@@ -78,6 +81,21 @@ def test_without_a_key_and_password(config: Config, keystore: Keystore) -> None:
     assert (found["key"].state, found["password"].state) == ("fail", "warn")
     assert (found["IMAP server"].state, found["smarthost"].state) == ("warn", "warn")
     assert "round trip" not in found
+
+
+def test_notifications_that_wait_are_named(config: Config, keystore: Keystore) -> None:
+    """SMTP-10: also while the keystore is locked."""
+    assert "notifications" not in findings(config)
+    spool = Spool(config.folders.notifications, keystore)
+    since = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    for name, age in (("a", 0), ("b", 2)):
+        spool.put(name, replace(NOTIFICATION, account=ADDRESS), since - timedelta(hours=age))
+    (found,) = [
+        one for one in check_all(config, lambda: "shut", datetime.now(UTC)) if one.name == "notifications"
+    ]
+    assert (found.account, found.state) == (ADDRESS, "warn")
+    assert found.text.startswith("2 about mail")
+    assert found.text.endswith("2026-11-20 10:00")
 
 
 def test_a_wrong_passphrase_ends_the_checkup(config: Config, keystore: Keystore) -> None:

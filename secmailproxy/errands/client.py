@@ -16,6 +16,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Coroutine, Iterable
+from datetime import datetime
 from typing import Any
 
 from aioimaplib import aioimaplib
@@ -217,8 +218,7 @@ class Client:
     async def _search(self, uids: str) -> set[int]:
         command = self._line.library.search("UID", uids, charset=None, by_uid=True)
         answer = await self._run("to search", command)
-        lines = [line[8:].split() for line in answer.untagged if line[:8].upper() == b"* SEARCH"]
-        return {int(word) for words in lines for word in words if word.isdigit()}
+        return _found(answer)
 
     async def message(self, uid: int) -> Facts | None:
         """One message whole, with its flags and date; None when there is none."""
@@ -252,6 +252,16 @@ class Client:
         command = self._line.library.append(octets, quoted(mailbox), listed, date.decode("ascii"), None)
         answer = await self._run("to store a message", command)
         return self._new_uid(answer.code(b"APPENDUID"))
+
+    async def holds(self, message_id: str) -> bool:
+        """Whether the open mailbox has a message with this Message-ID (with its angle brackets)."""
+        command = self._line.library.search("HEADER", "Message-ID", f'"{message_id}"', charset=None)
+        return bool(_found(await self._run("to search", command)))
+
+    async def deposit(self, mailbox: bytes, octets: bytes, date: datetime) -> None:
+        """Store a new message in any mailbox; also at a server that tells no UIDs. Raises Refused."""
+        command = self._line.library.append(octets, quoted(mailbox), "()", date, None)
+        await self._run("to store a message", command)
 
     async def copy(self, uid: int, mailbox: bytes) -> int:
         """Copy a message within the open mailbox; the UID of the copy. Raises as `append` does."""
@@ -314,6 +324,11 @@ class Client:
             if not done and before == (line.heard, self._transport.get_write_buffer_size()):
                 self._server.abort()
                 raise UpstreamLost(f"{self._host} has not answered for {SILENCE_SECONDS:.0f} seconds.")
+
+
+def _found(answer: Answer) -> set[int]:
+    lines = [line[8:].split() for line in answer.untagged if line[:8].upper() == b"* SEARCH"]
+    return {int(word) for words in lines for word in words if word.isdigit()}
 
 
 def quoted(mailbox: bytes) -> str:

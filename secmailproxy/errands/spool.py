@@ -65,8 +65,9 @@ class Spool:
 
     def drop(self, name: str) -> None:
         """It has been delivered; it stays gone. Raises OSError."""
-        self._path(name).unlink(missing_ok=True)
-        sync_folder(self.folder)
+        if self._path(name).exists():
+            self._path(name).unlink()
+            sync_folder(self.folder)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_SUFFIX}"

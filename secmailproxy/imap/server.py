@@ -172,6 +172,7 @@ class ImapServer:
         if logged_in is None:
             return
         login, server = logged_in
+        self._accounts.logged_in(login)
         log.info("imap login", extra={"client": client, "account": login.account.address})
         special_use = self._special_use(login, server)
         session, presenter = self._session(login, server, special_use), self._presenter(login)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keystore.model import Scheme
-from secmailproxy.errors import SecMailProxyError
+from secmailproxy.errors import SecMailProxyError, UpstreamLost
 from secmailproxy.model import Envelope, Protection, Reply
 from secmailproxy.smtp.replies import reply_for
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, Transaction
@@ -49,6 +49,8 @@ class Failure:
 
     rcpt_tos: tuple[str, ...]
     reply: Reply
+    unknown: bool = False
+    """The connection was lost after the message had been sent, at least in part: it may have arrived."""
 
 
 Report = Callable[[Envelope, Sequence[Failure]], Awaitable[None]]
@@ -114,17 +116,18 @@ async def _send_all(envelope: Envelope, ready: Sequence[tuple[Transaction, Copy]
         return accepted
     failures = []
     for transaction, copy in others:
-        reply = await _reply_to(transaction, copy)
+        failure = await _failure_of(transaction, copy)
         transaction.end()
-        if not reply.positive:
-            failures.append(Failure(copy.rcpt_tos, reply))
+        if failure is not None:
+            failures.append(failure)
     if failures:
         await report(envelope, failures)
     return accepted
 
 
-async def _reply_to(transaction: Transaction, copy: Copy) -> Reply:
+async def _failure_of(transaction: Transaction, copy: Copy) -> Failure | None:
     try:
-        return await transaction.send(copy.octets)
+        reply = await transaction.send(copy.octets)
     except SecMailProxyError as error:
-        return reply_for(error, "")
+        return Failure(copy.rcpt_tos, reply_for(error, ""), isinstance(error, UpstreamLost))
+    return None if reply.positive else Failure(copy.rcpt_tos, reply)

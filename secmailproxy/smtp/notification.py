@@ -1,8 +1,8 @@
 """The delivery status notification about copies that failed after the message was accepted for others. PURE.
 
 It names blind recipients, so it is for the sender's own INBOX alone. What comes back of the message is a few
-fields of its header, never its body. It goes through no mail server: there is no envelope sender that could be
-answered, and Return-Path says so.
+fields of its header, never its body. It goes through no mail server: there is no envelope sender that could
+be answered, and Return-Path says so.
 
 Standards: RFC 3464 (multipart/report, message/delivery-status), RFC 6522 (text/rfc822-headers), RFC 6533
 section 3 (addresses that are not ASCII), RFC 3834 section 3.1 (Auto-Submitted, In-Reply-To), RFC 6761
@@ -11,10 +11,11 @@ section 6.3 (.localhost: an address that is this machine's and nobody else's).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 from secmailproxy.mime import header
 from secmailproxy.mime.canonical import clean_field, crlf
@@ -65,24 +66,15 @@ class Notification:
 
     def to_octets(self) -> bytes:
         """For keeping; `from_octets` gives it back."""
-        return json.dumps(
-            {name: getattr(self, name) for name in _NAMES}
-            | {"recipients": [[getattr(one, name) for name in _OF_RECIPIENT] for one in self.recipients]}
-        ).encode()
+        return _FORM.dump_json(self)
 
     @classmethod
     def from_octets(cls, octets: bytes) -> Notification:
         """Raises ValueError for what `to_octets` did not write."""
-        try:
-            told = json.loads(octets)
-            recipients = tuple(Recipient(*one) for one in told["recipients"])
-            return cls(**{**{name: str(told[name]) for name in _NAMES}, "recipients": recipients})
-        except (KeyError, TypeError) as error:
-            raise ValueError("this is no notification") from error
+        return _FORM.validate_json(octets)
 
 
-_NAMES = ("account", "message_id", "date", "arrived", "boundary", "envelope_id", "header")
-_OF_RECIPIENT = ("address", "original", "code", "text", "unknown")
+_FORM = TypeAdapter(Notification)
 
 
 def recipient(address: str, options: tuple[str, ...], reply: Reply, *, unknown: bool) -> Recipient:
@@ -108,7 +100,7 @@ def returned_header(message: bytes) -> str:
 
 
 def render(notification: Notification, *, plainly: bool) -> bytes:
-    """The message, 8-bit, with CRLF. `plainly`: it will be stored in clear, so it says less of the message."""
+    """The message, 8-bit with CRLF. `plainly`: it will be stored in clear, so it returns less."""
     boundary = f"--{notification.boundary}\r\n"
     parts = (
         'Content-Type: text/plain; charset="utf-8"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n'
@@ -194,9 +186,7 @@ def _line(text: str) -> str:
 
 def _address(address: str) -> str:
     """An address in ASCII, other characters as RFC 6533 section 3 has them (utf-8-addr-xtext)."""
-    return _line(
-        "".join(one if one.isascii() and one != "\\" else f"\\x{{{ord(one):X}}}" for one in address)
-    )
+    return _line("".join(one if one.isascii() and one != "\\" else f"\\x{{{ord(one):X}}}" for one in address))
 
 
 def _unxtext(xtext: str) -> str:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable
 from secmailproxy.accounts import AccountDoor
 from secmailproxy.errors import ConfigError
 from secmailproxy.smtp.conversation import Conversation
-from secmailproxy.smtp.delivery import Report, log_failures
 from secmailproxy.smtp.session import Office, Session, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
-from secmailproxy.smtp.submission import Protector
+from secmailproxy.smtp.submission import Protector, Report, log_only
 
 __all__ = ["SubmissionServer", "SubmissionSettings"]
 
@@ -33,7 +32,7 @@ class SubmissionServer:
         outbound: Protector,
         *,
         smarthosts: Callable[[], Iterable[Smarthost]] = tuple,
-        report: Report = log_failures,
+        report: Report = log_only,
     ) -> None:
         """`smarthosts` gives those of all accounts: what they all offer is offered to clients before login.
 

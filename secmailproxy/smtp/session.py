@@ -25,10 +25,9 @@ from secmailproxy.errors import LoginRefused, NotAllowed
 from secmailproxy.model import Reply
 from secmailproxy.smtp.commands import Refused, mail_path, rcpt_path
 from secmailproxy.smtp.conversation import HOSTNAME, Conversation
-from secmailproxy.smtp.delivery import Report
 from secmailproxy.smtp.replies import reply_for
 from secmailproxy.smtp.smarthost import Smarthost
-from secmailproxy.smtp.submission import Protector, Submission
+from secmailproxy.smtp.submission import Protector, Report, Submission
 
 log = logging.getLogger(__name__)
 

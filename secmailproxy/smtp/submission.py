@@ -8,8 +8,9 @@ Standards: RFC 6409, RFC 5321 sections 3.3 and 6.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from keystore.model import Scheme
@@ -18,7 +19,7 @@ from secmailproxy.errors import NotAllowed, SecMailProxyError
 from secmailproxy.model import Envelope, Protection, Reply
 from secmailproxy.policy import normal_address
 from secmailproxy.smtp.commands import Path
-from secmailproxy.smtp.delivery import Copy, Report, deliver
+from secmailproxy.smtp.delivery import Copy, Failure, deliver, log_failures
 from secmailproxy.smtp.smarthost import Transaction
 
 
@@ -55,6 +56,20 @@ class Left:
         """The details for the log; no addresses."""
         scheme = self.scheme.value if self.scheme else "none"
         return {"protection": self.protection.value, "scheme": scheme, "copies": self.copies}
+
+
+Report = Callable[[SubmissionAccount, bytes, Envelope, Sequence[Failure]], Awaitable[None]]
+"""Tells the owner of an account which recipients did not get a message, which is given as it was submitted.
+
+When it returns, the report is safe: the client is told 250 then. It must not raise.
+"""
+
+
+async def log_only(
+    account: SubmissionAccount, message: bytes, envelope: Envelope, failures: Sequence[Failure]
+) -> None:
+    """The `Report` where there is no INBOX to report to."""
+    await log_failures(envelope, failures)
 
 
 class Submission:
@@ -132,7 +147,8 @@ class Submission:
                 return await self._send(transaction, copies[0])
             self.reset()
             account = self._account
-            return await deliver(account.smarthost, account.credentials, envelope, copies, self._report)
+            report = partial(self._report, account, message)
+            return await deliver(account.smarthost, account.credentials, envelope, copies, report)
         finally:
             self.reset()
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 
-from secmailproxy.smtp.delivery import Report, log_failures
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
+from secmailproxy.smtp.submission import Report, log_only
 from tests.fixtures.certificates import TestCA
 from tests.smtp.peers import SCRIPT, Answer, Client, Door, PassThrough, Proxy, Scripted, Sink, SinkSession
 
@@ -81,7 +81,7 @@ async def proxy(
         port: int,
         outbound: object = None,
         *,
-        report: Report = log_failures,
+        report: Report = log_only,
         upstream: Mapping[str, object] | None = None,
         **settings: object,
     ) -> Proxy:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import pytest
 
 from keystore.model import Scheme
+from secmailproxy.accounts import SubmissionAccount
 from secmailproxy.errors import (
     KeystoreLocked,
     NoUsableCertificate,
@@ -20,6 +21,7 @@ from secmailproxy.smtp.delivery import Failure
 from tests.smtp.peers import (
     DOT,
     MESSAGE,
+    USERNAME,
     Answer,
     Client,
     PassThrough,
@@ -349,14 +351,17 @@ async def test_a_split_message(sink: Sink, proxy: Proxies, client: Clients) -> N
 async def test_a_partial_failure_is_250_and_one_report(
     scripted: Scripts, proxy: Proxies, client: Clients
 ) -> None:
-    """SMTP-10, as far as the report."""
+    """SMTP-10: the report is told whose message it was, and which copies failed."""
     answers = iter([b"250 2.0.0 first\r\n", b"552 5.2.2 full\r\n"])
     reported: list[tuple[str, ...]] = []
 
     async def dot(peer: Peer) -> None:
         await peer.say(next(answers))
 
-    async def report(envelope: Envelope, failures: Sequence[Failure]) -> None:
+    async def report(
+        account: SubmissionAccount, message: bytes, envelope: Envelope, failures: Sequence[Failure]
+    ) -> None:
+        assert (account.address, message) == (USERNAME, MESSAGE)
         reported.extend(failure.rcpt_tos for failure in failures)
 
     peer = await scripted({".": dot})

@@ -1,0 +1,96 @@
+"""SMTP-10: a notification is on the disk, whole, before anybody is told 250, and until it is dropped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from keystore.errors import StoreDamaged
+from secmailproxy.errands.spool import Spool, SpoolDamaged, waiting
+from tests.fixtures.desk import Desk, desk
+from tests.smtp.test_notification import NOTIFICATION
+
+__all__ = ["desk"]
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Plainly:
+    """Seals nothing: for tests of files alone."""
+
+    def seal(self, octets: bytes, context: bytes) -> bytes:
+        return octets
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        return sealed
+
+
+def test_what_is_kept_is_sealed_and_comes_back(desk: Desk, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "notifications", desk.keystore)
+    spool.put("one", NOTIFICATION, NOW)
+    (path,) = spool.folder.iterdir()
+    assert not any(word in path.read_bytes() for word in (b"dave@", b"windmill", b"spam"))
+    assert path.stat().st_mode & 0o777 == 0o600
+    (told,) = waiting(spool.folder)
+    assert (told.name, told.account, told.since) == ("one", "alice@example.org", NOW)
+    assert spool.read("one") == NOTIFICATION
+    spool.drop("one")
+    spool.drop("one")
+    assert waiting(spool.folder) == []
+
+
+def test_what_was_changed_is_not_delivered_and_not_dropped(desk: Desk, tmp_path: Path) -> None:
+    """Its account is bound to it: it never goes to another one."""
+    spool = Spool(tmp_path, desk.keystore)
+    spool.put("one", NOTIFICATION, NOW)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes().replace(b"alice@", b"elvis@"))
+    with pytest.raises(StoreDamaged):
+        spool.read("one")
+    path.write_bytes(b"no line")
+    (told,) = waiting(tmp_path)
+    assert (told.name, told.account) == ("one", "")
+    with pytest.raises(SpoolDamaged):
+        Spool(tmp_path, Plainly()).read("one")
+
+
+def _put_and_die(spool: Spool, step: int, said: int) -> None:
+    """In a process of its own: keep one and say so, but die at the system call with this number."""
+    steps = iter(range(step))
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event.startswith(("os.", "open", "shutil", "tempfile")) and next(steps, None) is None:
+            os._exit(1)
+
+    sys.addaudithook(hook)
+    spool.put("one", NOTIFICATION, NOW)
+    os.write(said, b"250")
+    os._exit(0)
+
+
+def test_a_process_that_dies_at_any_step_has_kept_what_it_has_answered_for(tmp_path: Path) -> None:
+    outcomes = []
+    for step in range(100):
+        spool = Spool(tmp_path / str(step) / "notifications", Plainly())
+        spool.folder.parent.mkdir()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            _put_and_die(spool, step, writer)
+        os.close(writer)
+        with open(reader, "rb") as told:
+            said = told.read() == b"250"
+        os.waitpid(child, 0)
+        kept = waiting(spool.folder)
+        assert all(spool.read(one.name) == NOTIFICATION for one in kept)
+        outcomes.append((said, len(kept)))
+        if said:
+            break
+    assert outcomes[0] == (False, 0)
+    assert outcomes[-1] == (True, 1)
+    assert set(outcomes) == {(False, 0), (False, 1), (True, 1)}
