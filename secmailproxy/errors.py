@@ -98,9 +98,15 @@ class LoginRefused(NotAllowed):
     enhanced_status = "5.7.8"
     imap_code = "AUTHENTICATIONFAILED"
 
-    def __init__(self, text: str, *, smtp_code: int = 535, enhanced_status: str = "5.7.8") -> None:
-        """The codes are those of the server's reply, where it was SMTP."""
+    def __init__(
+        self, text: str, *, smtp_code: int = 535, enhanced_status: str = "5.7.8", challenge: str = ""
+    ) -> None:
+        """The codes are those of the server's reply, where it was SMTP.
+
+        `challenge` is what it said of an access token before it refused, in base64, for programs to read.
+        """
         super().__init__(text)
+        self.challenge = challenge
         self.smtp_code = smtp_code
         self.enhanced_status = enhanced_status
 

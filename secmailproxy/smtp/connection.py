@@ -27,7 +27,7 @@ from secmailproxy.accounts import Credentials
 from secmailproxy.errors import ConfigError, LoginRefused, UpstreamLost, UpstreamUnavailable
 from secmailproxy.model import Reply
 from secmailproxy.smtp.replies import clean, split_status, with_status
-from secmailproxy.smtp.sasl import FAILURE_ANSWER, initial_response
+from secmailproxy.smtp.sasl import FAILURE_ANSWER, initial_response, is_base64
 
 _CHUNK = 128 * 1024
 _QUIT_TIMEOUT = 2.0
@@ -92,6 +92,7 @@ class Connection:
         self.dirty = False
         """Whether a transaction was left open, so that RSET is due."""
         self.idle_since = 0.0
+        self._challenge = ""
 
     @classmethod
     async def open(cls, settings: SmarthostSettings, context: ssl.SSLContext) -> Connection:
@@ -139,7 +140,9 @@ class Connection:
             lines = with_status(Reply(error.code, error.message)).text.split("\n")
             text = " ".join(split_status(line)[1] for line in lines)
             status = split_status(lines[0])[0]
-            raise LoginRefused(text, smtp_code=error.code, enhanced_status=status) from None
+            raise LoginRefused(
+                text, smtp_code=error.code, enhanced_status=status, challenge=self._challenge
+            ) from None
 
     async def _give_password(self, credentials: Credentials) -> None:
         offered = self._smtp.server_auth_methods
@@ -165,6 +168,7 @@ class Connection:
         response = await self._smtp.execute_command(b"AUTH", mechanism.encode(), token, timeout=timeout)
         if response.code == 334:
             # The reason in JSON, for programs. The refusal itself follows once this is answered.
+            self._challenge = response.message if is_base64(response.message) else ""
             response = await self._smtp.execute_command(FAILURE_ANSWER[mechanism], timeout=timeout)
         if response.code != 235:
             raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)

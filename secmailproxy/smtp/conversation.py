@@ -3,9 +3,11 @@
 The library gives the transport, the session and the AUTH exchanges. Ours is what it lacks: lines and messages
 cut exactly, no timer and no hang-up that ends a relay, and replies that say nothing but what they should.
 
-Standards: RFC 5321, RFC 2920 (PIPELINING), RFC 2034 (enhanced status codes).
+Standards: RFC 5321, RFC 2920 (PIPELINING), RFC 2034 (enhanced status codes), RFC 3207 (STARTTLS), RFC 8314
+(implicit TLS).
 
-Security: log records hold no message text, no command line and no credential; the library's own logger,
+Security: what came before a TLS handshake is thrown away, so that nobody can put commands in front of the
+client's. Log records hold no message text, no command line and no credential; the library's own logger,
 which would, is silenced. No text of an exception reaches the client (SMTP-18).
 """
 
@@ -16,6 +18,7 @@ import contextlib
 import logging
 import re
 import secrets
+import ssl
 
 from aiosmtpd.smtp import SMTP
 
@@ -24,6 +27,7 @@ from secmailproxy.logs import place
 from secmailproxy.model import Reply
 from secmailproxy.smtp.commands import Refused
 from secmailproxy.smtp.replies import render, reply_for, with_status
+from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.wire import Gathered, LineFault, Wire
 
 log = logging.getLogger(__name__)
@@ -50,8 +54,8 @@ class Conversation(SMTP):
     # Also the flow-control limit of the library's reader, which is far too small for messages.
     line_length_limit = _READ
 
-    def __init__(self, idle_timeout: float, login_timeout: float) -> None:
-        """In seconds: without an octet from the client; from the greeting to its login."""
+    def __init__(self, settings: SubmissionSettings) -> None:
+        """Made by the listener for each connection."""
         super().__init__(
             None,
             enable_SMTPUTF8=True,
@@ -62,10 +66,15 @@ class Conversation(SMTP):
         )
         # As an argument it would print a warning for every client: TLS is not needed on loopback.
         self._auth_required = True
-        for verb in ("STARTTLS", "EXPN", "HELP"):
+        for verb in ("EXPN", "HELP"):
             self._smtp_methods.pop(verb, None)
-        self.idle_timeout = idle_timeout
-        self._login_until = self.loop.time() + login_timeout
+        self.settings = settings
+        self.over_tls = False
+        self._login_until = self.loop.time() + settings.login_timeout
+        self._shaking_hands = False
+        self._admitted = False
+        self._cut_short = False
+        self._lingering = False
         self._wire = Wire()
         self._leaving = False
         self._retiring = False
@@ -94,13 +103,20 @@ class Conversation(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         super().connection_made(transport)
+        if self.settings.implicit_tls:
+            assert isinstance(transport, asyncio.ReadTransport)
+            transport.pause_reading()  # until `_secure`: the first octets are the handshake's
         assert self._handler_coroutine is not None
-        self._leaving = not self.welcome(self._handler_coroutine)
+        self._admitted = self.welcome(self._handler_coroutine)
+        self._leaving = not self._admitted
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it has sent is still worked on and answered (SMTP-03)."""
+        """The client sends no more; what it has sent is still worked on and answered (SMTP-03).
+
+        Over TLS asyncio closes both directions at once: then it is worked on, but cannot be answered.
+        """
         asyncio.StreamReaderProtocol.eof_received(self)
-        return True
+        return not self.over_tls
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone; a relay that is under way is not (SMTP-03)."""
@@ -113,24 +129,94 @@ class Conversation(SMTP):
     def retire(self) -> None:
         """The server stops: leave now, or after the transaction that is under way."""
         self._retiring = True
-        if not self.in_transaction and self.transport is not None:
+        if self._shaking_hands or self._lingering:
+            self._writer.transport.abort()
+        elif not self.in_transaction and self.transport is not None:
             self._leaving = True
             self._write(Reply(421, "4.3.2 shutting down"))
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close; a second time would make a transport of TLS forget its connection."""
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
+
+    # TLS.
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Answer STARTTLS and shake hands; the client is then as one that has just come."""
+        self._wire = Wire()
+        # As the library does it: what is still in the reader came in clear, maybe from somebody else.
+        self._reader._buffer.clear()  # type: ignore[attr-defined]  # there is no other way
+        # From here to the handshake nothing may wait, else an octet in clear could still get into the reader.
+        self._write(Reply(220, "2.0.0 go ahead"))
+        await self._secure(context)
+        self._login_until = self.loop.time() + self.settings.login_timeout
+
+    async def _secure(self, context: ssl.SSLContext) -> None:
+        """Shake hands. When that fails, the connection is over."""
+        self._shaking_hands = True
+        try:
+            transport = await self.loop.start_tls(
+                self._writer.transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=max(self._patience() - self.loop.time(), 0.001),
+                ssl_shutdown_timeout=_LINGER_SECONDS,
+            )
+        except OSError as error:
+            log.info("submission no TLS", extra={"client": self.client, "why": type(error).__name__})
+            transport = None
+        finally:
+            self._shaking_hands = False
+        if transport is None or transport.is_closing():
+            self._leaving, self.transport = True, None
+            return
+        # The library's way again; a new writer would let the old one close the connection.
+        self._reader._transport = transport  # type: ignore[attr-defined]  # see above
+        self._writer._transport = transport  # type: ignore[attr-defined]  # see above
+        self.transport, self.over_tls = transport, True
 
     # Lines in, replies out.
 
     async def _handle_client(self) -> None:
         try:
             await self._converse()
+            self.forget()
+            await self._linger()
         finally:
             self.forget()
             if self.transport is not None:
-                self.transport.close()
+                self._hang_up()
                 # A client that does not read would keep its replies, and its descriptor, for ever.
                 self.loop.call_later(_LINGER_SECONDS, self._writer.transport.abort)
 
+    async def _linger(self) -> None:
+        """After 421, take what still comes, unread: to close upon it would cost the client that reply.
+
+        TLS does the like by itself. Who was not admitted, or must go since the server stops, gets no more
+        of our time.
+        """
+        transport = self._writer.transport
+        is_due = self._cut_short and self._admitted and not self._retiring
+        if not is_due or transport.is_closing() or not transport.can_write_eof():
+            return
+        self._lingering = True
+        transport.write_eof()
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await self._reader.read(_READ):
+                    pass
+
     async def _converse(self) -> None:
+        if self.settings.implicit_tls:
+            context = None if self._leaving else self.settings.tls()
+            if context is None:
+                return  # in clear there is nothing to say
+            await self._secure(context)
+            if self._leaving:
+                return
         if self._leaving:
             await self.say(421, "4.3.2 too many connections, or shutting down")
             return
@@ -184,9 +270,8 @@ class Conversation(SMTP):
 
     async def _read(self) -> bool:
         """Wait for the client, no longer than it may take. False when there is no more to come."""
-        until = self.loop.time() + self.idle_timeout
         try:
-            async with asyncio.timeout_at(until if self.logged_in else min(until, self._login_until)):
+            async with asyncio.timeout_at(self._patience()):
                 octets = await self._reader.read(_READ)
         except TimeoutError:
             await self._out_of_time()
@@ -195,6 +280,11 @@ class Conversation(SMTP):
             return False
         self._wire.feed(octets)
         return bool(octets)
+
+    def _patience(self) -> float:
+        """Until when we wait for the client now, on the clock of the loop."""
+        until = self.loop.time() + self.settings.idle_timeout
+        return until if self.logged_in else min(until, self._login_until)
 
     async def _out_of_time(self) -> None:
         if self.logged_in or self.loop.time() < self._login_until:
@@ -216,14 +306,18 @@ class Conversation(SMTP):
     async def say(self, code: int, text: str) -> None:
         """Send a reply as it is."""
         if code == 421:
-            self._leaving = True
+            self._leaving = self._cut_short = True
         self._write(Reply(code, text))
         if not self._writer.transport.get_write_buffer_size():
             return
         # A client that is gone or does not read gets no reply; what was begun for it goes on.
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(self.idle_timeout):
+        try:
+            async with asyncio.timeout_at(self._patience()):
                 await self._writer.drain()
+        except TimeoutError:
+            self._leaving = True
+        except OSError:
+            pass  # what it has sent before is still worked on
 
     def _write(self, reply: Reply) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -16,6 +16,8 @@ from secmailproxy.model import Reply
 
 LINE_LIMIT = 512
 """Octets of one reply line with code and CRLF."""
+_CHALLENGE_LIMIT = 12288
+"""The same for a challenge (RFC 4954 section 4), which is of no use when it is cut."""
 
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
 
@@ -63,7 +65,8 @@ def with_status(reply: Reply) -> Reply:
 
 def render(reply: Reply) -> bytes:
     """The octets of a reply, one line or several, each at most 512 octets of printable ASCII with CRLF."""
-    lines = [clean(line)[: LINE_LIMIT - 6] for line in reply.text.split("\n")]
+    limit = _CHALLENGE_LIMIT if reply.code == 334 else LINE_LIMIT
+    lines = [clean(line)[: limit - 6] for line in reply.text.split("\n")]
     marks = ["-"] * (len(lines) - 1) + [" "]
     return b"".join(
         f"{reply.code}{mark}{line}\r\n".encode("ascii") for mark, line in zip(marks, lines, strict=True)

@@ -1,6 +1,6 @@
 """The submission listener: accepts mail clients on loopback and owns their sessions.
 
-Standards: RFC 6409.
+Standards: RFC 6409, RFC 8314 section 3.3 (submissions).
 
 Security: binds loopback only.
 """
@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from secmailproxy.accounts import AccountDoor
 from secmailproxy.errors import ConfigError
 from secmailproxy.smtp.conversation import Conversation
-from secmailproxy.smtp.session import Office, Session, SubmissionSettings
+from secmailproxy.smtp.session import Office, Session
+from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.smtp.submission import Protector, Report, log_only
 

@@ -1,31 +1,24 @@
 """The commands of the submission protocol, for one client.
 
-Standards: RFC 6409 (submission), RFC 5321, RFC 4954 (AUTH), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531
-(SMTPUTF8), RFC 3461 (DSN).
+Standards: RFC 6409 (submission), RFC 5321, RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
+RFC 3461 (DSN), RFC 3207 (STARTTLS).
 
-Security: nothing but EHLO and a login is possible before the login. Failed logins are answered late, and the
-connection ends after a few; each leaves one log record of a form that does not change.
+Security: nothing but EHLO, STARTTLS and a login is possible before the login.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from aiosmtpd.smtp import MISSING, SMTP, AuthResult
-
-from secmailproxy.accounts import AccountDoor, SubmissionAccount
-from secmailproxy.admission import Admission
-from secmailproxy.errors import LoginRefused, NotAllowed
+from secmailproxy.accounts import AccountDoor, Credentials, Mechanism, SubmissionAccount
 from secmailproxy.model import Reply
+from secmailproxy.smtp.authentication import Authentication
 from secmailproxy.smtp.commands import Refused, mail_path, rcpt_path
 from secmailproxy.smtp.conversation import HOSTNAME, Conversation
-from secmailproxy.smtp.replies import reply_for
+from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.smtp.submission import Protector, Report, Submission
 
@@ -34,30 +27,6 @@ log = logging.getLogger(__name__)
 _ENCRYPTION_ROOM = 64 * 1024
 _ENCRYPTION_GROWTH = 1.4
 """What protecting a message may add to it, at most: base64, its own armor, certificates."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubmissionSettings:
-    """Where and how to listen. Times in seconds."""
-
-    host: str = "127.0.0.1"
-    port: int = 1025
-    """0 for any free one."""
-    size_limit: int = 50 * 1024 * 1024
-    """Octets of a message; less where a smarthost accepts less."""
-    idle_timeout: float = 300
-    """Without an octet from the client (RFC 5321 section 4.5.3.2.7)."""
-    login_timeout: float = 180
-    """From the greeting to the login, however busy the client is meanwhile."""
-    login_delay: float = 1.0
-    """Before a failed login is answered; doubled for each one on the same connection."""
-    login_attempts: int = 3
-    """Failed logins after which the connection is closed."""
-    probe_patience: float = 3.0
-    """How long EHLO waits to learn what the smarthosts offer."""
-    max_sessions: int = 200
-    """Of all clients."""
-    admission: Admission = field(default_factory=lambda: Admission("submission"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +42,15 @@ class Office:
     """Takes a new session and its task; whether there is room for it."""
 
 
-class Session(Conversation):
+class Session(Authentication):
     """One mail client."""
-
-    AuthLoginUsernameChallenge = "Username:"
-    AuthLoginPasswordChallenge = "Password:"
 
     def __init__(self, settings: SubmissionSettings, office: Office) -> None:
         """Made by the listener for each connection."""
-        super().__init__(settings.idle_timeout, settings.login_timeout)
-        self._settings = settings
+        super().__init__(settings)
         self._office = office
         self._account: SubmissionAccount | None = None
         self._submission: Submission | None = None
-        self._failed_logins = 0
 
     def welcome(self, task: asyncio.Task[None]) -> bool:
         """Whether there is room."""
@@ -130,99 +94,59 @@ class Session(Conversation):
             "8BITMIME",
             "ENHANCEDSTATUSCODES",
             f"SIZE {self._size_limit}",
-            "AUTH LOGIN PLAIN",
+            " ".join(["AUTH LOGIN PLAIN", *await self.token_mechanisms()]),
             *(keyword for keyword in ("DSN", "SMTPUTF8") if keyword in offered),
+            *(["STARTTLS"] if not self.over_tls and self.settings.tls() is not None else ()),
         ]
 
     async def _offered(self) -> set[str]:
         """EHLO keywords of the smarthost of this client; before login, those that all smarthosts share."""
-        known = [await one.learn(self._settings.probe_patience) for one in self._smarthosts]
-        return set.intersection(*(set(extensions) for extensions in known)) if known else set()
+        known = [await one.learn(self.settings.probe_patience) for one in self._smarthosts]
+        shared = set.intersection(*(set(extensions) for extensions in known)) if known else set()
+        # Addresses in UTF-8 come with header fields in UTF-8 (RFC 6531 section 3.1).
+        return shared if "8BITMIME" in shared else shared - {"SMTPUTF8"}
 
     @property
     def _size_limit(self) -> int:
         """The SIZE to offer: what fits the smarthost once it is encrypted (SMTP-13)."""
         limits = [one.size_limit for one in self._smarthosts]
         room = [int((limit - _ENCRYPTION_ROOM) / _ENCRYPTION_GROWTH) for limit in limits if limit]
-        return max(1, min([self._settings.size_limit, *room]))
+        return max(1, min([self.settings.size_limit, *room]))
 
     @property
     def _smarthosts(self) -> list[Smarthost]:
         """That of this client; before login, all there are."""
         return [self._account.smarthost] if self._account else list(self._office.smarthosts())
 
-    async def smtp_AUTH(self, arg: str | None) -> None:
-        """AUTH PLAIN or LOGIN; the mechanism in any case of letters (RFC 4954 section 4)."""
-        mechanism, _, rest = (arg or "").partition(" ")
-        await super().smtp_AUTH(f"{mechanism.upper()} {rest}".strip())
+    async def token_mechanisms(self) -> list[Mechanism]:
+        """Those of OAuth that the smarthost of this client knows; before login, that all smarthosts know."""
+        await self._offered()
+        known = [one.mechanisms for one in self._smarthosts]
+        shared = frozenset.intersection(*known) if known else frozenset()
+        return [name for name in ("XOAUTH2", "OAUTHBEARER") if name in shared]
 
-    def _authenticate(self, mechanism: str, auth_data: Any) -> AuthResult:
-        """Hand the credentials on to the two methods below; the library judges them here, synchronously."""
-        return AuthResult(success=False, handled=True, auth_data=auth_data)
-
-    async def auth_PLAIN(self, _: SMTP, args: list[str]) -> AuthResult:
-        """Runs the exchange of RFC 4616."""
-        return await self._log_in("PLAIN", await super().auth_PLAIN(_, args))
-
-    async def auth_LOGIN(self, _: SMTP, args: list[str]) -> AuthResult:
-        """Runs the exchange of the LOGIN mechanism."""
-        return await self._log_in("LOGIN", await super().auth_LOGIN(_, args))
-
-    async def challenge_auth(
-        self, challenge: str | bytes, encode_to_b64: bool = True, log_client_response: bool = False
-    ) -> Any:
-        """Ask the client for a line of base64; MISSING when it gives none, which is answered here."""
-        octets = challenge.encode() if isinstance(challenge, str) else challenge
-        await self.say(334, base64.b64encode(octets).decode("ascii"))
-        line = await self.line()
-        if line == b"*":
-            await self.say(501, "5.7.0 login given up")
-        if line is None or line == b"*":
-            return MISSING
-        try:
-            return base64.b64decode(line.strip(), validate=True)
-        except binascii.Error:
-            await self.say(501, "5.5.2 not base64")
-            return MISSING
-
-    async def _log_in(self, mechanism: str, gathered: AuthResult) -> AuthResult:
-        """Judge credentials; our own method, since it must ask the smarthost."""
-        if gathered.auth_data is None:
-            return gathered
-        try:
-            username, password = (octets.decode("utf-8") for octets in gathered.auth_data)
-            if not username or not password or "\0" in username + password:
-                raise NotAllowed("User name or password is missing or malformed.")
-            account = await self._office.accounts.authenticate_submission(username, password, "password")
-        except UnicodeDecodeError:
-            return await self._refuse_login(mechanism, NotAllowed("User name or password is not UTF-8."))
-        except NotAllowed as error:
-            return await self._refuse_login(mechanism, error)
-        except Exception as error:  # noqa: BLE001  answered like any other, but with the code of RFC 4954
-            reply = self.reply_for(error)
-            return AuthResult(success=False, handled=False, message=f"454 {reply.text}")
+    async def enter(self, credentials: Credentials) -> str:
+        """Ask the accounts, which ask the smarthost."""
+        account = await self._office.accounts.authenticate_submission(
+            credentials.username, credentials.secret, credentials.mechanism
+        )
         self._account = account
         self._submission = Submission(account, self._office.outbound, self._office.report)
-        log.info(
-            "submission login",
-            extra={"client": self.client, "mechanism": mechanism, "account": account.address},
-        )
-        return AuthResult(success=True)
+        return account.address
 
-    async def _refuse_login(self, mechanism: str, error: NotAllowed) -> AuthResult:
-        """Answer late, and log one line of a form that does not change."""
-        reply = reply_for(error, "") if isinstance(error, LoginRefused) else Reply(535, f"5.7.8 {error.text}")
-        if reply.code >= 500:
-            self._failed_logins += 1
-            log.warning(
-                "submission authentication failed",
-                extra={"client": self.client, "mechanism": mechanism, "attempt": self._failed_logins},
-            )
-            await asyncio.sleep(self._settings.login_delay * 2 ** (self._failed_logins - 1))
-        await self.answer(reply)
-        if self._failed_logins >= self._settings.login_attempts:
-            await self.say(421, "4.7.0 too many failed logins")
-        return AuthResult(success=False, handled=True)
+    async def smtp_STARTTLS(self, arg: str | None) -> None:
+        """STARTTLS: afterwards nothing is known of the client (RFC 3207 section 4.2)."""
+        context = None if self.over_tls else self.settings.tls()
+        if context is None:
+            raise Refused(*((503, "5.5.1 TLS is on") if self.over_tls else (502, "5.5.1 no TLS here")))
+        if arg:
+            raise Refused(501, "5.5.4 STARTTLS has no argument")
+        assert self.session is not None
+        self.forget()
+        self._account = self._submission = None
+        self.session.host_name, self.session.extended_smtp = None, False
+        self.session.authenticated = False
+        await self.start_tls(context)
 
     async def smtp_MAIL(self, arg: str | None) -> None:
         """MAIL: begins at the smarthost, whose reply this is."""

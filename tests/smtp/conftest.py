@@ -104,11 +104,12 @@ async def proxy(
 
 @pytest.fixture
 async def client() -> AsyncIterator[Callable[..., Awaitable[Client]]]:
-    """Connect raw clients: `client(port)`, logged in unless `login=False`."""
+    """Connect raw clients: `client(port)`, logged in unless `login=False`; `tls` from the first octet."""
     writers: list[asyncio.StreamWriter] = []
 
-    async def connect(port: int, *, login: bool = True) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def connect(port: int, *, login: bool = True, tls: ssl.SSLContext | None = None) -> Client:
+        name = "localhost" if tls else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
         writers.append(writer)
         made = Client(reader, writer)
         if login:

@@ -295,6 +295,11 @@ class Client:
         token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode())
         assert (await self.ask(b"AUTH PLAIN " + token)).startswith(b"235 ")
 
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """STARTTLS and the handshake."""
+        assert (await self.ask(b"STARTTLS")).startswith(b"220 ")
+        await self.writer.start_tls(context, server_hostname="localhost")
+
     async def begin(self, *rcpt_tos: bytes) -> None:
         """MAIL and RCPT, all accepted."""
         assert (await self.ask(b"MAIL FROM:<alice@example.org>")).startswith(b"250 ")

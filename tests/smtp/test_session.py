@@ -164,7 +164,7 @@ async def test_nothing_is_smuggled(ending: bytes, scripted: Scripts, proxy: Prox
         (b"MAIL FROM:<a\xffb@example.org>\r\n", b"501 5.5.2"),
         (b"XYZZY\r\n", b"500 5.5.2"),
         (b"\r\n", b"500 5.5.2"),
-        (b"STARTTLS\r\n", b"500 5.5.2"),
+        (b"STARTTLS\r\n", b"502 5.5.1"),
         (b"VRFY bob\r\n", b"252 2.5.1"),
         (b"DATA\r\n", b"503 5.5.1"),
         (b"RCPT TO:<b@example.org>\r\n", b"503 5.5.1"),
