@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import smtplib
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -24,42 +22,7 @@ from tests.fixtures.people import (
 )
 from tests.fixtures.processes import wait_until
 from tests.fixtures.proxy import ProxyFactory
-
-Send = Callable[[ProxyUser, str, bytes], None]
-
-
-def by_smtplib(sender: ProxyUser, to: str, message: bytes) -> None:
-    with smtplib.SMTP("127.0.0.1", sender.proxy.submission_port) as client:
-        client.login(sender.address, sender.mailbox.password)
-        assert client.sendmail(sender.address, [to], message) == {}
-
-
-def _run(argv: list[str], message: bytes) -> None:
-    done = subprocess.run(argv, input=message, capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
-
-
-def by_swaks(sender: ProxyUser, to: str, message: bytes) -> None:
-    server = f"127.0.0.1:{sender.proxy.submission_port}"
-    options = ["--auth", "LOGIN", "--auth-user", sender.address, "--auth-password", sender.mailbox.password]
-    # swaks wants LF on its standard input and writes CRLF on the wire.
-    _run(
-        ["swaks", "--server", server, *options, "--from", sender.address, "--to", to, "--data", "-"],
-        message.replace(b"\r\n", b"\n"),
-    )
-
-
-def by_msmtp(sender: ProxyUser, to: str, message: bytes) -> None:
-    options = ["--host=127.0.0.1", f"--port={sender.proxy.submission_port}", "--tls=off", "--auth=plain"]
-    options += [f"--user={sender.address}", f"--passwordeval=echo '{sender.mailbox.password}'"]
-    _run(
-        ["msmtp", "--file=/dev/null", *options, f"--from={sender.address}", to],
-        message.replace(b"\r\n", b"\n"),
-    )
-
-
-CLIENTS = [by_smtplib, by_swaks, by_msmtp]
-
+from tests.fixtures.senders import SENDERS, Send
 
 @pytest.fixture(scope="module")
 def alice(module_proxies: ProxyFactory, dovecot: Dovecot) -> ProxyUser:
@@ -73,11 +36,11 @@ def bob(gnupg_home: Callable[..., GnuPG], dovecot: Dovecot, alice: ProxyUser) ->
     return person
 
 
-@pytest.mark.parametrize("send", CLIENTS)
+@pytest.mark.parametrize("send", SENDERS)
 def test_a_sent_message_arrives_encrypted_and_gpg_reads_it(
     send: Send, alice: ProxyUser, bob: GnuPGUser
 ) -> None:
-    send(alice, bob.address, letter(alice.address, bob.address))
+    send(alice, [bob.address], letter(alice.address, bob.address))
     (stored,) = wait_until(bob.mailbox.stored, "delivery")
 
     assert not leaked(stored)
@@ -92,12 +55,12 @@ def test_a_sent_message_arrives_encrypted_and_gpg_reads_it(
     assert alice.fingerprint in status
 
 
-@pytest.mark.parametrize("send", CLIENTS)
+@pytest.mark.parametrize("send", SENDERS)
 def test_mail_to_somebody_without_a_key_leaves_signed(
     send: Send, alice: ProxyUser, dovecot: Dovecot, gnupg_home: Callable[..., GnuPG]
 ) -> None:
     carol = dovecot.mailbox("carol")
-    send(alice, carol.address, letter(alice.address, carol.address))
+    send(alice, [carol.address], letter(alice.address, carol.address))
     (stored,) = wait_until(carol.stored, "delivery")
 
     head, _, body = stored.partition(b"\r\n\r\n")

@@ -1,0 +1,81 @@
+"""Alice sends every letter with every protection, by a real client, through her proxy and Postfix to Dovecot."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from keystore.model import Fingerprint
+from tests.fixtures.dovecot import Dovecot
+from tests.fixtures.gnupg import GnuPG
+from tests.fixtures.people import ProxyUser, gnupg_user, introduce, proxy_user
+from tests.fixtures.processes import service_folder, wait_until
+from tests.fixtures.proxy import Upstream, proxy_factory
+from tests.fixtures.senders import SENDERS
+from tests.interop.letters import BLIND, LETTERS
+from tests.interop.post import Delivery, People, Post, Protection, message_id
+
+
+@pytest.fixture(scope="session")
+def rings() -> Iterator[Callable[[], GnuPG]]:
+    """Make GnuPG homes, each in a folder of its own; agents are stopped at the end."""
+    with service_folder("rings") as folder, contextlib.ExitStack() as stack:
+        numbers = itertools.count()
+
+        def make() -> GnuPG:
+            home = folder / str(next(numbers)) / ".gnupg"
+            home.mkdir(mode=0o700, parents=True)
+            gnupg = GnuPG(home)
+            stack.callback(gnupg.end)
+            return gnupg
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def people(upstream: Upstream, dovecot: Dovecot, rings: Callable[[], GnuPG]) -> Iterator[People]:
+    """Alice with her proxy; Bob and Blind with OpenPGP keys that she knows; Carol without one."""
+    with proxy_factory(upstream) as factory:
+        alice = proxy_user(factory, dovecot.mailbox("alice"))
+        bob, blind = (gnupg_user(rings(), dovecot.mailbox(name)) for name in ("bob", "blind"))
+        for person in (bob, blind):
+            introduce(alice, person)
+        carol = dovecot.mailbox("carol")
+        reader = ProxyUser(carol, factory.home(bob.mailbox, carol), factory, Fingerprint(bob.fingerprint))
+        reader.learn(alice.certificate())
+        reader.learn(bob.gnupg.export_secret(bob.fingerprint))
+        yield People(alice, bob, blind, carol, reader)
+
+
+@pytest.fixture(scope="session")
+def post(people: People) -> Post:
+    """What arrived."""
+    senders = itertools.cycle(SENDERS)
+    written: dict[tuple[Protection, str], bytes] = {}
+    for protection in Protection:
+        to = people.recipient(protection)
+        for kind, letter in LETTERS.items():
+            hidden = people.blind.address if kind == BLIND else ""
+            octets = letter.written(_name(protection, kind), people.alice.address, to.address, hidden=hidden)
+            next(senders)(people.alice, [to.address, *filter(None, [hidden])], octets)
+            written[protection, kind] = octets
+    arrived = {}
+    for protection in Protection:
+        mailbox = people.recipient(protection)
+        stored = wait_until(lambda: _all(mailbox.stored()), "delivery")  # noqa: B023  # used at once
+        by_name = {message_id(octets): octets for octets in stored}
+        for kind in LETTERS:
+            octets = by_name[_name(protection, kind)]
+            arrived[protection, kind] = Delivery(kind, octets, written[protection, kind])
+    return Post(people, arrived)
+
+
+def _name(protection: Protection, kind: str) -> str:
+    return f"{kind.replace(' ', '.')}.{protection.name.lower()}@example.test"
+
+
+def _all(stored: list[bytes]) -> list[bytes]:
+    return stored if len(stored) == len(LETTERS) else []

@@ -1,0 +1,101 @@
+"""Who writes to whom with which protection, and what arrived."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.fixtures.dovecot import Mailbox
+from tests.fixtures.people import GnuPGUser, ProxyUser
+
+
+class Protection(Enum):
+    """What Alice's proxy does; the values are the words of docs/interoperability.md."""
+
+    SIGNED = "OpenPGP, signed"
+    ENCRYPTED = "OpenPGP, encrypted"
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether nobody but the recipients can read it; then it is signed, and the subject is hidden."""
+        return self is Protection.ENCRYPTED
+
+
+@dataclass(frozen=True)
+class People:
+    """Alice, who sends, and those who get her mail and have no proxy."""
+
+    alice: ProxyUser
+    bob: GnuPGUser
+    """Gets what is encrypted."""
+    blind: GnuPGUser
+    """The blind recipient of one letter."""
+    carol: Mailbox
+    """Alice knows no certificate of hers, so that she gets what is signed only."""
+
+    reader: ProxyUser
+    """Bob and Carol with a proxy of their own, for the side that reads."""
+
+    def recipient(self, protection: Protection) -> Mailbox:
+        """Whom Alice writes to for this protection."""
+        return self.bob.mailbox if protection.encrypts else self.carol
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message: `octets` as the recipient's server has it, `written` as Alice's client wrote it (CRLF)."""
+
+    kind: str
+    octets: bytes
+    written: bytes
+
+
+@dataclass(frozen=True)
+class Post:
+    """Everything that was sent."""
+
+    people: People
+    arrived: Mapping[tuple[Protection, str], Delivery]
+
+    def of(self, protection: Protection) -> list[Delivery]:
+        """The letters with this protection."""
+        return [delivery for (one, _), delivery in self.arrived.items() if one is protection]
+
+
+def signed_parts(octets: bytes) -> tuple[bytes, bytes]:
+    """What is signed of a multipart/signed message (CRLF), octet for octet, and the decoded signature.
+
+    Read with nothing but RFC 2046: the part is what stands between two delimiter lines.
+    """
+    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
+    assert parsed.get_content_type() == "multipart/signed", parsed.get_content_type()
+    delimiter = b"\r\n--" + parsed.get_boundary().encode()
+    _, payload, _, end = octets.split(delimiter)
+    assert end.startswith(b"--")
+    signature = list(parsed.iter_parts())[1].get_payload(decode=True)
+    return payload.removeprefix(b"\r\n"), signature
+
+
+def ciphertext(octets: bytes) -> bytes:
+    """The armored OpenPGP message of a multipart/encrypted message."""
+    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
+    assert parsed.get_content_type() == "multipart/encrypted", parsed.get_content_type()
+    first, second = parsed.iter_parts()
+    assert first.get_content_type() == "application/pgp-encrypted"
+    return second.get_payload(decode=True)
+
+
+def message_id(octets: bytes) -> str:
+    """The Message-ID without its brackets; it is never hidden."""
+    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
+    return str(parsed["Message-ID"]).strip("<>")
+
+
+def verdict(reader: ProxyUser, octets: bytes) -> tuple[str, dict[str, str]]:
+    """The verdict field of what a proxy presents: its first words, and its items."""
+    value = octets.partition(f"{reader.verdict_field}: ".encode())[2].partition(b"(")[0].decode()
+    status, *items = (item.strip() for item in value.split(";"))
+    return status, dict(item.split("=", 1) for item in items if item)

@@ -1,0 +1,107 @@
+"""Programs that read OpenPGP mail, each with a key ring of its own: Bob's key and Alice's certificate."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pysequoia
+
+from tests.fixtures.gnupg import GnuPG
+from tests.interop.letters import Leaf, leaves, subject
+from tests.interop.post import Delivery, Protection, ciphertext, signed_parts
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a program made of one message."""
+
+    decrypted: bool
+    good: frozenset[str]
+    """Fingerprints of the certificates whose signatures it calls good, of whose it says which."""
+    subject: str
+    """As it shows it, decoded."""
+    leaves: list[Leaf]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A folder for one reader, and the keys to put there."""
+
+    gnupg: GnuPG
+    """With Bob's secret key and Alice's certificate."""
+    key: bytes
+    """Bob's, armored, without a passphrase."""
+    certificate: bytes
+    """Alice's, armored."""
+    certificate_fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        """The HOME of the reader, with its key ring in `.gnupg`."""
+        return self.gnupg.home.parent
+
+
+Reader = Callable[[Ring, Protection, Sequence[Delivery]], Iterator[Reading]]
+
+
+def by_gpg(ring: Ring, protection: Protection, deliveries: Sequence[Delivery]) -> Iterator[Reading]:
+    """A detached signature over the exact octets; or one OpenPGP message, signed inside."""
+    for delivery in deliveries:
+        if protection.encrypts:
+            done = ring.gnupg.run("--decrypt", data=ciphertext(delivery.octets))
+            payload = done.stdout
+        else:
+            payload, signature = signed_parts(delivery.octets)
+            (ring.folder / "signed").write_bytes(payload)
+            done = ring.gnupg.run("--verify", "-", str(ring.folder / "signed"), data=signature)
+        yield _reading(payload, good_by_gpg(done.stderr), decrypted=b"DECRYPTION_OKAY" in done.stderr)
+
+
+def good_by_gpg(status: bytes) -> frozenset[str]:
+    """The primary fingerprints of valid signatures, out of gpg's status lines."""
+    lines = status.decode(errors="replace").splitlines()
+    return frozenset(line.split()[-1] for line in lines if line.startswith("[GNUPG:] VALIDSIG "))
+
+
+def by_sq(ring: Ring, protection: Protection, deliveries: Sequence[Delivery]) -> Iterator[Reading]:
+    """Sequoia's program; it ends in failure unless the one certificate that it is given has signed."""
+    for name, octets in (("alice.asc", ring.certificate), ("bob.asc", ring.key)):
+        (ring.folder / name).write_bytes(octets)
+    signer = ["--signer-cert", ring.folder / "alice.asc"]
+    for delivery in deliveries:
+        if protection.encrypts:
+            words = ["decrypt", *signer, "--recipient-key", ring.folder / "bob.asc"]
+            given = ciphertext(delivery.octets)
+        else:
+            given, signature = signed_parts(delivery.octets)
+            (ring.folder / "signature").write_bytes(signature)
+            words = ["verify", *signer, "--detached", ring.folder / "signature"]
+        done = subprocess.run(["sq", *words], input=given, capture_output=True, check=False)
+        good = {ring.certificate_fingerprint} if done.returncode == 0 else set()
+        payload = done.stdout if protection.encrypts else given
+        yield _reading(payload, good, decrypted=protection.encrypts and done.returncode == 0)
+
+
+def by_pysequoia(ring: Ring, protection: Protection, deliveries: Sequence[Delivery]) -> Iterator[Reading]:
+    """Python's email package takes the message apart, Sequoia as a library does the rest."""
+    alice = pysequoia.Cert.from_bytes(ring.certificate)
+    bob = pysequoia.Tsk.from_bytes(ring.key)
+    for delivery in deliveries:
+        if protection.encrypts:
+            opened = pysequoia.decrypt(
+                bytes=ciphertext(delivery.octets), decryptor=bob.decryptor(), store=lambda _: [alice]
+            )
+            payload = opened.bytes
+        else:
+            payload, octets = signed_parts(delivery.octets)
+            signature = pysequoia.Sig.from_bytes(octets)
+            opened = pysequoia.verify(bytes=payload, store=lambda _: [alice], signature=signature)
+        good = {one.certificate.upper() for one in opened.valid_sigs}
+        yield _reading(payload, good, decrypted=protection.encrypts)
+
+
+def _reading(payload: bytes, good: frozenset[str] | set[str], *, decrypted: bool) -> Reading:
+    return Reading(decrypted, frozenset(good), subject(payload), leaves(payload))

@@ -1,0 +1,124 @@
+"""MIME-01: what leaves the proxy is decrypted, verified and read by other programs, as docs/interoperability.md says.
+
+Each letter goes through the running proxy, Postfix and Dovecot; each program reads what is in the mailbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.fixtures.gnupg import GnuPG, opened_by
+from tests.fixtures.people import leaked
+from tests.interop.clients import by_mutt, by_neomutt, by_notmuch
+from tests.interop.letters import BLIND, LETTERS, leaves, subject
+from tests.interop.matrix import said, table
+from tests.interop.post import Delivery, Post, Protection, message_id, verdict
+from tests.interop.readers import Reader, Reading, Ring, by_gpg, by_pysequoia, by_sq, good_by_gpg
+
+READERS: dict[str, Reader] = {
+    "gpg": by_gpg,
+    "sq": by_sq,
+    "Sequoia (pysequoia)": by_pysequoia,
+    "notmuch": by_notmuch,
+    "mutt": by_mutt,
+    "neomutt": by_neomutt,
+}
+
+
+@pytest.fixture
+def ring(rings: Callable[[], GnuPG], post: Post) -> Ring:
+    """A new key ring."""
+    people = post.people
+    gnupg = rings()
+    ring = Ring(
+        gnupg,
+        people.bob.gnupg.export_secret(people.bob.fingerprint),
+        people.alice.certificate(),
+        people.alice.fingerprint,
+    )
+    gnupg.take(ring.key)
+    gnupg.take(ring.certificate)
+    return ring
+
+
+def facts(deliveries: Sequence[Delivery], readings: Sequence[Reading], signer: str) -> dict[str, bool]:
+    """What holds of every letter."""
+    pairs = list(zip(deliveries, readings, strict=True))
+    return {
+        "decrypts": all(reading.decrypted for reading in readings),
+        "verifies": all(reading.good == {signer} for reading in readings),
+        "content": all(reading.leaves == leaves(delivery.written) for delivery, reading in pairs),
+        "subject": all(reading.subject == LETTERS[delivery.kind].subject for delivery, reading in pairs),
+    }
+
+
+def row(reader: str, protection: Protection) -> dict[str, str]:
+    """What the document says of them."""
+    (found,) = (
+        one for one in table("reader") if (one["reader"], one["protection"]) == (reader, protection.value)
+    )
+    return {column: found[column] for column in ("decrypts", "verifies", "content", "subject")}
+
+
+PROTECTIONS = pytest.mark.parametrize("protection", Protection, ids=lambda one: one.value)
+
+
+@PROTECTIONS
+@pytest.mark.parametrize("reader", READERS)
+def test_the_reader_finds_what_the_document_says(
+    reader: str, protection: Protection, ring: Ring, post: Post
+) -> None:
+    deliveries = post.of(protection)
+    readings = list(READERS[reader](ring, protection, deliveries))
+    found = facts(deliveries, readings, post.people.alice.fingerprint)
+    assert said(found) == row(reader, protection)
+
+
+@PROTECTIONS
+def test_our_own_side_that_reads_finds_what_the_document_says(protection: Protection, post: Post) -> None:
+    deliveries, people = post.of(protection), post.people
+    presented = people.reader.proxy.messages(people.recipient(protection))
+    by_name = {message_id(octets): octets for octets in presented}
+    readings = []
+    for delivery in deliveries:
+        octets = by_name[message_id(delivery.octets)]
+        status, items = verdict(people.reader, octets)
+        good = {items["fpr"]} if items["signature"] == "valid" else set()
+        content = [leaf for leaf in leaves(octets) if leaf[0] != "application/pgp-signature"]
+        readings.append(
+            Reading(status.endswith("encrypted"), frozenset(good), subject(octets), content)
+        )
+    assert said(facts(deliveries, readings, people.alice.fingerprint)) == row("secmailproxy", protection)
+
+
+def test_the_document_has_a_row_for_each_reader_and_protection() -> None:
+    rows = [(one["reader"], one["protection"]) for one in table("reader")]
+    assert len(rows) == len(set(rows))
+    assert {reader for reader, _ in rows} - {"Thunderbird"} == {*READERS, "secmailproxy"}
+    assert {(reader, one.value) for reader, _ in rows for one in Protection} == set(rows)
+    assert all(one["version"] for one in table("reader"))
+
+
+def test_the_document_names_each_letter() -> None:
+    assert [one["letter"] for one in table("letter")] == list(LETTERS)
+
+
+def test_the_blind_recipient_reads_the_letter_and_nothing_leaks(post: Post) -> None:
+    people = post.people
+    delivery = post.arrived[Protection.ENCRYPTED, BLIND]
+    copies = {message_id(octets): octets for octets in people.blind.mailbox.stored()}
+    copy = copies[message_id(delivery.octets)]
+    people.blind.gnupg.take(people.alice.certificate())
+    payload, status = opened_by(people.blind.gnupg, copy)
+    assert good_by_gpg(status.encode()) == {people.alice.fingerprint}
+    assert leaves(payload) == leaves(delivery.written)
+    assert people.blind.address.encode() not in delivery.octets + payload
+
+
+def test_no_word_of_what_is_encrypted_stands_outside(post: Post) -> None:
+    for delivery in post.of(Protection.ENCRYPTED):
+        assert not leaked(delivery.octets), delivery.kind
+        assert LETTERS[delivery.kind].subject.encode() not in delivery.octets
+        assert subject(delivery.octets) == "[...]"
