@@ -31,6 +31,7 @@ thunderbird thunderbird
 msmtp msmtp
 swaks swaks
 sq sq
+notmuch notmuch
 newuidmap uidmap
 END
 if [ -n "$missing" ]; then

@@ -17,6 +17,8 @@ same octets before and after.
     ... that would break a signature in it,    the embedded message becomes message/global in base64,
         or in its header                       its octets untouched
     the same in preamble or epilogue           dropped (RFC 2046: they are to be ignored)
+    blank lines in their place                 dropped, and a line end put after each close-delimiter: GMime
+                                               (notmuch, Balsa and others) counts them wrongly
     blanks at the end of header lines          moved to the next line, or dropped where the field ends
 
 Standards: RFC 3156 sections 3 and 5, RFC 8551 section 3.1, RFC 2045 sections 2.7 and 6, RFC 2046 section 5,
@@ -158,17 +160,23 @@ def _signed(entity: Entity) -> bytes:
 
 def _multipart(entity: Entity, *, embedded: bool) -> bytes:
     octets, position = entity.octets, entity.body_start
-    pieces = []
+    pieces, apart = [], b""
     for index, part in enumerate(entity.parts):
         between = _BLANKS_AND_LINE_END.sub(b"\r\n", octets[position : part.start])
-        pieces.append(between if index or is_safe(between) else _last_line(between))
+        pieces.append(_apart(apart, between) if index else _opening(between))
         _demand_safe(pieces[-1])
         pieces.append(_canonical(part, embedded=embedded).octets if part.end > part.start else b"")
         position = part.end
+        # The line end of an inner close-delimiter is not that of the outer delimiter too.
+        apart = b"\r\n" if part.is_multipart and part.parts else b""
     end = _BLANKS_AND_LINE_END.sub(b"\r\n", octets[position : entity.end])
-    pieces.append(end if is_safe(end) else _close_delimiter(end))
+    pieces.append(_closing(_apart(apart, end)))
     _demand_safe(pieces[-1])
     return b"".join(pieces)
+
+
+def _apart(line_end: bytes, delimiter: bytes) -> bytes:
+    return line_end + delimiter if delimiter.startswith(b"--") else delimiter
 
 
 def _demand_safe(delimiter: bytes) -> None:
@@ -176,15 +184,20 @@ def _demand_safe(delimiter: bytes) -> None:
         raise _MustNotChange("a boundary line has more than the boundary")
 
 
-def _last_line(preamble: bytes) -> bytes:
-    """The delimiter line at the end of a preamble."""
-    return preamble[preamble.rfind(b"\n", 0, len(preamble) - 1) + 1 :]
+def _opening(preamble: bytes) -> bytes:
+    """A preamble and the delimiter line at its end; the line alone unless there is a text that can stay."""
+    delimiter = preamble[preamble.rfind(b"\n", 0, len(preamble) - 1) + 1 :]
+    text = preamble.removesuffix(delimiter)
+    return preamble if text.strip() and is_safe(preamble) else delimiter
 
 
-def _close_delimiter(end: bytes) -> bytes:
-    """The close-delimiter before an epilogue, with the line end in front of it."""
-    line_end = end.find(b"\r\n", 2)
-    return end if line_end < 0 else end[: line_end + 2]
+def _closing(end: bytes) -> bytes:
+    """The line end, close-delimiter and line end before an epilogue; the epilogue if it can stay."""
+    delimiter, _, text = end.removeprefix(b"\r\n").partition(b"\r\n")
+    if not delimiter or (text.strip() and is_safe(end)):
+        return end
+    start = b"\r\n" if end.startswith(b"\r\n") else b""
+    return start + delimiter + b"\r\n"
 
 
 def _field(entity: Entity, index: int, *, embedded: bool) -> bytes:

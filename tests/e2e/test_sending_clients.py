@@ -24,6 +24,7 @@ from tests.fixtures.processes import wait_until
 from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.senders import SENDERS, Send
 
+
 @pytest.fixture(scope="module")
 def alice(module_proxies: ProxyFactory, dovecot: Dovecot) -> ProxyUser:
     return proxy_user(module_proxies, dovecot.mailbox("alice"))

@@ -1,4 +1,4 @@
-"""Alice sends every letter with every protection, by a real client, through her proxy and Postfix to Dovecot."""
+"""Alice sends every letter with every protection: real clients, her proxy, Postfix, Dovecot."""
 
 from __future__ import annotations
 

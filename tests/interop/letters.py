@@ -43,7 +43,9 @@ def several(kind: str, boundary: str, parts: Sequence[bytes]) -> bytes:
     """A multipart entity."""
     mark = b"--" + boundary.encode()
     pieces = b"".join(mark + b"\r\n" + one + b"\r\n" for one in parts)
-    return f'Content-Type: multipart/{kind}; boundary="{boundary}"\r\n\r\n'.encode() + pieces + mark + b"--\r\n"
+    return (
+        f'Content-Type: multipart/{kind}; boundary="{boundary}"\r\n\r\n'.encode() + pieces + mark + b"--\r\n"
+    )
 
 
 def base64_lines(octets: bytes) -> bytes:
@@ -68,11 +70,16 @@ END:VEVENT
 END:VCALENDAR
 """
 FORWARDED = (
-    "From: Old Friend <friend@example.net>\nTo: alice@example.test\nSubject: =?utf-8?q?=C3=9Cber_die_M=C3=BChle?=\n"
+    "From: Old Friend <friend@example.net>\nTo: alice@example.test\n"
+    "Subject: =?utf-8?q?=C3=9Cber_die_M=C3=BChle?=\n"
     "Date: Sun, 01 Mar 2026 10:00:00 +0100\nMessage-ID: <friend@example.net>\nMIME-Version: 1.0\n"
     "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n"
     "From what I heard \nit lies under the mühle.\n"
 )
+_LOOSE = several(
+    "alternative", "alternative=_7", [part("text/plain", TEXT), part("text/html", "<p>")]
+).rstrip()
+"""Its close-delimiter is followed by that of what it is in."""
 
 LETTERS = {
     "plain text": Letter(part("text/plain; charset=us-ascii", f"{TEXT}\n\nAlice\n"), "Plain text"),
@@ -150,6 +157,13 @@ LETTERS = {
     ),
     "long line": Letter(part("text/plain", "x" * 900 + " " + "y" * 97 + f"\n{TEXT}\n"), "At length"),
     "no final newline": Letter(part("text/plain", TEXT), "Without an end"),
+    "blank lines round boundaries": Letter(
+        several("mixed", "mixed=_6", [part("text/plain", f"{TEXT}\n"), _LOOSE]).replace(
+            b"\r\n\r\n--", b"\r\n\r\n\r\n--", 1
+        )
+        + b"\r\n\r\n",
+        "Loosely set",
+    ),
     "UTF-8 subject": Letter(
         part("text/plain; charset=utf-8", f"{TEXT}\n"),
         "Größe und Lage der Schatzkiste, für alle Fälle noch einmal ganz genau — дорогой друг",

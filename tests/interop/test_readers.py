@@ -1,4 +1,4 @@
-"""MIME-01: what leaves the proxy is decrypted, verified and read by other programs, as docs/interoperability.md says.
+"""MIME-01: other programs decrypt, verify and read what leaves the proxy, as docs/interoperability.md says.
 
 Each letter goes through the running proxy, Postfix and Dovecot; each program reads what is in the mailbox.
 """
@@ -87,9 +87,7 @@ def test_our_own_side_that_reads_finds_what_the_document_says(protection: Protec
         status, items = verdict(people.reader, octets)
         good = {items["fpr"]} if items["signature"] == "valid" else set()
         content = [leaf for leaf in leaves(octets) if leaf[0] != "application/pgp-signature"]
-        readings.append(
-            Reading(status.endswith("encrypted"), frozenset(good), subject(octets), content)
-        )
+        readings.append(Reading(status.endswith("encrypted"), frozenset(good), subject(octets), content))
     assert said(facts(deliveries, readings, people.alice.fingerprint)) == row("secmailproxy", protection)
 
 

@@ -131,6 +131,18 @@ def test_unsafe_preamble_and_epilogue_are_dropped() -> None:
     assert made == b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\na\r\n--b--\r\n"
 
 
+@pytest.mark.parametrize("start", [b"", b"\r\n", b" \r\n\r\n"])
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n\r\n", b" \r\n\t\r\n\r\n"])
+def test_blank_lines_round_boundaries_are_the_same_for_every_reader(start: bytes, end: bytes) -> None:
+    """MIME-01: GMime hashes a blank preamble or epilogue as something else than it is."""
+    inner = b"Content-Type: multipart/mixed; boundary=in\r\n\r\n%b--in\r\n\r\na\r\n\r\n--in--%b"
+    outer = b"Content-Type: multipart/mixed; boundary=out\r\n\r\n%b--out\r\n%b\r\n--out--%b"
+    regular = outer % (b"", inner % (b"", b"\r\n"), b"\r\n")
+    assert signable(outer % (start, inner % (start, end), end)) == regular
+    forwarded = b"Content-Type: message/rfc822\r\n\r\nSubject: in\r\n"
+    assert signable(forwarded + outer % (start, inner % (start, end), end)) == forwarded + regular
+
+
 def test_leaves_of_an_embedded_message_are_encoded_in_place() -> None:
     inner = b"Subject: inner\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xc3\xbc \r\n"
     made = signable(
