@@ -245,6 +245,34 @@ class Keystore:
         octets = openpgp.protect(self._vault.key(fingerprint), passphrase)
         return openpgp.armor(octets, "PRIVATE KEY BLOCK")
 
+    def minimal(
+        self, fingerprint: Fingerprint, address: str, now: datetime, *, signs: bool = False
+    ) -> bytes | None:
+        """Return a certificate, binary, cut down to what is needed to encrypt to `address` (any case).
+
+        With `signs`, a subkey stays that signs in place of the primary key. None where the certificate cannot
+        be used so at `now`: another address, expired, revoked, rejected.
+        """
+        certificate = self._demand(fingerprint)
+        second = now.replace(microsecond=0)
+        purposes = (Purpose.ENCRYPT, Purpose.SIGN) if signs else (Purpose.ENCRYPT,)
+        judged = [self._judge(certificate, purpose, now, address) for purpose in purposes]
+        if certificate.scheme is not Scheme.OPENPGP or not all(one.usable for one in judged):
+            return None
+        user_ids = policy.valid_user_ids(openpgp.facts(certificate.octets), second)
+        user_id = next(one for one in user_ids if address.lower() in policy.addresses([one]))
+        try:
+            octets = openpgp.minimal(certificate.octets, user_id, tuple(one.keys[0] for one in judged))
+        except KeyRefused:
+            return None
+        again = [_usability(octets, purpose, second, address) for purpose in purposes]
+        return octets if [one.keys[:1] for one in again] == [one.keys[:1] for one in judged] else None
+
+    @staticmethod
+    def armored(certificate: bytes) -> bytes:
+        """Return a binary certificate, such as `minimal` gives, armored with CRLF line endings."""
+        return openpgp.armor(certificate, "PUBLIC KEY BLOCK")
+
     # -- messages
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:

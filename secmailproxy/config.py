@@ -125,6 +125,9 @@ class AccountSection(Section):
     encrypt_drafts: Switch = True
     encrypt_sent: Switch = True
     encrypt_other: Switch = False
+    autocrypt: Switch = True
+    prefer_encrypt: Literal["nopreference", "mutual"] = "nopreference"
+    attach_key: Switch = False
     search: Literal["server", "presented", "private"] = "server"
     imap: ImapServerSection
     smtp: SmtpServerSection
@@ -287,6 +290,7 @@ class Config(Section):
 
     def outbound_settings(self) -> OutboundSettings:
         """For `secmailproxy.outbound.Outbound`."""
+        from secmailproxy.enclosing import Sharing
         from secmailproxy.outbound import OutboundSettings
         from secmailproxy.policy import Protect, Rule
 
@@ -300,7 +304,11 @@ class Config(Section):
                     hide_subject=rule.hide_subject,
                 )
                 for rule in self.rules
-            )
+            ),
+            sharing={
+                one.address.lower(): Sharing(one.autocrypt, one.prefer_encrypt == "mutual", one.attach_key)
+                for one in self.accounts
+            },
         )
 
     def smarthost_settings(self, account: AccountSection) -> SmarthostSettings:

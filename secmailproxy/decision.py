@@ -8,24 +8,32 @@ Security: nothing here looks at a header; keys are those of the envelope (SMTP-0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from keystore.errors import KeyRefused, KeystoreError, StoreLocked
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Holder, Identity, Selection
 from secmailproxy import policy
+from secmailproxy.enclosing import Sharing
 from secmailproxy.errors import KeystoreLocked, NoUsableCertificate, SecMailProxyError, SigningKeyUnusable
 from secmailproxy.policy import Plan, Protect, Rule, no_key, normal_address, rule_for
 
 
 @dataclass(frozen=True, slots=True)
 class OutboundSettings:
-    """The owner's rules, first match wins."""
+    """What the owner wants: rules, of which the first match wins, and the keys that go along."""
 
     rules: tuple[Rule, ...] = ()
+    sharing: Mapping[str, Sharing] = field(default_factory=dict)
+    """By account address, in lower case."""
+
+    def sharing_of(self, *addresses: str) -> Sharing:
+        """What the first of `addresses` that is an account wants to go along."""
+        found = (self.sharing.get(one.lower()) for one in addresses)
+        return next((one for one in found if one is not None), Sharing())
 
 
 @contextmanager

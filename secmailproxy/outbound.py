@@ -19,10 +19,12 @@ from keystore.model import Fingerprint, Purpose, Scheme
 from secmailproxy.addressees import named_addresses
 from secmailproxy.clientmade import made_by, refuse_encrypted, refuse_signed
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
+from secmailproxy.enclosing import Recipients, enclosures
 from secmailproxy.errors import NoUsableCertificate
 from secmailproxy.mime import header
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.canonical import crlf
+from secmailproxy.mime.enclosures import Enclosures
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
@@ -93,7 +95,7 @@ class Outbound:
         Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage.
         """
         sender = sender or envelope.mail_from
-        return await asyncio.to_thread(self._protect, envelope, message, sender, named)
+        return await asyncio.to_thread(self._protect, envelope, message, sender, account, named)
 
     async def protect_to_self(self, address: str, message: bytes, *, sign: bool) -> bytes:
         """A draft or sent mail, encrypted to its owner alone (IMAP-16, IMAP-17).
@@ -135,9 +137,10 @@ class Outbound:
 
     @our_errors()
     def _protect(
-        self, envelope: Envelope, message: bytes, sender: str, named: frozenset[str] | None
+        self, envelope: Envelope, message: bytes, sender: str, account: str, named: frozenset[str] | None
     ) -> tuple[Copy, ...]:
-        now, rules = self._clock(), self._settings.rules  # rules once: they may be replaced meanwhile
+        now, settings = self._clock(), self._settings  # settings once: they may be replaced meanwhile
+        rules = settings.rules
         root = parse(crlf(message))
         already = made(root)
         if already is Made.SIGNED:
@@ -151,19 +154,25 @@ class Outbound:
         plan = self._decider.plan(sender, envelope.rcpt_tos, named, rules, now)
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
-        return self._carry_out(plan, root, _stamp(now, sender))
-
-    def _carry_out(self, plan: Plan, root: Entity, stamp: Stamp) -> tuple[Copy, ...]:
         assert plan.signer is not None  # every protection that policy plans is signed
+        sharing = settings.sharing_of(account, sender)
+        readers = _readers(plan, named)
+        enclosed = enclosures(self._keystore, root, sender, plan.signer, sharing, now, readers)
+        return self._carry_out(plan, plan.signer, root, enclosed, _stamp(now, sender))
+
+    def _carry_out(
+        self, plan: Plan, signer: Fingerprint, root: Entity, enclosed: Enclosures, stamp: Stamp
+    ) -> tuple[Copy, ...]:
         if plan.protection is Protection.SIGNED:
-            octets = self._sealer.signed(root, plan.signer, stamp)
+            octets = self._sealer.signed(root, signer, stamp, enclosed)
             return _as_planned(plan, [octets] * len(plan.copies))
         sealed = self._sealer.encrypted(
             root,
             [copy.fingerprints for copy in plan.copies],
-            plan.signer,
+            signer,
             stamp,
             hidden=plan.hide_subject,
+            enclosures=enclosed,
         )
         return _as_planned(plan, sealed)
 
@@ -202,6 +211,14 @@ def _as_planned(plan: Plan, products: Sequence[bytes]) -> tuple[Copy, ...]:
         Copy(copy.rcpt_tos, octets, plan.protection, plan.scheme)
         for copy, octets in zip(plan.copies, products, strict=True)
     )
+
+
+def _readers(plan: Plan, named: frozenset[str]) -> Recipients:
+    """Those who know of each other: the recipients whose one encrypted copy names them all."""
+    first = plan.copies[0]
+    if plan.protection is Protection.SIGNED or not named.issuperset(map(normal_address, first.rcpt_tos)):
+        return Recipients()
+    return Recipients(first.rcpt_tos, first.fingerprints)
 
 
 def _leaving(root: Entity) -> bytes:

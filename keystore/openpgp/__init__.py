@@ -22,6 +22,7 @@ from keystore.openpgp.message import (
     sign_detached,
     trial,
 )
+from keystore.openpgp.minimal import minimal
 from keystore.openpgp.transfer import only_key, protect, united
 from keystore.openpgp.verify import Lookup, verify_detached
 
@@ -31,6 +32,7 @@ __all__ = [
     "facts",
     "key_fingerprints",
     "merge",
+    "minimal",
     "trial",
     # own keys
     "KeyKind",

@@ -16,8 +16,7 @@ from secmailproxy.mime.header import is_structural
 from secmailproxy.mime.protected import may_leave
 from secmailproxy.mime.transfer import decoded_body, encoding_of
 
-_HP_OUTER = "hp-outer"
-_NOT_BY_VALUE = frozenset({_HP_OUTER, "content-type", "content-transfer-encoding"})
+_NOT_BY_VALUE = frozenset({"hp-outer", "content-type", "content-transfer-encoding"})
 _ADDED_PARAMETERS = frozenset({"hp", "protected-headers"})
 _ADDED_WHERE_MISSING = ("date", "message-id")
 
@@ -89,7 +88,7 @@ def _changed_root_field(
 ) -> str | None:
     """The name of the first field that is not as it was; those that a signer may touch left out."""
     added = (*enclosures.fields, *enclosures.inside)
-    own = [field.raw(payload.octets) for field in payload.fields if field.name.lower() != _HP_OUTER]
+    own = [field.raw(payload.octets) for field in payload.fields if field.name.lower() not in _NOT_BY_VALUE]
     if tuple(own[len(own) - len(added) :]) != added:
         return "that was to be added"
     olds = [one for one in _readings(original) if may_leave(one[0]) and one[0] not in enclosures.names]
