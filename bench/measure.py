@@ -29,7 +29,7 @@ class Row:
     result: float
     """What the aim is about: a ratio, or added milliseconds."""
     unit: str
-    """"x", "ms", "s", or "MB": then `ours` and `other` are megabytes too."""
+    """"x", "ms", "s", "/s", or "MB": then `ours` and `other` are megabytes too."""
     aim: Aim = Aim.NONE
     bound: float = 0.0
 
@@ -84,3 +84,16 @@ def added(what: str, names: tuple[str, str], times: list[float], aim: float | No
     ours, other = times
     kind = Aim.NONE if aim is None else Aim.AT_MOST
     return Row(what, names[0], ours, names[1], other, (ours - other) * 1000, "ms more", kind, aim or 0.0)
+
+
+def rate(what: str, names: tuple[str, str], times: list[float], aim: float | None = None) -> Row:
+    """How many in a second ours does; `aim` is the least that it should be."""
+    ours, other = times
+    kind = Aim.NONE if aim is None else Aim.AT_LEAST
+    return Row(what, names[0], ours, names[1], other, 1 / ours, "/s", kind, aim or 0.0)
+
+
+def at_most(what: str, names: tuple[str, str], times: list[float], aim: float) -> Row:
+    """How many milliseconds ours takes; `aim` is the most that it should be."""
+    ours, other = times
+    return Row(what, names[0], ours, names[1], other, ours * 1000, "ms", Aim.AT_MOST, aim)
