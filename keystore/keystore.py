@@ -10,6 +10,7 @@ Errors: StoreLocked (a holder is locked or absent, temporary), StoreDamaged, Key
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -95,6 +96,18 @@ class Keystore:
         except StoreLocked:
             return True
         return False
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Within the block, this thread notices no change of the store, and need not ask for one each time.
+
+        For many questions about one message; nothing may be changed inside.
+        """
+        return self._store.steady()
+
+    @property
+    def relies_on_gnupg(self) -> bool:
+        """Whether GnuPG holds any secret key: using it may ask somebody for a passphrase, and take long."""
+        return self._vault.gnupg_holds_any()
 
     # -- certificates
 

@@ -113,6 +113,7 @@ class Store:
         self._path = path
         self.lock = threading.RLock()
         """Held while the database is read or written; whoever caches rows holds it too."""
+        self._held = threading.local()
         _prepare_file(path)
         with self._explained():
             self._database = sqlite3.connect(
@@ -133,6 +134,9 @@ class Store:
 
     def version(self) -> tuple[int, int]:
         """A value that differs after each change, by this object or by another process."""
+        held: tuple[int, int] | None = getattr(self._held, "version", None)
+        if held is not None:
+            return held
         with self.lock:
             try:
                 # Asked before every answer of the keystore, so without the detours of the other queries.
@@ -140,6 +144,18 @@ class Store:
             except sqlite3.Error:
                 return self._writes, self._guarded(lambda: self._pragma("data_version"))
             return self._writes, row[0]
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Within the block, this thread is told of no change; it makes none itself. May be nested."""
+        if hasattr(self._held, "version"):
+            yield
+            return
+        self._held.version = self.version()
+        try:
+            yield
+        finally:
+            del self._held.version
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -13,11 +13,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Purpose, Scheme
 from secmailproxy.addressees import named_addresses
 from secmailproxy.clientmade import made_by, refuse_encrypted, refuse_signed
+from secmailproxy.crew import Crew, Outcome, outcome_of
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
 from secmailproxy.enclosing import Recipients, enclosures
 from secmailproxy.errors import NoUsableCertificate
@@ -36,6 +38,7 @@ from secmailproxy.sealing import Sealer
 __all__ = ["Copy", "Outbound", "OutboundSettings"]
 
 _MADE = {Made.SIGNED: Protection.SIGNED, Made.ENCRYPTED: Protection.ENCRYPTED}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,13 @@ class Outbound:
         keystore: Keystore,
         settings: OutboundSettings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        crew: Crew | None = None,
     ) -> None:
-        """`clock` gives aware times."""
+        """`clock` gives aware times. `crew` may do what is much, by its own clock."""
         self._keystore = keystore
         self._settings = settings
         self._clock = clock
+        self._crew = crew
         self._decider = Decider(keystore)
         self._sealer = Sealer(keystore)
 
@@ -76,7 +81,8 @@ class Outbound:
         `account` is the address of the login, "" without one.
         Raises NoUsableCertificate naming the key's state, SigningKeyUnusable, KeystoreLocked.
         """
-        await asyncio.to_thread(self._check_recipient, sender, rcpt_to)
+        # Answered from memory but for the first time: another thread would cost more than the answer.
+        self._check_recipient(sender, rcpt_to)
 
     async def protect(
         self,
@@ -95,7 +101,7 @@ class Outbound:
         Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage.
         """
         sender = sender or envelope.mail_from
-        return await asyncio.to_thread(self._protect, envelope, message, sender, account, named)
+        return await self._run(len(message), self._protect, envelope, message, sender, account, named)
 
     async def protect_to_self(self, address: str, message: bytes, *, sign: bool) -> bytes:
         """A draft or sent mail, encrypted to its owner alone (IMAP-16, IMAP-17).
@@ -103,7 +109,7 @@ class Outbound:
         The message (LF or CRLF) is inside as it is; one that is encrypted already comes back unchanged.
         Raises SigningKeyUnusable without an own key for `address`, KeystoreLocked.
         """
-        return await asyncio.to_thread(self._protect_to_self, address, message, sign)
+        return await self._run(len(message), self._protect_to_self, address, message, sign)
 
     async def protect_at_rest(self, address: str, message: bytes) -> bytes:
         """A message of a mailbox, as the server holds it, encrypted to the owner of the mailbox alone.
@@ -111,7 +117,7 @@ class Outbound:
         Its octets come back exactly (`mime.kept.original`). Raises SigningKeyUnusable without an own key for
         `address`, KeystoreLocked, MalformedMessage (LimitExceeded) for what cannot be kept so.
         """
-        return await asyncio.to_thread(self._protect_at_rest, address, message)
+        return await self._run(len(message), self._protect_at_rest, address, message)
 
     async def protect_system(
         self,
@@ -129,13 +135,25 @@ class Outbound:
         is encrypted already only gets the mark. Raises NoUsableCertificate, MalformedMessage.
         """
         head = SystemHeader(author or mail_from or rcpt_to, rcpt_to, loop)
-        return await asyncio.to_thread(self._protect_system, message, fingerprint, head)
+        return await self._run(len(message), self._protect_system, message, fingerprint, head)
+
+    async def _run(self, octets: int, work: Callable[..., T], *args: object) -> T:
+        """Do `work`, a method of this object, about a message of so many octets."""
+        if self._crew is None:
+            return await asyncio.to_thread(self.steadily, work.__name__, args)
+        task = Work(self._settings, work.__name__, args)
+        return await self._crew.run(task, lambda: self.steadily(work.__name__, args), octets)
+
+    def steadily(self, method: str, args: Sequence[object]) -> Any:
+        """Call one of the methods below, for which the keystore does not change."""
+        with our_errors(), self._keystore.steady():
+            return getattr(self, method)(*args)
 
     @our_errors()
     def _check_recipient(self, sender: str, rcpt_to: str) -> None:
-        self._decider.check_recipient(sender, rcpt_to, self._settings.rules, self._clock())
+        with self._keystore.steady():
+            self._decider.check_recipient(sender, rcpt_to, self._settings.rules, self._clock())
 
-    @our_errors()
     def _protect(
         self, envelope: Envelope, message: bytes, sender: str, account: str, named: frozenset[str] | None
     ) -> tuple[Copy, ...]:
@@ -176,7 +194,6 @@ class Outbound:
         )
         return _as_planned(plan, sealed)
 
-    @our_errors()
     def _protect_to_self(self, address: str, message: bytes, sign: bool) -> bytes:
         now = self._clock()
         root = parse(crlf(message))
@@ -185,12 +202,10 @@ class Outbound:
         own = self._decider.own_key(address, now)
         return self._sealer.own_copy(root, own, own if sign else None, _stamp(now, address))
 
-    @our_errors()
     def _protect_at_rest(self, address: str, message: bytes) -> bytes:
         now = self._clock()
         return self._sealer.at_rest(parse(message), self._decider.own_key(address, now), _stamp(now, address))
 
-    @our_errors()
     def _protect_system(self, message: bytes, fingerprint: Fingerprint, head: SystemHeader) -> bytes:
         now = self._clock()
         octets = crlf(message)
@@ -204,6 +219,22 @@ class Outbound:
         stamp = _stamp(now, head.author)
         ready = system_message(octets, head, date=stamp.date, message_id=stamp.message_id)
         return self._sealer.sealed_for_another(ready, fingerprint, stamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A call of one of the methods above, as a task for another process."""
+
+    settings: OutboundSettings
+    method: str
+    args: tuple[object, ...]
+
+    def carry_out(self, keystore: Keystore) -> Outcome[object] | None:
+        """What the method returns or raises; None where GnuPG could have to ask somebody for it."""
+        if keystore.relies_on_gnupg:
+            return None
+        outbound = Outbound(keystore, self.settings)
+        return outcome_of(lambda: outbound.steadily(self.method, self.args))
 
 
 def _as_planned(plan: Plan, products: Sequence[bytes]) -> tuple[Copy, ...]:

@@ -25,13 +25,13 @@ from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission
 from secmailproxy.config import AccountSection, Config
 from secmailproxy.config_values import ListenAddress
+from secmailproxy.crew import Crew
 from secmailproxy.errands.reports import Reports
 from secmailproxy.errands.spool import Spool
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
-from secmailproxy.imap.workers import Start, Workers
 from secmailproxy.logs import set_level
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
@@ -40,6 +40,7 @@ from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
 from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
+from secmailproxy.workers import Start, Workers
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +100,14 @@ class Service:
         self._keystore = keystore
         self._smarthosts = _smarthosts(config, {}, config)
         self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
-        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now)
+        self._workers = Workers(self._worker_start())
+        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, Crew(self._workers))
         self._views = Views.open(config.folders.views, keystore)
         limit = config.listen.connections_per_client
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
-        self._openings = Openings(Workers(self._worker_start()))
+        self._openings = Openings(self._workers)
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
@@ -179,7 +181,7 @@ class Service:
             if self._reporting is not None:
                 self._reporting.cancel()
                 await asyncio.gather(self._reporting, return_exceptions=True)
-            await self._openings.close()
+            await self._workers.close()
             self._index.close()
             self._views.close()
             for smarthost in self._smarthosts.values():
@@ -210,9 +212,7 @@ class Service:
 
     def _worker_start(self) -> Start:
         config = self._config
-        verdict_field = field_name(config.folders.verdict_token())
-        settings = config.keystore_settings()
-        return Start(settings, self._keystore.hand_over(), verdict_field, config.service.log_level)
+        return Start(config.keystore_settings(), self._keystore.hand_over(), config.service.log_level)
 
     def _imap(self, address: ListenAddress) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())

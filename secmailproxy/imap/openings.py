@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
-from secmailproxy.imap.rendering import Job, Locked, Renderer
-from secmailproxy.imap.workers import Workers
+from secmailproxy.imap.rendering import Job, Locked, Renderer, Rendering
 from secmailproxy.views import View
+from secmailproxy.workers import Urgency, Workers
 
 _MANY = 12
 """So many messages at once are worth other processes."""
@@ -74,10 +75,7 @@ class Openings:
             async with self._local:
                 if not workers.ready:
                     return await asyncio.to_thread(renderer.views, chunk)
-        views = await workers.views(chunk)
-        return views if views is not None else await asyncio.to_thread(renderer.views, chunk)
-
-    async def close(self) -> None:
-        """End the processes."""
-        if self._workers is not None:
-            await self._workers.close()
+        views = await workers.outcome(Rendering(tuple(chunk), renderer.field_name), Urgency.SYNC)
+        if views is None:
+            return await asyncio.to_thread(renderer.views, chunk)
+        return cast("list[View | Locked]", views)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from keystore.errors import KeystoreError
+from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.inbound import OpensMessages
@@ -113,6 +114,18 @@ class Renderer:
             if presented == octets:
                 return View(Kind.OPAQUE, field)
         return form_of(field, presented)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Some views, as a task for another process."""
+
+    jobs: tuple[Job, ...]
+    field_name: str
+
+    def carry_out(self, keystore: Keystore) -> list[View | Locked]:
+        """As `Renderer.views`."""
+        return Renderer(keystore, self.field_name, lambda: datetime.now(UTC)).views(self.jobs)
 
 
 def form_of(field: bytes, presented: bytes) -> View:

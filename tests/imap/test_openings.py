@@ -19,9 +19,9 @@ from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.rendering import Job, Locked, Renderer
 from secmailproxy.imap.steps import Present
-from secmailproxy.imap.workers import Start, Workers
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Kind, Mailbox, View, Views
+from secmailproxy.workers import Start, Workers
 from tests.fixtures.desk import BOB, FIELD, NOW, TEXT, Desk, desk, message
 
 __all__ = ["desk"]
@@ -71,7 +71,7 @@ def presenter(views: Views, keystore: Keystore, openings: Openings) -> Presenter
 async def hired(desk: Desk, folder: Path | None = None, **options: float) -> AsyncIterator[Workers]:
     """Two processes with the keystore of the desk (or of another folder)."""
     settings = KeystoreSettings(folder or desk.keystore._store._path.parent)
-    start = Start(settings, desk.keystore.hand_over(), FIELD, "info")
+    start = Start(settings, desk.keystore.hand_over(), "info")
     workers = Workers(start, most=2, **options)  # type: ignore[arg-type]  # a float
     try:
         yield workers
@@ -204,7 +204,7 @@ async def test_a_locked_keystore_is_told_and_fixes_nothing(
     with closing(Keystore.open(KeystoreSettings(folder), desk.keystore.hand_over())) as other:
         other.import_keys(desk.keystore.export(desk.keys[BOB], secret=True), source="test")
     settings = KeystoreSettings(folder)
-    start = Start(settings, type(desk.keystore.hand_over())("keystore-key", "A" * 43 + "="), FIELD, "info")
+    start = Start(settings, type(desk.keystore.hand_over())("keystore-key", "A" * 43 + "="), "info")
     box, workers = box_of(views, b"INBOX"), Workers(start, most=1)
     try:
         workers.call()
