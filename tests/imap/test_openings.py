@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Kind, Mailbox, View, Views
 from secmailproxy.workers import Start, Workers
 from tests.fixtures.desk import BOB, FIELD, NOW, TEXT, Desk, desk, message
+from tests.fixtures.workers import hired, until
 
 __all__ = ["desk"]
 
@@ -65,24 +66,6 @@ def counting(desk: Desk) -> Counting:
 def presenter(views: Views, keystore: Keystore, openings: Openings) -> Presenter:
     outbound = Outbound(keystore, OutboundSettings())
     return Presenter(BOB, views, keystore, outbound, FIELD, lambda: NOW, openings=openings)
-
-
-@asynccontextmanager
-async def hired(desk: Desk, folder: Path | None = None, **options: float) -> AsyncIterator[Workers]:
-    """Two processes with the keystore of the desk (or of another folder)."""
-    settings = KeystoreSettings(folder or desk.keystore._store._path.parent)
-    start = Start(settings, desk.keystore.hand_over(), "info")
-    workers = Workers(start, most=2, **options)  # type: ignore[arg-type]  # a float
-    try:
-        yield workers
-    finally:
-        await workers.close()
-
-
-async def until(workers: Workers, ready: int) -> None:
-    async with asyncio.timeout(30):
-        while workers.ready != ready:
-            await asyncio.sleep(0)
 
 
 def forms(views: Views, box: Mailbox) -> list[View]:

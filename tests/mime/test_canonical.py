@@ -42,6 +42,13 @@ def signable(message: bytes) -> bytes:
     return octets
 
 
+@given(st.lists(st.one_of(st.integers(0, 5), st.integers(990, 1005)), min_size=1, max_size=6))
+def test_no_line_longer_than_998_is_safe(lengths: list[int]) -> None:
+    """RFC 5322 section 2.1.1."""
+    octets = b"\r\n".join(b"x" * length for length in lengths)
+    assert is_safe(octets) == (max(lengths) <= 998)
+
+
 @pytest.mark.parametrize(
     "message",
     [
