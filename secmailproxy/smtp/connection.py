@@ -1,12 +1,11 @@
-"""One connection to a smarthost: TLS, EHLO, login, commands, message octets. The only importer of aiosmtplib.
+"""A connection to a smarthost up to the login: TLS, EHLO, AUTH. The only importer of aiosmtplib.
 
 Standards: RFC 5321, RFC 8314 section 3.3 (implicit TLS), RFC 3207 (STARTTLS), RFC 4954 (AUTH),
-RFC 7628 (OAUTHBEARER).
+RFC 7628 (OAUTHBEARER), RFC 9422 (LIMITS).
 
 Security: no credential and no mail is sent before TLS with a verified certificate stands; a server that stops
 offering STARTTLS is an error, never a reason to go on. The library drops what came before the handshake and
-asks EHLO again after it. After a failed, cut or cancelled exchange the connection is closed, so that a late
-reply cannot be taken for that of another command.
+asks EHLO again after it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Literal
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 
 from secmailproxy.accounts import Credentials
 from secmailproxy.errors import ConfigError, LoginRefused, UpstreamLost, UpstreamUnavailable
 from secmailproxy.model import Reply
+from secmailproxy.smtp.exchange import Exchange, Pace
 from secmailproxy.smtp.replies import clean, split_status, with_status
 from secmailproxy.smtp.sasl import FAILURE_ANSWER, initial_response, is_base64
 
-_CHUNK = 128 * 1024
+_MAILMAX = re.compile(r"\bMAILMAX=([1-9]\d{0,5})\b", re.IGNORECASE)
 _QUIT_TIMEOUT = 2.0
 _AUTH_METHODS = ("plain", "login", "cram-md5")
 """In the order of preference; one is tried, so that a wrong password counts once."""
@@ -53,8 +53,8 @@ class SmarthostSettings:
     """For the reply to the final dot (RFC 5321 section 4.5.3.2.6)."""
     idle_limit: float = 60
     """A kept connection is closed after this."""
-    keep: int = 10
-    """Idle connections kept, at most."""
+    keep: int = 50
+    """Idle connections kept, at most, for one login; those that are not needed go after `idle_limit`."""
 
     @property
     def name(self) -> str:
@@ -74,24 +74,16 @@ def tls_context(settings: SmarthostSettings) -> ssl.SSLContext:
 
 
 class Connection:
-    """An open connection with verified TLS, logged in once `login` has returned."""
+    """An open connection with verified TLS, up to the login."""
 
-    def __init__(self, settings: SmarthostSettings, smtp: aiosmtplib.SMTP, protocol: SMTPProtocol) -> None:
+    def __init__(self, settings: SmarthostSettings, smtp: aiosmtplib.SMTP) -> None:
         """Use `Connection.open`."""
         self._settings = settings
         self._smtp = smtp
-        self._protocol = protocol
-        assert protocol.transport is not None
-        # The library's protocol implements what StreamWriter.drain() asks for.
-        transport = protocol.transport
-        self._writer = asyncio.StreamWriter(transport, protocol, None, asyncio.get_running_loop())  # type: ignore[arg-type]  # declared as BaseTransport, is a WriteTransport
         self.extensions: Mapping[str, str] = {
             keyword.upper(): parameters for keyword, parameters in smtp.esmtp_extensions.items()
         }
         """EHLO keywords in upper case, with their parameters."""
-        self.dirty = False
-        """Whether a transaction was left open, so that RSET is due."""
-        self.idle_since = 0.0
         self._challenge = ""
 
     @classmethod
@@ -109,10 +101,9 @@ class Connection:
         try:
             await smtp.connect()
             await smtp.ehlo()
-            protocol = smtp.protocol
-            if protocol is None or smtp.get_transport_info("sslcontext") is None:
+            if smtp.get_transport_info("sslcontext") is None:
                 raise UpstreamUnavailable(f"{settings.name} gave no TLS connection")
-            return cls(settings, smtp, protocol)
+            return cls(settings, smtp)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             _abort(smtp)
             raise UpstreamUnavailable(_why(settings, error)) from None
@@ -120,21 +111,17 @@ class Connection:
             _abort(smtp)
             raise
 
-    @property
-    def alive(self) -> bool:
-        """Whether the connection still stands, as far as this side knows."""
-        return self._smtp.is_connected
-
-    async def login(self, credentials: Credentials) -> None:
-        """Log in, once. Raises LoginRefused with the server's own reply, UpstreamUnavailable."""
+    async def login(self, credentials: Credentials) -> Exchange:
+        """Log in, once, and go on. Raises LoginRefused with the server's own reply, UpstreamUnavailable."""
         try:
             with self._closing_on_failure():
                 if credentials.mechanism == "password":
                     await self._give_password(credentials)
                 else:
                     await self._give_token(credentials)
+                return self._exchange()
         except aiosmtplib.SMTPAuthenticationError as error:
-            self.close()
+            self._close()
             if not 400 <= error.code <= 599:
                 raise self._lost("gave no proper reply to the login") from None
             lines = with_status(Reply(error.code, error.message)).text.split("\n")
@@ -148,7 +135,7 @@ class Connection:
         offered = self._smtp.server_auth_methods
         method = next((name for name in _AUTH_METHODS if name in offered), None)
         if method is None:
-            self.close()
+            self._close()
             raise UpstreamUnavailable(f"{self._settings.name} offers no login by password")
         log_in = {
             "plain": self._smtp.auth_plain,
@@ -160,7 +147,7 @@ class Connection:
     async def _give_token(self, credentials: Credentials) -> None:
         mechanism = credentials.mechanism
         if mechanism.lower() not in self._smtp.server_auth_methods:
-            self.close()
+            self._close()
             text = f"{self._settings.name} offers no login by {mechanism}"
             raise LoginRefused(text, smtp_code=504, enhanced_status="5.5.4")
         token = initial_response(credentials, self._settings.host, self._settings.port)
@@ -173,74 +160,39 @@ class Connection:
         if response.code != 235:
             raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
 
-    async def command(self, *words: bytes, timeout: float | None = None) -> Reply:
-        """Send one command line, return the reply. Raises UpstreamLost; the connection is closed then."""
-        with self._closing_on_failure():
-            response = await self._smtp.execute_command(*words, timeout=timeout or self._settings.timeout)
-        return self._reply(response)
-
-    async def message(self, stuffed: bytes) -> Reply:
-        """Send octets that end in the final dot, return the reply to them. Raises UpstreamLost.
-
-        A refusal that comes before all has been sent is returned too; the connection is closed then.
-        """
-        with self._closing_on_failure():
-            if len(stuffed) <= _CHUNK:
-                self._protocol.write(stuffed)
-                response = await self._protocol.read_response(timeout=self._settings.final_timeout)
-                return self._reply(response)
-            reading = asyncio.create_task(self._protocol.read_response())
-            try:
-                complete = await self._write(stuffed, reading)
-                response = await asyncio.wait_for(reading, self._settings.final_timeout)
-            finally:
-                reading.cancel()
-        reply = self._reply(response)
-        if not complete:
-            self.abort()
-            if reply.positive:
-                raise self._lost("answered before the end of the message")
-        return reply
-
-    def close(self) -> None:
+    def _close(self) -> None:
         """Say QUIT and close; does not wait."""
-        if self.alive:
+        if self._smtp.protocol is not None:
             with contextlib.suppress(aiosmtplib.SMTPException):
-                self._protocol.write(b"QUIT\r\n")
+                self._smtp.protocol.write(b"QUIT\r\n")
         self._smtp.close()
 
     async def quit(self) -> None:
-        """Say QUIT, wait a moment for the answer, close."""
-        with contextlib.suppress(UpstreamLost):
-            await self.command(b"QUIT", timeout=_QUIT_TIMEOUT)
+        """Say QUIT, wait a moment for the answer, close: for one who only came to look."""
+        with contextlib.suppress(aiosmtplib.SMTPException):
+            await self._smtp.quit(timeout=_QUIT_TIMEOUT)
         self.abort()
         await asyncio.sleep(0)
 
     def abort(self) -> None:
-        """Close at once, so that what was not completed never counts."""
+        """Close at once."""
         _abort(self._smtp)
 
-    async def _write(self, stuffed: bytes, reading: asyncio.Task[aiosmtplib.SMTPResponse]) -> bool:
-        """Write all, piece by piece; False when a reply or the end came first."""
-        view = memoryview(stuffed)
-        for start in range(0, len(stuffed), _CHUNK):
-            if reading.done():
-                return False
-            try:
-                self._protocol.write(bytes(view[start : start + _CHUNK]))
-                async with asyncio.timeout(self._settings.timeout):
-                    await self._writer.drain()
-            except (OSError, aiosmtplib.SMTPException):
-                if reading.done():
-                    return False
-                raise
-        return True
-
-    def _reply(self, response: aiosmtplib.SMTPResponse) -> Reply:
-        if not 200 <= response.code <= 599:
-            self.abort()
-            raise self._lost("answered with something that is not SMTP")
-        return Reply(response.code, response.message)
+    def _exchange(self) -> Exchange:
+        """What goes on from here; the library is done."""
+        settings = self._settings
+        mailmax = _MAILMAX.search(self.extensions.get("LIMITS", ""))
+        pace = Pace(
+            settings.name,
+            "PIPELINING" in self.extensions,
+            settings.timeout,
+            settings.final_timeout,
+            int(mailmax[1]) if mailmax else None,
+        )
+        transport = self._smtp.transport
+        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+            raise self._lost("closed the connection or broke the protocol")
+        return Exchange(transport, pace)
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:

@@ -19,6 +19,8 @@ import logging
 import re
 import secrets
 import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 from aiosmtpd.smtp import SMTP
 
@@ -79,6 +81,7 @@ class Conversation(SMTP):
         self._leaving = False
         self._retiring = False
         self._faults = 0
+        self._due: deque[Callable[[], Awaitable[Reply]]] = deque()
 
     def welcome(self, task: asyncio.Task[None]) -> bool:
         """Whether there is room for this client, whose conversation `task` runs."""
@@ -243,6 +246,10 @@ class Conversation(SMTP):
         if method is None:
             await self._mistake(500, "5.5.2 command not recognized")
             return
+        if verb.upper() not in (b"MAIL", b"RCPT"):
+            await self._settle()
+            if self._leaving:
+                return
         try:
             await method(argument.strip().decode("utf-8") or None)
         except UnicodeDecodeError:
@@ -303,8 +310,29 @@ class Conversation(SMTP):
         reply = with_status(reply)
         await self.say(reply.code, reply.text)
 
+    async def answer_in_turn(self, answer: Callable[[], Awaitable[Reply]]) -> None:
+        """Wait for this reply and send it, but begin the commands that the client has sent already before."""
+        self._due.append(answer)
+        if not self._wire.holds_line:
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Send the replies that are due, in their order."""
+        while self._due and not self._leaving:
+            answer = self._due.popleft()
+            try:
+                reply = await answer()
+            except Exception as error:  # noqa: BLE001  as in _perform
+                reply = self.reply_for(error)
+            reply = with_status(reply)
+            await self._send(reply.code, reply.text)
+
     async def say(self, code: int, text: str) -> None:
-        """Send a reply as it is."""
+        """Send a reply as it is, after those that are due."""
+        await self._settle()
+        await self._send(code, text)
+
+    async def _send(self, code: int, text: str) -> None:
         if code == 421:
             self._leaving = self._cut_short = True
         self._write(Reply(code, text))

@@ -8,9 +8,10 @@ anybody has received anything.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +22,9 @@ from secmailproxy.smtp.replies import reply_for
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, Transaction
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+"""Copies under way at the same time; each is in memory twice then."""
 
 
 class Copy(Protocol):
@@ -76,7 +80,7 @@ async def deliver(
     copies: Sequence[Copy],
     report: Report = log_failures,
 ) -> Reply:
-    """Submit each copy in a transaction of its own, the first (To and Cc) before the others.
+    """Submit each copy in a transaction of its own, all begun together, the first (To and Cc) sent first.
 
     Returns the first refusal if there is one before anything was accepted, else the reply to the first copy;
     copies that fail after it are handed to `report`. Raises LoginRefused, UpstreamUnavailable,
@@ -84,28 +88,26 @@ async def deliver(
     """
     for copy in copies:
         smarthost.check(copy.octets)
-    async with AsyncExitStack() as stack:
-        ready: list[tuple[Transaction, Copy]] = []
-        for copy in copies:
-            transaction = await stack.enter_async_context(smarthost.begin(credentials))
-            smarthost.check(copy.octets)
-            refusal = await _to_data(transaction, envelope, copy)
-            if refusal is not None:
-                return refusal
-            ready.append((transaction, copy))
-        return await _send_all(envelope, ready, report)
-
-
-async def _to_data(transaction: Transaction, envelope: Envelope, copy: Copy) -> Reply | None:
-    """MAIL, RCPT, DATA; the first refusal, or None at 354."""
     options = dict(zip(envelope.rcpt_tos, envelope.rcpt_options, strict=False))
-    reply = await transaction.mail(envelope.mail_from, envelope.mail_options)
-    for rcpt_to in copy.rcpt_tos:
-        if reply.positive:
-            reply = await transaction.rcpt(rcpt_to, options.get(rcpt_to, ()))
-    if reply.positive:
-        reply = await transaction.data()
-    return None if reply.code == 354 else reply
+    with ExitStack() as stack:
+
+        async def to_data(copy: Copy) -> Transaction | Reply:
+            transaction = await smarthost.start(credentials)
+            stack.callback(transaction.end)
+            smarthost.check(copy.octets)  # again: now it is known what the smarthost takes
+            rcpts = [(rcpt_to, options.get(rcpt_to, ())) for rcpt_to in copy.rcpt_tos]
+            refusal = await transaction.open(envelope.mail_from, envelope.mail_options, rcpts)
+            return transaction if refusal is None else refusal
+
+        begun = await asyncio.gather(*map(to_data, copies), return_exceptions=True)
+        ready: list[Transaction] = []
+        for one in begun:
+            if isinstance(one, BaseException):
+                raise one
+            if isinstance(one, Reply):
+                return one
+            ready.append(one)
+        return await _send_all(envelope, list(zip(ready, copies, strict=True)), report)
 
 
 async def _send_all(envelope: Envelope, ready: Sequence[tuple[Transaction, Copy]], report: Report) -> Reply:
@@ -114,20 +116,26 @@ async def _send_all(envelope: Envelope, ready: Sequence[tuple[Transaction, Copy]
     first.end()
     if not accepted.positive:
         return accepted
-    failures = []
-    for transaction, copy in others:
-        failure = await _failure_of(transaction, copy)
-        transaction.end()
-        if failure is not None:
-            failures.append(failure)
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def send(transaction: Transaction, copy: Copy) -> Failure | None:
+        async with at_once:
+            failure = await _failure_of(transaction, copy)
+            transaction.end()
+            return failure
+
+    sent = await asyncio.gather(*(send(*one) for one in others))
+    failures = [failure for failure in sent if failure is not None]
     if failures:
         await report(envelope, failures)
     return accepted
 
 
 async def _failure_of(transaction: Transaction, copy: Copy) -> Failure | None:
+    """What kept this copy from being accepted. Raises nothing: the client must hear of the first 250."""
     try:
         reply = await transaction.send(copy.octets)
-    except SecMailProxyError as error:
-        return Failure(copy.rcpt_tos, reply_for(error, ""), isinstance(error, UpstreamLost))
+    except Exception as error:  # noqa: BLE001  see above
+        known = isinstance(error, SecMailProxyError) and not isinstance(error, UpstreamLost)
+        return Failure(copy.rcpt_tos, reply_for(error, "none"), unknown=not known)
     return None if reply.positive else Failure(copy.rcpt_tos, reply)

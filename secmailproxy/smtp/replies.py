@@ -1,6 +1,7 @@
-"""SMTP replies: from errors, from the smarthost, and as octets for the client.
+"""SMTP replies: from errors, from the octets of the smarthost, and as octets for the client.
 
-PURE. Standards: RFC 5321 sections 4.2 and 4.5.3.1.5 (512 octets), RFC 2034 and RFC 3463 (enhanced codes).
+PURE. Standards: RFC 5321 sections 4.2, 4.2.1 (several lines) and 4.5.3.1.5 (512 octets), RFC 2034 and
+RFC 3463 (enhanced codes).
 
 Security: the text of an exception that is not ours is never in a reply, nor is a control character of the
 smarthost's, so that nobody can forge a second reply (SMTP-18).
@@ -9,6 +10,7 @@ smarthost's, so that nobody can forge a second reply (SMTP-18).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from keystore.errors import StoreLocked
 from secmailproxy.errors import KeystoreLocked, SecMailProxyError
@@ -32,7 +34,56 @@ _STATUS = {
 }
 """Enhanced status codes of replies that have an own one by their code; the others get X.0.0."""
 
+_READ_LIMIT = 32 * 1024
+"""Octets of one reply that we read, whatever its lines; servers go beyond the 512 of the standard."""
+
+_LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
+
 _WITHOUT_STATUS = frozenset({220, 334, 354})
+
+
+class NotSmtp(Exception):
+    """Octets that are no SMTP reply; nothing that comes after them can be trusted."""
+
+
+class ReplyReader:
+    """Cuts what a server sends into replies."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._code = 0
+        self._lines: list[str] = []
+        self._length = 0
+
+    def feed(self, octets: bytes) -> Iterator[Reply]:
+        """The replies that are complete with these octets, their lines joined by LF, not cleaned.
+
+        Raises NotSmtp, after the replies before: for a line without code, lines of one reply with different
+        codes, and a reply that is too long.
+        """
+        self._buffer += octets
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end]).rstrip(b"\r")
+            del self._buffer[: end + 1]
+            if self._take(line):
+                reply = Reply(self._code, "\n".join(self._lines))
+                self._code, self._lines, self._length = 0, [], 0
+                yield reply
+        if self._length + len(self._buffer) > _READ_LIMIT:
+            raise NotSmtp
+
+    def _take(self, line: bytes) -> bool:
+        """Whether this line is the last one of its reply."""
+        found = _LINE.fullmatch(line)
+        self._length += len(line)
+        if found is None or self._length > _READ_LIMIT:
+            raise NotSmtp
+        code, mark, text = int(found[1]), found[2], found[3] or b""
+        if self._lines and code != self._code:
+            raise NotSmtp
+        self._code = code
+        self._lines.append(text.strip().decode("utf-8", "surrogateescape"))
+        return mark != b"-"
 
 
 def reply_for(error: BaseException, reference: str) -> Reply:

@@ -158,7 +158,7 @@ class Session(Authentication):
         path = mail_path(arg or "", await self._offered())
         if path.size > self._size_limit:
             raise Refused(552, f"5.3.4 at most {self._size_limit} octets fit once the message is protected")
-        await self.answer(await submission.mail(path))
+        await self.answer_in_turn(await submission.mail(path))
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         """RCPT: our rules first, then the smarthost's reply."""
@@ -168,7 +168,7 @@ class Session(Authentication):
         if not submission.open:
             raise Refused(503, "5.5.1 MAIL first")
         path = rcpt_path(arg or "", await self._offered(), smtputf8=submission.smtputf8)
-        await self.answer(await submission.rcpt(path))
+        await self.answer_in_turn(await submission.rcpt(path))
 
     async def smtp_DATA(self, arg: str | None) -> None:
         """DATA: gather, protect, relay; the reply is the smarthost's (SMTP-01)."""

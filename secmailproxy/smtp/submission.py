@@ -20,7 +20,10 @@ from secmailproxy.model import Envelope, Protection, Reply
 from secmailproxy.policy import normal_address
 from secmailproxy.smtp.commands import Path
 from secmailproxy.smtp.delivery import Copy, Failure, deliver, log_failures
-from secmailproxy.smtp.smarthost import Transaction
+from secmailproxy.smtp.transaction import Asked, Transaction
+
+Answer = Callable[[], Awaitable[Reply]]
+"""Waits for a reply of the smarthost. To be called in the order of the commands; raises UpstreamLost."""
 
 
 class Protector(Protocol):
@@ -85,6 +88,8 @@ class Submission:
         self._rcpts: list[Path] = []
         self.left: Left | None = None
         """How the last message was protected; None where that was not decided."""
+        self._asked: dict[str, Asked] = {}
+        self._due = 0
 
     @property
     def open(self) -> bool:
@@ -101,32 +106,55 @@ class Submission:
         """How many recipients were accepted."""
         return len(self._rcpts)
 
-    async def mail(self, path: Path) -> Reply:
-        """Begin at the smarthost. Raises NotAllowed, LoginRefused, UpstreamUnavailable."""
+    async def mail(self, path: Path) -> Answer:
+        """Begin at the smarthost, whose reply can be waited for later: RCPT may follow before.
+
+        Raises NotAllowed, LoginRefused, UpstreamUnavailable.
+        """
         if normal_address(path.address) in map(normal_address, self._account.others):
             raise NotAllowed(f"<{path.address}> is another account here; log in with it to send from it")
-        transaction = await self._account.smarthost.start(self._account.credentials)
-        try:
-            reply = await transaction.mail(path.address, self._options(path))
-        except BaseException:
-            transaction.end()
-            raise
-        if reply.positive:
-            self._transaction, self._mail = transaction, path
-        else:
-            transaction.end()
-        return reply
+        self.reset()
+        self._transaction = transaction = await self._account.smarthost.start(self._account.credentials)
+        self._mail = path
+        asked = transaction.mail(path.address, self._options(path))
 
-    async def rcpt(self, path: Path) -> Reply:
-        """Ask our rules first, then the smarthost. Raises SecMailProxyError."""
+        async def answer() -> Reply:
+            refused = True
+            try:
+                reply = await asked
+                refused = not reply.positive
+            finally:
+                if refused:
+                    self._mail = None
+            return reply
+
+        return self._counted(transaction, answer)
+
+    async def rcpt(self, path: Path) -> Answer:
+        """Ask our rules first, then the smarthost, whose reply can be waited for later.
+
+        Raises SecMailProxyError.
+        """
         transaction, mail = self._begun()
-        if path.address in (known.address for known in self._rcpts):
-            return Reply(250, "2.1.5 this recipient was accepted before")
-        await self._outbound.check_recipient(self._sender(mail), path.address, account=self._account.address)
-        reply = await transaction.rcpt(path.address, path.options)
-        if reply.positive:
-            self._rcpts.append(path)
-        return reply
+        before = self._asked.get(path.address)
+        if before is None:
+            await self._outbound.check_recipient(
+                self._sender(mail), path.address, account=self._account.address
+            )
+            self._asked[path.address] = transaction.rcpt(path.address, path.options)
+        asked = self._asked[path.address]
+
+        async def answer() -> Reply:
+            reply = await asked
+            if not reply.positive:
+                self._asked.pop(path.address, None)
+            elif before is None:
+                self._rcpts.append(path)
+            else:
+                return Reply(250, "2.1.5 this recipient was accepted before")
+            return reply
+
+        return self._counted(transaction, answer)
 
     async def data(self, message: bytes) -> Reply:
         """Protect and send; the smarthost's final reply. The transaction is over then, whatever happens.
@@ -137,6 +165,8 @@ class Submission:
         try:
             transaction, mail = self._begun()
             envelope = self.envelope()
+            # One recipient gets one copy: the smarthost can get ready for it while it is made.
+            early = transaction.data() if len(envelope.rcpt_tos) == 1 else None
             copies = await self._outbound.protect(
                 envelope, message, sender=self._sender(mail), account=self._account.address
             )
@@ -144,7 +174,9 @@ class Submission:
             if {address for copy in copies for address in copy.rcpt_tos} != set(envelope.rcpt_tos):
                 raise SecMailProxyError("the copies are not for the recipients of the message; not sent")
             if len(copies) == 1:
-                return await self._send(transaction, copies[0])
+                self._account.smarthost.check(copies[0].octets)
+                reply = await (early or transaction.data())
+                return await transaction.send(copies[0].octets) if reply.code == 354 else reply
             self.reset()
             account = self._account
             report = partial(self._report, account, message)
@@ -165,14 +197,24 @@ class Submission:
     def reset(self) -> None:
         """Forget the transaction; the smarthost's is ended, its connection kept where possible."""
         transaction, self._transaction = self._transaction, None
-        self._mail, self._rcpts = None, []
+        self._mail, self._rcpts, self._asked, self._due = None, [], {}, 0
         if transaction is not None:
             transaction.end()
 
-    async def _send(self, transaction: Transaction, copy: Copy) -> Reply:
-        self._account.smarthost.check(copy.octets)
-        reply = await transaction.data()
-        return await transaction.send(copy.octets) if reply.code == 354 else reply
+    def _counted(self, transaction: Transaction, answer: Answer) -> Answer:
+        """The answer; when MAIL was refused, the last one that is due ends the transaction."""
+        self._due += 1
+
+        async def count() -> Reply:
+            try:
+                return await answer()
+            finally:
+                if self._transaction is transaction:
+                    self._due -= 1
+                    if self._mail is None and not self._due:
+                        self.reset()
+
+        return count
 
     def _options(self, path: Path) -> tuple[str, ...]:
         """The parameters of MAIL for the smarthost. BODY says nothing to one that does not know it."""

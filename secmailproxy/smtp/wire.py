@@ -51,6 +51,11 @@ class Wire:
         """Take octets of any number."""
         self._buffer += octets
 
+    @property
+    def holds_line(self) -> bool:
+        """Whether `line` would give a line, or raise."""
+        return b"\n" in self._buffer
+
     def line(self) -> bytes | None:
         """The next command line without CRLF, or None until there is one. Raises LineFault for a bad one."""
         end = self._buffer.find(b"\n", self._scanned)

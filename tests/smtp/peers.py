@@ -89,6 +89,7 @@ Answer = bytes | Callable[["Peer"], Awaitable[None]]
 
 GREETING = b"220 peer.example ESMTP\r\n"
 EHLO = b"250-peer.example\r\n250-AUTH PLAIN LOGIN\r\n250-8BITMIME\r\n250-DSN\r\n250 SMTPUTF8\r\n"
+PIPELINING = EHLO.replace(b"250 SMTPUTF8", b"250-PIPELINING\r\n250 SMTPUTF8")
 SCRIPT: Mapping[str, Answer] = {
     "CONNECT": GREETING,
     "EHLO": EHLO,
@@ -113,6 +114,8 @@ class Peer:
         """Command lines with their CRLF."""
         self.messages: list[bytes] = []
         """What followed 354 up to and with the final dot, as it was on the wire."""
+        self.turns = 0
+        """How often we had answered all there was, and had to wait for more: the round trips."""
 
     async def say(self, octets: bytes) -> None:
         """Send."""
@@ -122,7 +125,7 @@ class Peer:
     async def play(self, script: Mapping[str, Answer]) -> None:
         """Follow the script until the other side leaves or the script cuts the connection."""
         await self._do(script["CONNECT"])
-        while line := await self.reader.readline():
+        while line := await self._line():
             self.lines.append(line)
             verb = line[:4].decode("latin-1").strip().upper()
             answer = script.get(verb, b"502 5.5.1 what?\r\n")
@@ -133,7 +136,12 @@ class Peer:
                 self.messages.append(await self._message())
                 await self._do(script["."])
 
+    async def _line(self) -> bytes:
+        self.turns += not self.reader._buffer
+        return await self.reader.readline()
+
     async def _message(self) -> bytes:
+        self.turns += not self.reader._buffer
         lines = [b"\r\n"]
         while not (lines[-1] == b".\r\n" and lines[-2].endswith(b"\r\n")):
             lines.append(await self.reader.readuntil(b"\n"))

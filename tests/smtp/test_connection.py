@@ -17,7 +17,7 @@ from secmailproxy.errors import (
     UpstreamLost,
     UpstreamUnavailable,
 )
-from secmailproxy.smtp.connection import _CHUNK
+from secmailproxy.smtp.exchange import CHUNK
 from secmailproxy.smtp.smarthost import Smarthost
 from tests.fixtures.certificates import TestCA
 from tests.smtp.peers import LOGIN, PASSWORD, USERNAME, Answer, Peer, Scripted, cut, reset, stall
@@ -152,7 +152,7 @@ async def test_a_login_that_fails(case: str, scripted: Scripts, smarthost: Hosts
     assert peer.verbs().count("AUTH") == (0 if "AUTH" not in script else 1)
 
 
-SIZES = [0, 1, _CHUNK - 8, _CHUNK, _CHUNK + 1, 5 * _CHUNK]
+SIZES = [0, 1, CHUNK - 8, CHUNK, CHUNK + 1, 5 * CHUNK]
 
 
 @pytest.mark.parametrize("size", SIZES)

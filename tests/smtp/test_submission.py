@@ -44,6 +44,7 @@ Clients = Callable[..., Awaitable[Client]]
 # Replies of the smarthost at each verb, and what the client is told.
 
 CLOSED = b"451 4.4.2 localhost:PORT closed the connection or broke the protocol\r\n"
+NONSENSE = b"451 4.4.2 localhost:PORT answered with something that is not SMTP\r\n"
 SILENT = b"451 4.4.2 localhost:PORT did not answer in time\r\n"
 UNKNOWN_USER = b"550-5.1.1 unknown\r\n550 5.1.1 user\r\n"
 
@@ -72,7 +73,7 @@ AT_EACH_VERB: Mapping[str, tuple[Mapping[str, Answer], str, bytes]] = {
     "RCPT nonsense": (
         {"RCPT": b"hello\r\n"},
         "RCPT",
-        CLOSED,
+        NONSENSE,
     ),
     "RCPT cut": (
         {"RCPT": cut},
