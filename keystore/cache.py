@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from keystore import openpgp
-from keystore.model import Certificate, Fingerprint
+from keystore.model import Certificate, Fingerprint, Scheme
 from keystore.store import Store, StoredCertificate
 
 _MOST = 4096
@@ -25,6 +25,7 @@ class CertificateCache:
         self._certificates: dict[str, Certificate] = {}
         self._by_address: dict[str, list[Fingerprint]] = {}
         self._by_issuer: dict[str, list[Fingerprint]] = {}
+        self._by_name: dict[bytes, Certificate] | None = None
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
@@ -42,12 +43,20 @@ class CertificateCache:
             return self._all(self._by_address[address])
 
     def by_issuer(self, issuer: str) -> list[Certificate]:
-        """Return the certificates with this (sub)key: a fingerprint or a key ID, upper case."""
+        """Return the OpenPGP certificates with this (sub)key: a fingerprint or a key ID, upper case."""
+        return [one for one in self._by_digits(issuer) if one.scheme is Scheme.OPENPGP]
+
+    def authorities(self) -> list[Certificate]:
+        """Return the certificates of certificate authorities (X.509)."""
+        from keystore import smime  # its libraries take long to import, and many have no use for them
+
         with self._store.lock:
-            self._refresh()
-            if issuer not in self._by_issuer:
-                self._by_issuer[issuer] = self._store.by_key(issuer)
-            return self._all(self._by_issuer[issuer])
+            return [one for one in self._x509().values() if smime.facts(one.octets).is_authority]
+
+    def named(self, issuer_and_serial: bytes) -> Certificate | None:
+        """Return the X.509 certificate that S/MIME messages name so (DER, `smime.name_in_messages`)."""
+        with self._store.lock:
+            return self._x509().get(issuer_and_serial)
 
     def search(self, query: str) -> list[Certificate]:
         """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
@@ -55,12 +64,29 @@ class CertificateCache:
             self._refresh()
             hexadecimal = _HEXADECIMAL.fullmatch(query.replace(" ", ""))
             if hexadecimal and len(hexadecimal[1]) in {16, 40, 64}:
-                return self.by_issuer(hexadecimal[1].upper())
+                return self._by_digits(hexadecimal[1].upper())
             if "@" in query.strip()[1:] and " " not in query.strip():
                 return self.by_address(query.strip())
             rows = self._store.certificates()
             found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
         return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
+
+    def _x509(self) -> dict[bytes, Certificate]:
+        from keystore import smime  # its libraries take long to import, and many have no use for them
+
+        self._refresh()
+        if self._by_name is None:
+            rows = [row for row in self._store.certificates() if row.scheme is Scheme.SMIME]
+            found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
+            self._by_name = {smime.name_in_messages(one.octets): one for one in found}
+        return self._by_name
+
+    def _by_digits(self, issuer: str) -> list[Certificate]:
+        with self._store.lock:
+            self._refresh()
+            if issuer not in self._by_issuer:
+                self._by_issuer[issuer] = self._store.by_key(issuer)
+            return self._all(self._by_issuer[issuer])
 
     def _refresh(self) -> None:
         version = self._store.version()
@@ -68,6 +94,7 @@ class CertificateCache:
             self._certificates.clear()
             self._by_address.clear()
             self._by_issuer.clear()
+            self._by_name = None
             self._seen = version
         # Strangers' mail names any number of addresses and keys.
         for kept in (self._by_address, self._by_issuer, self._certificates):
@@ -84,9 +111,17 @@ class CertificateCache:
         return known
 
     def _remember(self, row: StoredCertificate) -> Certificate:
-        certificate = openpgp.certificate(row.octets, source=row.source, trust=row.trust, holder=row.holder)
+        certificate = _parsed(row)
         self._certificates[row.fingerprint] = certificate
         return certificate
+
+
+def _parsed(row: StoredCertificate) -> Certificate:
+    if row.scheme is Scheme.SMIME:
+        from keystore import smime  # its libraries take long to import, and many have no use for them
+
+        return smime.certificate(row.octets, source=row.source, trust=row.trust, holder=row.holder)
+    return openpgp.certificate(row.octets, source=row.source, trust=row.trust, holder=row.holder)
 
 
 def matches(query: str, fingerprint: str, user_ids: Iterable[str]) -> bool:

@@ -58,7 +58,7 @@ class Importer:
         self, octets: bytes, origin: Origin, passphrase: Callable[[], str] | None
     ) -> list[ImportResult]:
         """Import every key in a file, armored or binary; KeyRefused when it holds none at all."""
-        asked = _AskedOnce(passphrase)
+        asked = AskedOnce(passphrase)
         found = openpgp.parse_keys(octets)
         if any(parsed.secret_octets is not None for parsed in found):
             self._vault.fetch_key()
@@ -71,7 +71,7 @@ class Importer:
         self._write(certificate, self._vault.wrapped(key), origin)
         return replace(certificate, holder=Holder.OWN)
 
-    def _take(self, parsed: openpgp.ParsedKey, origin: Origin, passphrase: _AskedOnce) -> ImportResult:
+    def _take(self, parsed: openpgp.ParsedKey, origin: Origin, passphrase: AskedOnce) -> ImportResult:
         offered: Certificate | None = None
         try:
             offered = openpgp.certificate(parsed.certificate_octets)
@@ -96,7 +96,7 @@ class Importer:
             octets = openpgp.merge(old.octets, offered.octets) if old else offered.octets
             merged = openpgp.certificate(octets, source=old.source if old else origin.source)
             more = _new_addresses(old, merged)
-            trust = _trust(old, origin, secret=bool(key))
+            trust = trust_given(old, origin, secret=bool(key))
             lowered = bool(more) and origin.trust is None and old is not None and old.holder is Holder.NONE
             lowered = lowered and trust is Trust.VERIFIED and key is None and not origin.held_by_gnupg
             merged = replace(merged, trust=Trust.KNOWN if lowered else trust)
@@ -152,7 +152,7 @@ class Importer:
                 self._store.put_secret(secret)
 
 
-class _AskedOnce:
+class AskedOnce:
     """A passphrase for a whole file: asked for at the first protected key, tried on each."""
 
     def __init__(self, ask: Callable[[], str] | None) -> None:
@@ -167,7 +167,7 @@ class _AskedOnce:
         return self._answer
 
 
-def _unlocked(parsed: openpgp.ParsedKey, passphrase: _AskedOnce) -> openpgp.SecretKey | None:
+def _unlocked(parsed: openpgp.ParsedKey, passphrase: AskedOnce) -> openpgp.SecretKey | None:
     if parsed.secret_octets is None:
         return None
     return openpgp.unlock(parsed.secret_octets, passphrase() if parsed.protected else None)
@@ -190,7 +190,8 @@ def _remark(encrypts: Usability, unverified: tuple[str, ...]) -> str:
     return "; ".join(remarks)
 
 
-def _trust(old: StoredCertificate | None, origin: Origin, *, secret: bool) -> Trust:
+def trust_given(old: StoredCertificate | None, origin: Origin, *, secret: bool) -> Trust:
+    """How far a certificate is trusted once it has been taken, with its secret half or without."""
     if origin.trust is not None:
         return origin.trust
     # Who owns the secret half needs nobody's word for it; what the owner has decided before stays.

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from keystore import openpgp, policy
+from keystore import forms, openpgp, policy
 from keystore.cache import CertificateCache, matches
 from keystore.errors import KeyRefused, StoreLocked
 from keystore.gnupg import Gnupg
@@ -43,6 +44,9 @@ from keystore.secrets import HandedOver, Secrets
 from keystore.selection import select, select_pinned, standing
 from keystore.store import Store
 from keystore.vault import Vault
+
+if TYPE_CHECKING:
+    from keystore.smimemessages import SmimeMessages
 
 DATABASE = "keystore.sqlite3"
 
@@ -189,13 +193,23 @@ class Keystore:
         trust: Trust | None = None,
         now: datetime | None = None,
     ) -> list[ImportResult]:
-        """Import every key of a file, armored or binary; one result for each. KeyRefused: there is none.
+        """Import every key of a file; one result for each. KeyRefused: there is none.
 
-        `passphrase` is asked once, for the secret keys. Without `trust`, new certificates are KNOWN, own ones
-        VERIFIED, and what was decided before stays.
+        OpenPGP, armored or binary, or X.509: PEM, DER, PKCS #12, PKCS #7; a text may hold both. `passphrase`
+        is asked once, for the secret keys. Without `trust`, new certificates are KNOWN, own ones VERIFIED;
+        what was decided before stays.
         """
         origin = Origin(source, trust, now or datetime.now(UTC))
-        return self._importer.take_all(octets, origin, passphrase)
+        if not forms.is_x509(octets):
+            return self._importer.take_all(octets, origin, passphrase)
+        from keystore.importing_x509 import (
+            X509Importer,
+        )  # its libraries take long to import, and many have no use for them
+
+        importer = X509Importer(self._store, self._vault, self._judge)
+        taken = importer.take_all(octets, origin, passphrase)
+        both = openpgp.is_armored(octets) and not forms.is_der(octets)
+        return taken + (self._importer.take_all(octets, origin, passphrase) if both else [])
 
     def import_from_gnupg(
         self,
@@ -245,10 +259,13 @@ class Keystore:
     ) -> bytes:
         """Return the certificate, or with `secret` our secret key, armored with CRLF line endings.
 
-        A secret key is protected by `passphrase`; without one it is in clear. KeyRefused when it is not there
-        or GnuPG holds it.
+        X.509: the certificate as PEM, with the authorities above it that are known; the secret key with them
+        as PKCS #12, binary. A secret key is protected by `passphrase`; without one it is in clear. KeyRefused
+        when it is not there or GnuPG holds it.
         """
         certificate = self._demand(fingerprint)
+        if certificate.scheme is Scheme.SMIME:
+            return self.smime.export(certificate, secret=secret, passphrase=passphrase)
         if not secret:
             return openpgp.armor(certificate.octets, "PUBLIC KEY BLOCK")
         if certificate.holder is Holder.GNUPG:
@@ -287,6 +304,15 @@ class Keystore:
         return openpgp.armor(certificate, "PUBLIC KEY BLOCK")
 
     # -- messages
+
+    @cached_property
+    def smime(self) -> SmimeMessages:
+        """Messages of S/MIME; those of OpenPGP are made by the methods below."""
+        from keystore.smimemessages import (
+            SmimeMessages,
+        )  # its libraries take long to import, and many have no use for them
+
+        return SmimeMessages(self._cache, self._vault, self._judge)
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:
         """Sign `octets` as they are; StoreLocked when the signer's holder does not answer."""
@@ -354,7 +380,10 @@ class Keystore:
         if certificate.trust is Trust.REJECTED:
             return Usability((), Reason.REJECTED)
         # OpenPGP counts whole seconds: one answer serves for all of a second, however often it is asked for.
-        usability = _usability(certificate.octets, purpose, now.replace(microsecond=0), address)
+        second = now.replace(microsecond=0)
+        if certificate.scheme is Scheme.SMIME:
+            return _smime_usability(certificate.octets, purpose, second, address)
+        usability = _usability(certificate.octets, purpose, second, address)
         if not usability.usable or purpose is not Purpose.ENCRYPT:
             return usability
         keys = tuple(key for key in usability.keys if _passes_trial(certificate.octets, key))
@@ -379,3 +408,15 @@ def _passes_trial(certificate: bytes, key: Fingerprint) -> bool:
     except KeyRefused:
         return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _smime_usability(
+    certificate: bytes, purpose: Purpose, second: datetime, address: str | None
+) -> Usability:
+    from keystore import smime  # its libraries take long to import, and many have no use for them
+
+    usability = smime.usability(smime.facts(certificate), purpose, second, address)
+    if usability.usable and purpose is Purpose.ENCRYPT and not smime.trial(certificate):
+        return Usability((), Reason.ENGINE_REFUSES)
+    return usability

@@ -74,6 +74,7 @@ class Reason(Enum):
     SUBKEY_EXPIRED = "every key for this purpose has expired"
     SUBKEY_REVOKED = "every key for this purpose is revoked"
     REJECTED = "rejected by the user"
+    AUTHORITY = "a certificate authority's, not a person's"
     ENGINE_REFUSES = "a trial encryption failed"
 
 

@@ -12,15 +12,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from typing import TYPE_CHECKING
 
 from keystore import openpgp, wrap
 from keystore.errors import KeyRefused, StoreDamaged, StoreLocked
-from keystore.model import Fingerprint, Holder
+from keystore.model import Fingerprint, Holder, Scheme
 from keystore.secrets import HandedOver, Secrets
 from keystore.store import Store, StoredSecret
 
 KEY_NAME = "keystore-key"
 _CHECK = "keystore-key-check"
+
+if TYPE_CHECKING:
+    from keystore import smime
+
+    SecretKey = openpgp.SecretKey | smime.SecretKey
 
 
 class Vault:
@@ -33,7 +39,7 @@ class Vault:
         self._key: bytes | None = None
         self._sealing: tuple[bytes, bytes] | None = None
         """The keystore key, and what is derived from it for sealing."""
-        self._unlocked: dict[Fingerprint, tuple[StoredSecret, openpgp.SecretKey]] = {}
+        self._unlocked: dict[Fingerprint, tuple[StoredSecret, SecretKey]] = {}
         self._rows: list[StoredSecret] = []
         self._seen: tuple[int, int] | None = None
 
@@ -47,7 +53,7 @@ class Vault:
     def unlock(self) -> None:
         """Fetch the keystore key (a new store gets a new one) and unwrap every own secret key."""
         self.fetch_key()
-        self.keys()
+        self._opened()
 
     def fetch_key(self) -> None:
         """Fetch the keystore key, which may ask a person: to be done before a transaction needs it."""
@@ -58,24 +64,29 @@ class Vault:
         return HandedOver(KEY_NAME, base64.b64encode(self._keystore_key()).decode("ascii"))
 
     def keys(self) -> list[openpgp.SecretKey]:
-        """Return all own secret keys; without any, no keystore key is needed."""
-        with self._store.lock:
-            return [self._open(secret) for secret in self._secrets_stored() if secret.wrapped is not None]
+        """Return all own secret keys of OpenPGP; without any, no keystore key is needed."""
+        return [key for key in self._opened(Scheme.OPENPGP) if isinstance(key, openpgp.SecretKey)]
 
     def key(self, fingerprint: Fingerprint) -> openpgp.SecretKey:
-        """Return one own secret key; KeyRefused when there is none."""
-        with self._store.lock:
-            for secret in self._secrets_stored():
-                if secret.fingerprint == fingerprint and secret.wrapped is not None:
-                    return self._open(secret)
-        raise KeyRefused(f"there is no secret key for {fingerprint} in this keystore")
+        """Return one own secret key of OpenPGP; KeyRefused when there is none."""
+        key = self._one(fingerprint)
+        if not isinstance(key, openpgp.SecretKey):
+            raise KeyRefused(f"{fingerprint} is an S/MIME key")
+        return key
+
+    def smime_key(self, fingerprint: Fingerprint) -> smime.SecretKey:
+        """Return one own secret key of S/MIME; KeyRefused when there is none."""
+        key = self._one(fingerprint)
+        if isinstance(key, openpgp.SecretKey):
+            raise KeyRefused(f"{fingerprint} is an OpenPGP key")
+        return key
 
     def gnupg_holds_any(self) -> bool:
         """Whether a secret key is held by GnuPG."""
         with self._store.lock:
             return any(secret.holder is Holder.GNUPG for secret in self._secrets_stored())
 
-    def wrapped(self, key: openpgp.SecretKey) -> StoredSecret:
+    def wrapped(self, key: SecretKey) -> StoredSecret:
         """Return the row that keeps `key`."""
         octets = wrap.wrap(self._keystore_key(), key.to_octets(), _context(key.fingerprint))
         return StoredSecret(key.fingerprint, Holder.OWN, octets)
@@ -94,14 +105,28 @@ class Vault:
             self._rows, self._seen = self._store.secrets(), version
         return self._rows
 
-    def _open(self, secret: StoredSecret) -> openpgp.SecretKey:
+    def _opened(self, scheme: Scheme | None = None) -> list[SecretKey]:
+        with self._store.lock:
+            return [
+                self._open(secret)
+                for secret in self._secrets_stored()
+                if secret.wrapped is not None and scheme in (None, secret.scheme)
+            ]
+
+    def _one(self, fingerprint: Fingerprint) -> SecretKey:
+        with self._store.lock:
+            for secret in self._secrets_stored():
+                if secret.fingerprint == fingerprint and secret.wrapped is not None:
+                    return self._open(secret)
+        raise KeyRefused(f"there is no secret key for {fingerprint} in this keystore")
+
+    def _open(self, secret: StoredSecret) -> SecretKey:
         known = self._unlocked.get(secret.fingerprint)
         if known is not None and known[0] == secret:
             return known[1]
         try:
             octets = wrap.unwrap(self._keystore_key(), secret.wrapped or b"", _context(secret.fingerprint))
-            # Renewals are merged into the stored certificate, not into the wrapped key.
-            key = openpgp.SecretKey.from_octets(octets).with_certificate(secret.certificate)
+            key = _parsed(octets, secret)
         except (StoreDamaged, KeyRefused):
             raise StoreDamaged(
                 f"the stored secret key {secret.fingerprint} is damaged: restore the keystore from a backup, "
@@ -165,6 +190,15 @@ class Vault:
             if stored is None:
                 self._store.put_fact(_CHECK, check)
             return stored or check
+
+
+def _parsed(octets: bytes, secret: StoredSecret) -> SecretKey:
+    if secret.scheme is Scheme.SMIME:
+        from keystore import smime  # its libraries take long to import, and many have no use for them
+
+        return smime.SecretKey.from_octets(octets, secret.certificate)
+    # Renewals are merged into the stored certificate, not into the wrapped key.
+    return openpgp.SecretKey.from_octets(octets).with_certificate(secret.certificate)
 
 
 def _context(fingerprint: Fingerprint) -> bytes:

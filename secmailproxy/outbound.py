@@ -26,7 +26,7 @@ from secmailproxy.errors import NoUsableCertificate
 from secmailproxy.mime import header
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.canonical import crlf
-from secmailproxy.mime.enclosures import Enclosures
+from secmailproxy.mime.enclosures import NOTHING, Enclosures
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
@@ -34,6 +34,7 @@ from secmailproxy.model import Envelope, Protection
 from secmailproxy.policy import Plan, normal_address
 from secmailproxy.preparation import Stamp
 from secmailproxy.sealing import Sealer
+from secmailproxy.sealing_smime import SmimeSealer
 
 __all__ = ["Copy", "Outbound", "OutboundSettings"]
 
@@ -70,6 +71,7 @@ class Outbound:
         self._crew = crew
         self._decider = Decider(keystore)
         self._sealer = Sealer(keystore)
+        self._smime = SmimeSealer(keystore)
 
     def replace_settings(self, settings: OutboundSettings) -> None:
         """Use other rules from the next call on."""
@@ -175,16 +177,19 @@ class Outbound:
         assert plan.signer is not None  # every protection that policy plans is signed
         sharing = settings.sharing_of(account, sender)
         readers = _readers(plan, named)
-        enclosed = enclosures(self._keystore, root, sender, plan.signer, sharing, now, readers)
+        enclosed = NOTHING  # S/MIME sends its certificates along with each signature
+        if plan.scheme is Scheme.OPENPGP:
+            enclosed = enclosures(self._keystore, root, sender, plan.signer, sharing, now, readers)
         return self._carry_out(plan, plan.signer, root, enclosed, _stamp(now, sender))
 
     def _carry_out(
         self, plan: Plan, signer: Fingerprint, root: Entity, enclosed: Enclosures, stamp: Stamp
     ) -> tuple[Copy, ...]:
+        sealer = self._smime if plan.scheme is Scheme.SMIME else self._sealer
         if plan.protection is Protection.SIGNED:
-            octets = self._sealer.signed(root, signer, stamp, enclosed)
+            octets = sealer.signed(root, signer, stamp, enclosed)
             return _as_planned(plan, [octets] * len(plan.copies))
-        sealed = self._sealer.encrypted(
+        sealed = sealer.encrypted(
             root,
             [copy.fingerprints for copy in plan.copies],
             signer,

@@ -63,19 +63,11 @@ class Sealer:
 
     def own_copy(self, message: Entity, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp) -> bytes:
         """A draft or sent mail for its owner: the octets of the message, as they are, inside."""
-        fields = [_whole_field(message, index) for index in range(len(message.fields))]
-        if assemble.made(message) is assemble.Made.SIGNED:
-            # Its header is protected, or not, by the signature inside; what was sent in clear stays visible.
-            outer = tuple(_outside(raw) for raw in fields if _stays_visible(raw))
-            ready = ProtectedMessage(outer, b"".join(fields) + b"\r\n" + message.body)
-        else:
-            ready = kept(message, fields, _own_copy_outside)
-        return self.sealed(ready, (own,), signer, stamp)
+        return self.sealed(for_owner(message), (own,), signer, stamp)
 
     def at_rest(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
         """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
-        fields = [_whole_field(message, index) for index in range(len(message.fields))]
-        return self.sealed(kept(message, fields, _own_copy_outside), (own,), None, stamp)
+        return self.sealed(for_rest(message), (own,), None, stamp)
 
     def sealed(
         self,
@@ -146,14 +138,30 @@ class Sealer:
         return any(one is not None and one.holder is Holder.OWN for one in found)
 
 
+def for_owner(message: Entity) -> ProtectedMessage:
+    """The payload of a draft or sent mail for its owner, whatever scheme will protect it."""
+    if assemble.made(message) is not assemble.Made.SIGNED:
+        return for_rest(message)
+    # Its header is protected, or not, by the signature inside; what was sent in clear stays visible.
+    fields = _whole_fields(message)
+    outer = tuple(_outside(raw) for raw in fields if _stays_visible(raw))
+    return ProtectedMessage(outer, b"".join(fields) + b"\r\n" + message.body)
+
+
+def for_rest(message: Entity) -> ProtectedMessage:
+    """The payload of a message for the owner of a mailbox, from which `kept.original` gives it back."""
+    return kept(message, _whole_fields(message), _own_copy_outside)
+
+
 def _prove_signer(results: Sequence[SignatureResult], signer: Fingerprint) -> None:
     if not any(one.state is SignatureState.GOOD and one.fingerprint == signer for one in results):
         raise ProofFailed(f"the signature of {signer} does not verify")
 
 
-def _whole_field(message: Entity, index: int) -> bytes:
-    """A field as it stands; the last of a message without a body may lack its line end."""
-    return message.fields[index].raw(message.octets).removesuffix(b"\n").removesuffix(b"\r") + b"\r\n"
+def _whole_fields(message: Entity) -> list[bytes]:
+    """The fields as they stand; the last of a message without a body may lack its line end."""
+    whole = (field.raw(message.octets) for field in message.fields)
+    return [raw.removesuffix(b"\n").removesuffix(b"\r") + b"\r\n" for raw in whole]
 
 
 def _outside(raw: bytes) -> bytes:

@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.relay",
     "tests.fixtures.scripted",
     "tests.fixtures.clients",
+    "tests.fixtures.x509",
 ]
 
 # Debian's servers live where the PATH of ordinary users does not look.

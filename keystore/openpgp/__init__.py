@@ -23,6 +23,7 @@ from keystore.openpgp.message import (
     trial,
 )
 from keystore.openpgp.minimal import minimal
+from keystore.openpgp.packet import is_armored
 from keystore.openpgp.transfer import only_key, protect, united
 from keystore.openpgp.verify import Lookup, verify_detached
 
@@ -39,6 +40,7 @@ __all__ = [
     "ParsedKey",
     "SecretKey",
     "generate",
+    "is_armored",
     "only_key",
     "parse_keys",
     "protect",

@@ -1,0 +1,119 @@
+"""Taking X.509 certificates and keys in: each certificate of a file has a result of its own.
+
+A certificate never changes, so there is nothing to merge. A private key is stored with its certificate, which
+is in the same file or in the store already. Certificates of authorities are stored beside those of people:
+they are sent along with signatures, and serve for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from keystore import smime
+from keystore.errors import KeyRefused
+from keystore.importing import AskedOnce, Origin, trust_given
+from keystore.model import (
+    Certificate,
+    Holder,
+    ImportAction,
+    ImportResult,
+    Purpose,
+    Scheme,
+    Usability,
+)
+from keystore.store import Store, StoredCertificate
+from keystore.vault import Vault
+
+
+class X509Importer:
+    """Writes to the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        judge: Callable[[Certificate, Purpose, datetime], Usability],
+    ) -> None:
+        """`judge` is asked whether a certificate serves."""
+        self._store = store
+        self._vault = vault
+        self._judge = judge
+
+    def take_all(
+        self, octets: bytes, origin: Origin, passphrase: Callable[[], str] | None
+    ) -> list[ImportResult]:
+        """Import all that a file holds; KeyRefused when it holds nothing, or cannot be opened."""
+        contents = smime.read(octets, AskedOnce(passphrase))
+        keys = list(contents.keys)
+        if keys:
+            self._vault.fetch_key()
+        results = []
+        for der in contents.certificates:
+            key = next((one for one in keys if smime.belongs(one, der)), None)
+            results.append(self._take(der, key, origin))
+        alone = [one for one in keys if not any(smime.belongs(one, der) for der in contents.certificates)]
+        return results + [self._take_alone(key, origin) for key in alone]
+
+    def _take(self, der: bytes, key: smime.PrivateKey | None, origin: Origin) -> ImportResult:
+        offered: Certificate | None = None
+        try:
+            offered = smime.certificate(der, source=origin.source)
+            return self._stored(offered, smime.SecretKey(der, key) if key else None, origin)
+        except KeyRefused as refusal:
+            return ImportResult(
+                ImportAction.REFUSED,
+                offered.fingerprint if offered else None,
+                offered.addresses if offered else (),
+                offered.user_ids if offered else (),
+                reason=str(refusal),
+            )
+
+    def _take_alone(self, key: smime.PrivateKey, origin: Origin) -> ImportResult:
+        """A private key whose certificate has come, or has not come yet, from another file."""
+        known = (row for row in self._store.certificates() if row.scheme is Scheme.SMIME)
+        for row in known:
+            if smime.belongs(key, row.octets):
+                return self._take(row.octets, key, origin)
+        return ImportResult(
+            ImportAction.REFUSED,
+            reason="a private key without its certificate: import the certificate first, or a .p12 with both",
+        )
+
+    def _stored(self, offered: Certificate, key: smime.SecretKey | None, origin: Origin) -> ImportResult:
+        with self._store.transaction():
+            old = self._store.certificate(offered.fingerprint)
+            found = replace(
+                offered,
+                source=old.source if old else origin.source,
+                trust=trust_given(old, origin, secret=key is not None),
+            )
+            new_key = key is not None and (old is None or old.holder is not Holder.OWN)
+            if old is None or old.trust is not found.trust or new_key:
+                self._write(found, key if new_key else None, origin)
+                action = ImportAction.UPDATED if old else ImportAction.ADDED
+            else:
+                action = ImportAction.UNCHANGED
+        return ImportResult(
+            action,
+            found.fingerprint,
+            found.addresses,
+            found.user_ids,
+            secret=key is not None or (old is not None and old.holder is not Holder.NONE),
+            reason=self._remark(found, origin),
+        )
+
+    def _remark(self, found: Certificate, origin: Origin) -> str:
+        if smime.facts(found.octets).is_authority:
+            return "kept to be sent along with signatures: a certificate authority's"
+        encrypts = self._judge(found, Purpose.ENCRYPT, origin.now)
+        return "" if encrypts.usable else f"kept, but not for encryption: {encrypts.explanation}"
+
+    def _write(self, found: Certificate, key: smime.SecretKey | None, origin: Origin) -> None:
+        row = StoredCertificate(
+            found.fingerprint, found.octets, found.trust, found.source, Holder.NONE, Scheme.SMIME
+        )
+        self._store.put(row, addresses=found.addresses, keys=[found.fingerprint], now=origin.now)
+        if key is not None:
+            self._store.put_secret(self._vault.wrapped(key))

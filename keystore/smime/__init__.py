@@ -1,0 +1,40 @@
+"""S/MIME in this process: X.509 certificates, own keys in memory, CMS messages made.
+
+Octets in, octets and values out; the present time is always an argument. Errors are `KeyRefused` and
+`NotReadable` with texts of ours. asn1crypto, which knows the structures, is used in this package alone.
+
+Standards: RFC 8551 (messages), RFC 8550 (certificates), RFC 5652 (CMS), RFC 5280 (X.509).
+"""
+
+from keystore.smime.certificate import certificate, facts, fingerprint_of, issued
+from keystore.smime.container import Contents, read
+from keystore.smime.enveloped import envelop, open_message, recipients, trial
+from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
+from keystore.smime.policy import usability
+from keystore.smime.signed import CmsSignature, name_in_messages, proves, sign
+
+__all__ = [
+    # certificates
+    "certificate",
+    "facts",
+    "fingerprint_of",
+    "issued",
+    "usability",
+    # own keys, and files
+    "Contents",
+    "PrivateKey",
+    "SecretKey",
+    "belongs",
+    "pem",
+    "pkcs12",
+    "read",
+    # messages
+    "CmsSignature",
+    "envelop",
+    "name_in_messages",
+    "open_message",
+    "proves",
+    "recipients",
+    "sign",
+    "trial",
+]

@@ -1,0 +1,211 @@
+"""X.509 certificates: octets (DER) to facts, and to what the store hands out. Parsing is `cryptography`'s.
+
+Standards: RFC 5280; RFC 9598 (SmtpUTF8Mailbox), RFC 4055 (RSA-PSS keys), RFC 5480 (elliptic curves).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from keystore.errors import KeyRefused
+from keystore.facts import Algorithm
+from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust
+from keystore.smime.facts import KeyKind, KeyUsage, X509Facts
+
+MAX_CERTIFICATE_OCTETS = 256 * 1024
+MAX_MODULUS_BITS = 16384
+
+_SMTP_UTF8_MAILBOX = ObjectIdentifier("1.3.6.1.5.5.7.8.9")
+_RSA = ObjectIdentifier("1.2.840.113549.1.1.1")
+_RSA_PSS = ObjectIdentifier("1.2.840.113549.1.1.10")
+_ADDRESS = re.compile(r"[^<>\s@\"(),:;\x00-\x1f\x7f]+@[^<>\s@\"(),:;\x00-\x1f\x7f]+")
+_CURVES: dict[type[ec.EllipticCurve], str] = {
+    ec.SECP256R1: "NIST P-256",
+    ec.SECP384R1: "NIST P-384",
+    ec.SECP521R1: "NIST P-521",
+}
+_HASH_NAMES = {"md5": "MD5", "sha1": "SHA-1"}
+_UTF8_STRING = 0x0C
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+
+@lru_cache(maxsize=1024)
+def load(der: bytes) -> x509.Certificate:
+    """The parsed certificate. Raises KeyRefused unless `der` is one whole certificate whose parts parse."""
+    if len(der) > MAX_CERTIFICATE_OCTETS:
+        raise KeyRefused("this X.509 certificate is too large to be a person's")
+    try:
+        with warnings.catch_warnings():
+            # Serial numbers and the like that RFC 5280 forbids, and authorities issued all the same.
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der)
+            # Both are parsed when first asked for; what fails must fail here.
+            list(certificate.extensions)
+            list(certificate.subject), list(certificate.issuer)
+    except Exception:  # noqa: BLE001  a parser of strangers' octets: whatever it raises, it is not readable
+        raise KeyRefused("this is not an X.509 certificate, or it is damaged") from None
+    return certificate
+
+
+def fingerprint_of(der: bytes) -> Fingerprint:
+    """The SHA-256 of the certificate's DER, as everybody names certificates today."""
+    return Fingerprint(hashlib.sha256(der).hexdigest().upper())
+
+
+@lru_cache(maxsize=1024)
+def facts(der: bytes) -> X509Facts:
+    """What the certificate says of itself. Raises KeyRefused."""
+    certificate = load(der)
+    kind, algorithm = _key(certificate)
+    constraints = _extension(certificate, x509.BasicConstraints)
+    usage = _extension(certificate, x509.KeyUsage)
+    extended = _extension(certificate, x509.ExtendedKeyUsage)
+    return X509Facts(
+        fingerprint=fingerprint_of(der),
+        subject=certificate.subject.rfc4514_string(),
+        issuer=certificate.issuer.rfc4514_string(),
+        common_name=_first(certificate.subject, NameOID.COMMON_NAME),
+        addresses=tuple(dict.fromkeys(_addresses(certificate))),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        kind=kind,
+        algorithm=algorithm,
+        signature_hash=_signature_hash(certificate),
+        is_authority=bool(constraints and constraints.ca),
+        key_usage=_key_usage(usage) if usage is not None else None,
+        extended_usages=frozenset(one.dotted_string for one in extended) if extended is not None else None,
+        unknown_critical=tuple(
+            one.oid.dotted_string
+            for one in certificate.extensions
+            if one.critical and isinstance(one.value, x509.UnrecognizedExtension)
+        ),
+    )
+
+
+def certificate(
+    der: bytes, *, source: str = "", trust: Trust = Trust.KNOWN, holder: Holder = Holder.NONE
+) -> Certificate:
+    """The certificate as the store hands it out. Raises KeyRefused."""
+    found = facts(der)
+    return Certificate(
+        fingerprint=found.fingerprint,
+        octets=der,
+        user_ids=found.user_ids,
+        addresses=found.addresses,
+        created=found.not_before,
+        expires=found.not_after,
+        algorithm=str(found.algorithm),
+        holder=holder,
+        trust=trust,
+        source=source,
+        scheme=Scheme.SMIME,
+    )
+
+
+@lru_cache(maxsize=1024)
+def issued(authority: bytes, der: bytes) -> bool:
+    """Whether `authority` has signed the certificate `der`: by name and mathematics, not whether it may."""
+    upper, lower = load(authority), load(der)
+    if upper.subject != lower.issuer:
+        return False
+    try:
+        lower.verify_directly_issued_by(upper)
+    except Exception:  # noqa: BLE001  a wrong signature, or a key or algorithm that is not supported
+        return False
+    return True
+
+
+def _key(certificate: x509.Certificate) -> tuple[KeyKind, Algorithm]:
+    oid = certificate.public_key_algorithm_oid
+    unsupported = Algorithm(oid.dotted_string, 0, False, False, supported=False)
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return KeyKind.OTHER, unsupported
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        sound = key.key_size <= MAX_MODULUS_BITS and numbers.e >= 3 and numbers.e % 2 == 1
+        kinds = {_RSA: KeyKind.RSA, _RSA_PSS: KeyKind.RSA_PSS}
+        kind = kinds.get(oid, KeyKind.OTHER)
+        supported = sound and kind is not KeyKind.OTHER
+        return kind, Algorithm("RSA", key.key_size, True, kind is KeyKind.RSA, supported)
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        name = _CURVES.get(type(key.curve))
+        return KeyKind.EC, Algorithm(name or key.curve.name, key.key_size, True, True, name is not None)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        # RFC 8419 has it, but neither openssl 3.0 nor gpgsm 2.2 verifies such signatures.
+        return KeyKind.OTHER, Algorithm("Ed25519", 256, True, False, supported=False)
+    return KeyKind.OTHER, unsupported
+
+
+def _signature_hash(certificate: x509.Certificate) -> str:
+    try:
+        used = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return certificate.signature_algorithm_oid.dotted_string
+    if used is None:
+        return ""
+    name = used.name
+    return _HASH_NAMES.get(name) or (name.upper() if "-" in name else name.upper().replace("SHA", "SHA-", 1))
+
+
+def _key_usage(usage: x509.KeyUsage) -> KeyUsage:
+    bits = (
+        (usage.digital_signature, KeyUsage.DIGITAL_SIGNATURE),
+        (usage.content_commitment, KeyUsage.NON_REPUDIATION),
+        (usage.key_encipherment, KeyUsage.KEY_ENCIPHERMENT),
+        (usage.key_agreement, KeyUsage.KEY_AGREEMENT),
+    )
+    found = KeyUsage(0)
+    for is_set, bit in bits:
+        found |= bit if is_set else KeyUsage(0)
+    return found
+
+
+def _addresses(certificate: x509.Certificate) -> Iterator[str]:
+    """Every address that the issuer names, lower case. What could be read in two ways is none."""
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    found = list(names.get_values_for_type(x509.RFC822Name)) if names is not None else []
+    found += [_utf8_mailbox(one) for one in names or () if isinstance(one, x509.OtherName)]
+    found += [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
+    for address in found:
+        if _ADDRESS.fullmatch(address):
+            yield address.lower()
+
+
+def _utf8_mailbox(name: x509.OtherName) -> str:
+    """The address of a SmtpUTF8Mailbox, a UTF8String in DER of at most 255 octets; else ""."""
+    value = name.value
+    if name.type_id != _SMTP_UTF8_MAILBOX or len(value) < 3 or value[0] != _UTF8_STRING:
+        return ""
+    head = 2 if value[1] < 0x80 else 3
+    length = value[1] if head == 2 else value[2]
+    if (head == 3 and value[1] != 0x81) or len(value) != head + length:
+        return ""
+    try:
+        return value[head:].decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _first(name: x509.Name, oid: ObjectIdentifier) -> str:
+    found = name.get_attributes_for_oid(oid)
+    return str(found[0].value) if found else ""

@@ -1,0 +1,232 @@
+"""CMS EnvelopedData: a message encrypted to certificates, and one of ours opened again.
+
+AES-256 in CBC mode, which every S/MIME program reads (docs/decisions/0016-smime.md). The key goes to RSA
+recipients by key transport (PKCS #1 v1.5), to recipients on elliptic curves by key agreement, each with an
+ephemeral key of its own.
+
+Standards: RFC 5652 section 6, RFC 8551 section 2.7, RFC 3370 section 4.2.1, RFC 5753 (ECDH), RFC 3565 (AES).
+Security: EnvelopedData proves no integrity, so nothing that `open_message` returns may be called genuine; it
+serves for the proof of our own products. A signature inside tells changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from secrets import token_bytes
+
+from asn1crypto import algos, cms, core, keys, x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
+from cryptography.hazmat.primitives.padding import PKCS7
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from keystore.errors import KeyRefused, NotReadable
+from keystore.smime.certificate import fingerprint_of, load
+from keystore.smime.key import SecretKey
+from keystore.smime.signed import issuer_and_serial, name_in_messages
+
+_KEY_LENGTH = 32
+_BLOCK_BITS = 128
+_WRAP = "2.16.840.1.101.3.4.1.45"
+"""id-aes256-wrap (RFC 3565)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreement:
+    """A key agreement scheme of RFC 5753 section 7.1.4: the single pass, by the curve's size."""
+
+    oid: str
+    digest: type[hashes.HashAlgorithm]
+
+
+_AGREEMENTS = {
+    256: _Agreement("1.3.132.1.11.1", hashes.SHA256),
+    384: _Agreement("1.3.132.1.11.2", hashes.SHA384),
+    521: _Agreement("1.3.132.1.11.3", hashes.SHA512),
+}
+
+
+def envelop(octets: bytes, recipients: Sequence[bytes]) -> bytes:
+    """Encrypt `octets` to certificates (DER). Raises KeyRefused for one that cannot be encrypted to."""
+    key, vector = token_bytes(_KEY_LENGTH), token_bytes(_BLOCK_BITS // 8)
+    infos = [_recipient(der, key) for der in recipients]
+    cipher = algos.EncryptionAlgorithm({"algorithm": "aes256_cbc", "parameters": core.OctetString(vector)})
+    data = cms.EnvelopedData(
+        {
+            "version": "v0" if all(one.name == "ktri" for one in infos) else "v2",
+            "recipient_infos": infos,
+            "encrypted_content_info": {
+                "content_type": "data",
+                "content_encryption_algorithm": cipher,
+                "encrypted_content": _encrypted(octets, key, vector),
+            },
+        }
+    )
+    return bytes(cms.ContentInfo({"content_type": "enveloped_data", "content": data}).dump())
+
+
+@lru_cache(maxsize=2048)
+def trial(certificate: bytes) -> bool:
+    """Whether something could be encrypted to a certificate (DER)."""
+    try:
+        envelop(b"", [certificate])
+    except KeyRefused:
+        return False
+    return True
+
+
+def recipients(der: bytes) -> tuple[bytes | None, ...]:
+    """All whom a message names, as `name_in_messages` does; None: named otherwise. Raises NotReadable."""
+    try:
+        return tuple(_named(one) for one in _enveloped_data(der)["recipient_infos"])
+    except NotReadable:
+        raise
+    except Exception:  # noqa: BLE001  a parser of strangers' octets: whatever it raises, it is not readable
+        raise _damaged() from None
+
+
+def open_message(der: bytes, key: SecretKey) -> bytes:
+    """Decrypt what `envelop` made, with a key of one of its recipients. Raises NotReadable."""
+    try:
+        return _open(_enveloped_data(der), key)
+    except NotReadable:
+        raise
+    except Exception:  # noqa: BLE001  whatever a parser or a primitive raises says nothing to anybody
+        raise _damaged() from None
+
+
+def _enveloped_data(der: bytes) -> cms.EnvelopedData:
+    content = cms.ContentInfo.load(der, strict=True)
+    if content["content_type"].native != "enveloped_data":
+        raise NotReadable("this S/MIME message is of a kind that is not supported", reason="unsupported")
+    return content["content"]
+
+
+def _recipient(der: bytes, key: bytes) -> cms.RecipientInfo:
+    public = load(der).public_key()
+    rid = issuer_and_serial(x509.Certificate.load(der))
+    try:
+        if isinstance(public, rsa.RSAPublicKey):
+            return _transport(public, rid, key)
+        if isinstance(public, ec.EllipticCurvePublicKey):
+            return _agreement(public, rid, key)
+    except ValueError:
+        pass
+    raise KeyRefused(f"cannot encrypt to {fingerprint_of(der)}: algorithm not supported")
+
+
+def _transport(public: rsa.RSAPublicKey, rid: cms.IssuerAndSerialNumber, key: bytes) -> cms.RecipientInfo:
+    info = cms.KeyTransRecipientInfo(
+        {
+            "version": "v0",
+            "rid": cms.RecipientIdentifier({"issuer_and_serial_number": rid}),
+            "key_encryption_algorithm": {"algorithm": "rsaes_pkcs1v15"},
+            "encrypted_key": public.encrypt(key, padding.PKCS1v15()),
+        }
+    )
+    return cms.RecipientInfo({"ktri": info})
+
+
+def _agreement(
+    public: ec.EllipticCurvePublicKey, rid: cms.IssuerAndSerialNumber, key: bytes
+) -> cms.RecipientInfo:
+    scheme = _AGREEMENTS[public.curve.key_size]
+    ephemeral = ec.generate_private_key(public.curve)
+    wrapping = _wrapping_key(ephemeral.exchange(ec.ECDH(), public), scheme)
+    spki = ephemeral.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    originator = cms.OriginatorIdentifierOrKey({"originator_key": keys.PublicKeyInfo.load(spki)})
+    info = cms.KeyAgreeRecipientInfo(
+        {
+            "version": "v3",
+            "originator": originator,
+            "key_encryption_algorithm": {"algorithm": scheme.oid, "parameters": _wrap_algorithm()},
+            "recipient_encrypted_keys": [
+                {
+                    "rid": cms.KeyAgreementRecipientIdentifier({"issuer_and_serial_number": rid}),
+                    "encrypted_key": aes_key_wrap(wrapping, key),
+                }
+            ],
+        }
+    )
+    return cms.RecipientInfo({"kari": info})
+
+
+class _SharedInfo(core.Sequence):  # type: ignore[misc]  # asn1crypto ships no types
+    """ECC-CMS-SharedInfo (RFC 5753 section 7.2); no user keying material."""
+
+    _fields = [  # noqa: RUF012  asn1crypto reads it so
+        ("key_info", cms.KeyEncryptionAlgorithm),
+        ("supp_pub_info", core.OctetString, {"explicit": 2}),
+    ]
+
+
+def _wrap_algorithm() -> cms.KeyEncryptionAlgorithm:
+    return cms.KeyEncryptionAlgorithm({"algorithm": _WRAP})
+
+
+def _wrapping_key(shared: bytes, scheme: _Agreement) -> bytes:
+    bits = (8 * _KEY_LENGTH).to_bytes(4, "big")
+    info = _SharedInfo({"key_info": _wrap_algorithm(), "supp_pub_info": bits}).dump()
+    return X963KDF(scheme.digest(), _KEY_LENGTH, info).derive(shared)
+
+
+def _encrypted(octets: bytes, key: bytes, vector: bytes) -> bytes:
+    padder, cipher = PKCS7(_BLOCK_BITS).padder(), Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
+    body = cipher.update(padder.update(octets))
+    return body + cipher.update(padder.finalize()) + cipher.finalize()
+
+
+def _decrypted(octets: bytes, key: bytes, vector: bytes) -> bytes:
+    padder, cipher = PKCS7(_BLOCK_BITS).unpadder(), Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
+    body = padder.update(cipher.update(octets) + cipher.finalize())
+    return body + padder.finalize()
+
+
+def _named(info: cms.RecipientInfo) -> bytes | None:
+    """Whom one RecipientInfo names; None for several in one, or other means than a serial number."""
+    rid = None
+    if info.name == "ktri":
+        rid = info.chosen["rid"]
+    elif info.name == "kari" and len(info.chosen["recipient_encrypted_keys"]) == 1:
+        rid = info.chosen["recipient_encrypted_keys"][0]["rid"]
+    if rid is None or rid.name != "issuer_and_serial_number":
+        return None
+    return bytes(rid.chosen.dump())
+
+
+def _open(data: cms.EnvelopedData, key: SecretKey) -> bytes:
+    own = name_in_messages(key.certificate_octets)
+    mine = [one for one in data["recipient_infos"] if _named(one) == own]
+    if not mine:
+        raise NotReadable("there is no secret key for this message", reason="no-secret-key")
+    content = data["encrypted_content_info"]
+    cipher = content["content_encryption_algorithm"]
+    if cipher["algorithm"].native != "aes256_cbc":
+        raise NotReadable(
+            "this S/MIME message is encrypted in a way that is not supported", reason="unsupported"
+        )
+    vector, octets = cipher["parameters"].native, content["encrypted_content"].native
+    return _decrypted(octets, _content_key(mine[0].chosen, key), vector)
+
+
+def _content_key(info: cms.KeyTransRecipientInfo | cms.KeyAgreeRecipientInfo, key: SecretKey) -> bytes:
+    private = key.private
+    if isinstance(private, rsa.RSAPrivateKey):
+        return private.decrypt(info["encrypted_key"].native, padding.PKCS1v15())
+    point = info["originator"].chosen["public_key"].native
+    other = ec.EllipticCurvePublicKey.from_encoded_point(private.curve, _point(point))
+    wrapping = _wrapping_key(private.exchange(ec.ECDH(), other), _AGREEMENTS[private.curve.key_size])
+    return aes_key_unwrap(wrapping, info["recipient_encrypted_keys"][0]["encrypted_key"].native)
+
+
+def _point(native: bytes | tuple[int, ...]) -> bytes:
+    return native if isinstance(native, bytes) else core.BitString(native).contents[1:]
+
+
+def _damaged() -> NotReadable:
+    return NotReadable("this S/MIME message is damaged", reason="damaged")

@@ -1,0 +1,204 @@
+"""CMS SignedData: a detached signature made, and a signature at hand checked against one certificate.
+
+Structures are asn1crypto's, mathematics is `cryptography`'s. The signature stands over signed attributes:
+content type, digest, time, capabilities and the signer's certificate (RFC 5035), which cannot be exchanged.
+
+Standards: RFC 5652 section 5, RFC 8551 section 2.5 (attributes), RFC 5754 (algorithms).
+Security: what is read here is what this program made; judging strangers' signatures needs the chain as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from asn1crypto import algos, cms, core, tsp, x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from keystore.errors import KeyRefused
+from keystore.smime.certificate import facts, load
+from keystore.smime.facts import KeyKind
+from keystore.smime.key import SecretKey
+
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+_MICALG = {"sha256": "sha-256", "sha384": "sha-384", "sha512": "sha-512"}
+_LAST_UTC_TIME = 2050
+"""From this year on times are GeneralizedTime (RFC 5652 section 11.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CmsSignature:
+    """A detached signature, and what multipart/signed must say of it (RFC 8551 section 3.5.3.2)."""
+
+    der: bytes
+    micalg: str
+    """Such as "sha-256"."""
+
+
+def sign(octets: bytes, key: SecretKey, chain: Sequence[bytes], now: datetime) -> CmsSignature:
+    """Sign `octets` as they are at `now` (whole seconds); certificates of `chain` (DER) are sent along."""
+    certificate = x509.Certificate.load(key.certificate_octets)
+    name = _digest_name(key.certificate_octets)
+    attributes = _attributes(name, hashlib.new(name, octets).digest(), key.certificate_octets, now)
+    signer = cms.SignerInfo(
+        {
+            "version": "v1",
+            "sid": cms.SignerIdentifier({"issuer_and_serial_number": issuer_and_serial(certificate)}),
+            "digest_algorithm": algos.DigestAlgorithm({"algorithm": name}),
+            "signed_attrs": attributes,
+            "signature_algorithm": _signature_algorithm(key.certificate_octets, name),
+            "signature": _signature(key, name, attributes.dump()),
+        }
+    )
+    data = cms.SignedData(
+        {
+            "version": "v1",
+            "digest_algorithms": [algos.DigestAlgorithm({"algorithm": name})],
+            "encap_content_info": {"content_type": "data"},
+            "certificates": [certificate, *(x509.Certificate.load(one) for one in chain)],
+            "signer_infos": [signer],
+        }
+    )
+    return CmsSignature(
+        cms.ContentInfo({"content_type": "signed_data", "content": data}).dump(), _MICALG[name]
+    )
+
+
+def proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
+    """Whether `der` is a detached signature of this very certificate (DER), and no other's, over `octets`.
+
+    Says nothing of the certificate's validity, issuer or addresses.
+    """
+    try:
+        return _proves(octets, der, certificate)
+    except Exception:  # noqa: BLE001  whatever a parser raises, nothing is proven
+        return False
+
+
+def issuer_and_serial(certificate: x509.Certificate) -> cms.IssuerAndSerialNumber:
+    """How messages name a certificate; the issuer in the very octets of the certificate."""
+    return cms.IssuerAndSerialNumber(
+        {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
+    )
+
+
+@lru_cache(maxsize=1024)
+def name_in_messages(certificate: bytes) -> bytes:
+    """The issuer and serial number (DER) of a certificate (DER)."""
+    return bytes(issuer_and_serial(x509.Certificate.load(certificate)).dump())
+
+
+def _proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
+    content = cms.ContentInfo.load(der, strict=True)
+    if content["content_type"].native != "signed_data":
+        return False
+    data = content["content"]
+    (signer,) = data["signer_infos"]
+    own = name_in_messages(certificate)
+    if data["encap_content_info"]["content"].native is not None or signer["sid"].chosen.dump() != own:
+        return False
+    name = signer["digest_algorithm"]["algorithm"].native
+    stated = {one["type"].native: one["values"] for one in signer["signed_attrs"]}
+    if len(stated) != len(signer["signed_attrs"]) or name not in _HASHES:
+        return False
+    if [one.native for one in stated["content_type"]] != ["data"]:
+        return False
+    if [one.native for one in stated["message_digest"]] != [hashlib.new(name, octets).digest()]:
+        return False
+    # The octets as they stand, under the tag that a SET has outside of SignerInfo (RFC 5652 section 5.4).
+    attributes = b"\x31" + signer["signed_attrs"].dump()[1:]
+    return _verifies(certificate, name, signer["signature"].native, attributes)
+
+
+def _attributes(name: str, digest: bytes, certificate: bytes, now: datetime) -> cms.CMSAttributes:
+    moment = now.replace(microsecond=0)
+    form = "utc_time" if moment.year < _LAST_UTC_TIME else "general_time"
+    identifier = tsp.ESSCertIDv2({"cert_hash": hashlib.sha256(certificate).digest()})
+    return cms.CMSAttributes(
+        [
+            cms.CMSAttribute({"type": "content_type", "values": ["data"]}),
+            cms.CMSAttribute({"type": "message_digest", "values": [digest]}),
+            cms.CMSAttribute({"type": "signing_time", "values": [cms.Time({form: moment})]}),
+            cms.CMSAttribute({"type": "smime_capabilities", "values": [_capabilities()]}),
+            cms.CMSAttribute(
+                {
+                    "type": "signing_certificate_v2",
+                    "values": [tsp.SigningCertificateV2({"certs": [identifier]})],
+                }
+            ),
+        ]
+    )
+
+
+def _capabilities() -> core.Asn1Value:
+    """What may be sent to us, best first: ciphers that all S/MIME programs read (RFC 8551 section 2.5.2)."""
+    return cms.SMIMECapabilites(
+        [
+            cms.SMIMECapabilityIdentifier({"capability_id": one})
+            for one in ("2.16.840.1.101.3.4.1.42", "2.16.840.1.101.3.4.1.2")
+        ]
+    )
+
+
+def _digest_name(certificate: bytes) -> str:
+    found = facts(certificate)
+    if found.kind is KeyKind.EC and found.algorithm.bits > 256:
+        return "sha384" if found.algorithm.bits == 384 else "sha512"
+    return "sha256"
+
+
+def _signature_algorithm(certificate: bytes, name: str) -> algos.SignedDigestAlgorithm:
+    kind = facts(certificate).kind
+    if kind is KeyKind.RSA_PSS:
+        digest = algos.DigestAlgorithm({"algorithm": name})
+        parameters = algos.RSASSAPSSParams(
+            {
+                "hash_algorithm": digest,
+                "mask_gen_algorithm": algos.MaskGenAlgorithm({"algorithm": "mgf1", "parameters": digest}),
+                "salt_length": hashlib.new(name).digest_size,
+            }
+        )
+        return algos.SignedDigestAlgorithm({"algorithm": "rsassa_pss", "parameters": parameters})
+    named = {KeyKind.RSA: "rsassa_pkcs1v15", KeyKind.EC: f"{name}_ecdsa"}
+    return algos.SignedDigestAlgorithm({"algorithm": named[kind]})
+
+
+def _rsa_padding(certificate: bytes, digest: hashes.HashAlgorithm) -> padding.PSS | padding.PKCS1v15:
+    if facts(certificate).kind is KeyKind.RSA_PSS:
+        return padding.PSS(padding.MGF1(digest), digest.digest_size)
+    return padding.PKCS1v15()
+
+
+def _signature(key: SecretKey, name: str, octets: bytes) -> bytes:
+    digest = _HASHES[name]()
+    private = key.private
+    try:
+        if isinstance(private, rsa.RSAPrivateKey):
+            return private.sign(octets, _rsa_padding(key.certificate_octets, digest), digest)
+        return private.sign(octets, ec.ECDSA(digest))
+    except ValueError:
+        raise KeyRefused(f"key {key.fingerprint} cannot sign: the key is damaged") from None
+
+
+def _verifies(certificate: bytes, name: str, signature: bytes, octets: bytes) -> bool:
+    digest = _HASHES[name]()
+    public = load(certificate).public_key()
+    try:
+        if isinstance(public, rsa.RSAPublicKey):
+            public.verify(signature, octets, _rsa_padding(certificate, digest), digest)
+        elif isinstance(public, ec.EllipticCurvePublicKey):
+            public.verify(signature, octets, ec.ECDSA(digest))
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True

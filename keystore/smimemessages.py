@@ -1,0 +1,112 @@
+"""S/MIME messages: signing, encrypting and opening with the keys of the store.
+
+Standards: RFC 8551, RFC 8550 section 3 (which certificates are sent along).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from keystore import smime
+from keystore.cache import CertificateCache
+from keystore.errors import KeyRefused, NotReadable
+from keystore.model import Certificate, Fingerprint, Holder, Purpose, Scheme, Usability
+from keystore.vault import Vault
+
+Judge = Callable[[Certificate, Purpose, datetime], Usability]
+MAX_CHAIN = 8
+"""Certificates above a person's; real chains have two or three."""
+
+
+class SmimeMessages:
+    """The cryptographic work of the keystore for S/MIME. Errors as in `keystore.keystore`."""
+
+    def __init__(self, cache: CertificateCache, vault: Vault, judge: Judge) -> None:
+        self._cache = cache
+        self._vault = vault
+        self._judge = judge
+
+    def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> smime.CmsSignature:
+        """A detached signature over `octets` as they are, with the chain of the signer but for its root."""
+        certificate = self._usable(signer, Purpose.SIGN, now)
+        key = self._vault.smime_key(signer)
+        return smime.sign(octets, key, [one.octets for one in self.chain(certificate, root=False)], now)
+
+    def encrypt(self, octets: bytes, recipients: Sequence[Fingerprint], now: datetime) -> bytes:
+        """EnvelopedData (DER) to all `recipients`; KeyRefused when one is not usable, or there is none."""
+        if not recipients:
+            raise KeyRefused("a message cannot be encrypted to nobody")
+        found = [self._usable(one, Purpose.ENCRYPT, now) for one in dict.fromkeys(recipients)]
+        return smime.envelop(octets, [one.octets for one in found])
+
+    def decrypt(self, der: bytes) -> bytes:
+        """Open EnvelopedData (DER) with any own key. Raises NotReadable. No integrity is proven."""
+        for certificate in self.recipients(der):
+            if certificate is not None and certificate.holder is Holder.OWN:
+                return smime.open_message(der, self._vault.smime_key(certificate.fingerprint))
+        raise NotReadable("there is no secret key for this message", reason="no-secret-key")
+
+    def recipients(self, der: bytes) -> tuple[Certificate | None, ...]:
+        """Whom EnvelopedData (DER) is encrypted to; None for each who is unknown. Raises NotReadable."""
+        return tuple(self._cache.named(one) if one else None for one in smime.recipients(der))
+
+    def proves(self, octets: bytes, signature: bytes, signer: Fingerprint) -> bool:
+        """Whether `signature` (DER) is that of this certificate over `octets`; nothing else is judged."""
+        certificate = self._cache.get(signer)
+        return certificate is not None and smime.proves(octets, signature, certificate.octets)
+
+    def export(self, certificate: Certificate, *, secret: bool, passphrase: str | None) -> bytes:
+        """PEM with the authorities above that are known, or with `secret` PKCS #12. Raises KeyRefused."""
+        chain = [one.octets for one in self.chain(certificate, root=True)]
+        if secret:
+            return smime.pkcs12(self._vault.smime_key(certificate.fingerprint), chain, passphrase)
+        return smime.pem([certificate.octets, *chain])
+
+    def reader(self, fingerprint: Fingerprint, now: datetime) -> Fingerprint:
+        """The own certificate with which the owner of this one reads: itself, or where it only signs another.
+
+        Authorities may issue two, each for one purpose (RFC 8551 section 4). The other one has an address in
+        common. KeyRefused when there is none.
+        """
+        certificate = self._demand(fingerprint)
+        others = [
+            one
+            for address in certificate.addresses
+            for one in self._cache.by_address(address)
+            if one.scheme is Scheme.SMIME and one.holder is Holder.OWN
+        ]
+        usable = [one for one in others if self._judge(one, Purpose.ENCRYPT, now).usable]
+        if certificate in usable or not usable:
+            return self._usable(fingerprint, Purpose.ENCRYPT, now).fingerprint
+        return max(usable, key=lambda one: (one.created, one.fingerprint)).fingerprint
+
+    def chain(self, certificate: Certificate, *, root: bool) -> list[Certificate]:
+        """The authorities above a certificate that are known, lowest first; with `root` the uppermost too."""
+        found: list[Certificate] = []
+        current = certificate
+        while len(found) < MAX_CHAIN:
+            above = [one for one in self._cache.authorities() if smime.issued(one.octets, current.octets)]
+            # Renewed or cross-signed authorities have several certificates; the latest to end serves longest.
+            best = max(above, key=lambda one: (one.expires or one.created, one.fingerprint), default=None)
+            if best is None or best in (current, *found):
+                break
+            if smime.issued(best.octets, best.octets):
+                return [*found, best] if root else found
+            found.append(best)
+            current = best
+        return found
+
+    def _usable(self, fingerprint: Fingerprint, purpose: Purpose, now: datetime) -> Certificate:
+        certificate = self._demand(fingerprint)
+        usability = self._judge(certificate, purpose, now)
+        if not usability.usable:
+            verb = "encrypt to" if purpose is Purpose.ENCRYPT else "sign with"
+            raise KeyRefused(f"cannot {verb} {fingerprint}: {usability.explanation}")
+        return certificate
+
+    def _demand(self, fingerprint: Fingerprint) -> Certificate:
+        certificate = self._cache.get(fingerprint)
+        if certificate is None or certificate.scheme is not Scheme.SMIME:
+            raise KeyRefused(f"there is no S/MIME certificate {fingerprint} in this keystore")
+        return certificate

@@ -1,0 +1,60 @@
+"""Assembles S/MIME messages, and finds the CMS octets in them.
+
+Standards: RFC 8551 sections 3.2 (application/pkcs7-mime), 3.3 (enveloped-data) and 3.5.3 (multipart/signed),
+RFC 1847.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secmailproxy.mime import transfer
+from secmailproxy.mime.entity import Entity
+
+_ENVELOPE_TYPES = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+
+
+def signed(outer: Sequence[bytes], payload: bytes, signature: bytes, micalg: str, boundary: str) -> bytes:
+    """multipart/signed: `outer` fields around `payload`, which keeps the octets that were signed.
+
+    `signature` is SignedData in DER, `micalg` such as "sha-256". `boundary` must not occur in `payload`.
+    """
+    return b"".join((*outer, b"MIME-Version: 1.0\r\n", signed_entity(payload, signature, micalg, boundary)))
+
+
+def signed_entity(payload: bytes, signature: bytes, micalg: str, boundary: str) -> bytes:
+    """The same without a message header, to be encrypted."""
+    mark = b"--" + boundary.encode("ascii")
+    return b"".join(
+        (
+            b'Content-Type: multipart/signed; protocol="application/pkcs7-signature";\r\n',
+            b' micalg=%s;\r\n boundary="%s"\r\n\r\n' % (micalg.encode("ascii"), boundary.encode("ascii")),
+            b"This is an S/MIME signed message (RFC 8551)\r\n",
+            mark + b"\r\n" + payload + b"\r\n" + mark + b"\r\n",
+            b'Content-Type: application/pkcs7-signature; name="smime.p7s"\r\n',
+            b"Content-Transfer-Encoding: base64\r\n",
+            b'Content-Disposition: attachment; filename="smime.p7s"\r\n',
+            b"Content-Description: S/MIME cryptographic signature\r\n\r\n",
+            transfer.encode_base64(signature) + b"\r\n" + mark + b"--\r\n",
+        )
+    )
+
+
+def enveloped(outer: Sequence[bytes], envelope: bytes) -> bytes:
+    """application/pkcs7-mime: `outer` fields over `envelope`, EnvelopedData in DER."""
+    return b"".join(
+        (
+            *outer,
+            b"MIME-Version: 1.0\r\n",
+            b'Content-Type: application/pkcs7-mime; name="smime.p7m"; smime-type=enveloped-data\r\n',
+            b"Content-Transfer-Encoding: base64\r\n",
+            b'Content-Disposition: attachment; filename="smime.p7m"\r\n',
+            b"Content-Description: S/MIME encrypted message\r\n\r\n",
+            transfer.encode_base64(envelope),
+        )
+    )
+
+
+def cms_octets(root: Entity) -> bytes | None:
+    """The CMS octets of application/pkcs7-mime, or None where the message is not one."""
+    return transfer.decoded_body(root) if root.content_type.full in _ENVELOPE_TYPES else None

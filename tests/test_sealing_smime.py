@@ -1,0 +1,231 @@
+"""S/MIME messages as they leave: openssl and gpgsm verify and decrypt them, and every product was proven."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import pytest
+
+from keystore.errors import KeyRefused
+from keystore.keystore import Keystore
+from keystore.smimemessages import SmimeMessages
+from secmailproxy.mime import pkcs7
+from secmailproxy.mime.entity import parse
+from secmailproxy.preparation import ProofFailed, Stamp
+from secmailproxy.sealing_smime import SmimeSealer
+from tests.fixtures.keystores import credentials, keystore, make_keystore
+from tests.fixtures.x509 import (
+    KINDS,
+    NOW,
+    Authority,
+    Gpgsm,
+    Issued,
+    OpenSSL,
+    addresses,
+    key_usage,
+    learn,
+    name,
+    own,
+    private_key,
+)
+
+__all__ = ["credentials", "keystore", "make_keystore"]
+
+ALICE, BOB, CAROL = "alice@example.org", "bob@example.com", "carol@example.net"
+STAMP = Stamp(NOW, "=-boundary", "<made@example.org>")
+MESSAGE = parse(
+    b"From: <alice@example.org>\r\nTo: <bob@example.com>\r\nSubject: The treasure\r\n"
+    b"Date: Mon, 02 Mar 2026 10:00:00 +0100\r\nMessage-ID: <1@example.org>\r\nMIME-Version: 1.0\r\n"
+    b"Content-Type: text/plain; charset=utf-8; format=flowed\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    b"Under the windmill. \r\nFrom here, south-west\xc3\xa9\r\n.\r\n-- \r\nAlice\r\n"
+)
+
+
+@pytest.fixture(params=["rsa2048", "p256"])
+def alice(request: pytest.FixtureRequest, keystore: Keystore, mail_authority: Authority) -> Issued:
+    """The sender, whose key is in the keystore."""
+    return own(keystore, mail_authority.person(ALICE, request.param))
+
+
+@pytest.fixture
+def sealer(keystore: Keystore) -> SmimeSealer:
+    """Makes messages."""
+    return SmimeSealer(keystore)
+
+
+def test_signed_mail_is_verified_by_openssl_and_gpgsm(
+    sealer: SmimeSealer, alice: Issued, mail_authority: Authority, openssl: OpenSSL, gpgsm: Gpgsm
+) -> None:
+    """MIME-01: the signature and its chain, the root being all that the reader knows."""
+    made = sealer.signed(MESSAGE, alice.fingerprint, STAMP)
+    content = openssl.verify(made, mail_authority.above[0])
+    payload, signature = parse(made).parts
+    assert content == payload.whole
+    assert b'hp="clear"' in content
+    assert b"Subject: The treasure" in content
+    gpgsm.verifies(payload.whole, base64.b64decode(signature.body))
+
+
+def test_a_signature_says_when_it_was_made_and_takes_the_chain_along_but_not_the_root(
+    sealer: SmimeSealer, alice: Issued, openssl: OpenSSL
+) -> None:
+    signature = base64.b64decode(parse(sealer.signed(MESSAGE, alice.fingerprint, STAMP)).parts[1].body)
+    shown = openssl("cms", "-cmsout", "-print", "-noout", "-inform", "DER", octets=signature).decode()
+    assert f"{NOW:%b} {NOW.day:2} {NOW:%H:%M:%S} {NOW.year} GMT" in shown.partition("signingTime")[2][:200]
+    assert "S/MIME Capabilities" in shown
+    assert "signingCertificateV2" in shown
+    certificates = openssl("pkcs7", "-print_certs", "-noout", "-inform", "DER", octets=signature).decode()
+    assert {line for line in certificates.splitlines() if line.startswith("subject=")} == {
+        "subject=CN = Alice",
+        "subject=CN = Example Mail Authority",
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encrypted_mail_is_read_by_openssl_and_gpgsm(
+    sealer: SmimeSealer,
+    keystore: Keystore,
+    alice: Issued,
+    mail_authority: Authority,
+    openssl: OpenSSL,
+    gpgsm: Gpgsm,
+    kind: str,
+) -> None:
+    """MIME-01: every kind of recipient, beside the sender; the signature inside is verified.
+
+    gpgsm 2.2 decrypts with keys of RSA only, whoever has made the message.
+    """
+    bob = learn(keystore, mail_authority.person(BOB, kind, 7))
+    copy = (bob.fingerprint, alice.fingerprint)
+    (made,) = sealer.encrypted(MESSAGE, [copy], alice.fingerprint, STAMP, hidden=True)
+    assert b"Subject: [...]" in made
+    assert b"windmill" not in made
+    inside = openssl.decrypt(made, bob)
+    assert inside == openssl.decrypt(made, alice)
+    content = openssl.verify(inside, mail_authority.above[0])
+    assert content == parse(inside).parts[0].whole
+    for line in (b'hp="cipher"', b"HP-Outer: Subject: [...]", b"Subject: The treasure"):
+        assert line in content
+    if kind.startswith("rsa"):
+        gpgsm.own(bob)
+        assert gpgsm.decrypt(base64.b64decode(parse(made).body)) == inside
+
+
+def test_a_blind_copy_is_apart_and_nobody_is_named_in_it_who_should_not_be(
+    sealer: SmimeSealer, keystore: Keystore, alice: Issued, mail_authority: Authority, openssl: OpenSSL
+) -> None:
+    """SMTP-09: no RecipientInfo tells the others of a blind recipient, nor him of them."""
+    bob, carol = (learn(keystore, mail_authority.person(one, "p256", 8)) for one in (BOB, CAROL))
+    copies = [(one.fingerprint, alice.fingerprint) for one in (bob, carol)]
+    made = sealer.encrypted(MESSAGE, copies, alice.fingerprint, STAMP, hidden=True)
+    for message, named in zip(made, (bob, carol), strict=True):
+        cms = pkcs7.cms_octets(parse(message))
+        assert cms is not None
+        found = keystore.smime.recipients(cms)
+        assert {one and one.fingerprint for one in found} == {named.fingerprint, alice.fingerprint}
+        # They share a key, so that only the names in the envelope tell them apart.
+        assert openssl.decrypt(message, named)
+
+
+def test_a_message_is_in_the_form_that_mail_programs_expect(sealer: SmimeSealer, alice: Issued) -> None:
+    """RFC 8551 section 3.2: types, names and lines of at most 76."""
+    (made,) = sealer.encrypted(MESSAGE, [(alice.fingerprint,)], alice.fingerprint, STAMP, hidden=False)
+    root = parse(made)
+    assert root.content_type.full == "application/pkcs7-mime"
+    assert root.content_type.param("smime-type") == "enveloped-data"
+    assert b'filename="smime.p7m"' in made
+    assert {len(line) for line in root.body.split(b"\r\n")[:-2]} == {76}
+    assert b"\r\nSubject: The treasure\r\n" in made
+    signed = parse(sealer.signed(MESSAGE, alice.fingerprint, STAMP))
+    assert signed.content_type.param("protocol") == "application/pkcs7-signature"
+    assert signed.content_type.param("micalg") == "sha-256"
+    assert b'filename="smime.p7s"' in signed.octets
+
+
+def test_an_own_copy_is_read_by_its_owner(sealer: SmimeSealer, alice: Issued, openssl: OpenSSL) -> None:
+    """IMAP-16, IMAP-17: signed or not, the octets of the message are inside."""
+    for signer in (None, alice.fingerprint):
+        made = sealer.own_copy(MESSAGE, alice.fingerprint, signer, STAMP)
+        assert b"treasure" not in made
+        assert b"Subject: The treasure" in openssl.decrypt(made, alice)
+    rest = sealer.at_rest(MESSAGE, alice.fingerprint, STAMP)
+    assert b"windmill" in openssl.decrypt(rest, alice)
+
+
+def test_an_owner_with_two_certificates_signs_with_one_and_reads_with_the_other(
+    sealer: SmimeSealer, keystore: Keystore, mail_authority: Authority, openssl: OpenSSL
+) -> None:
+    """RFC 8551 section 4: authorities issue separate certificates for the two purposes."""
+    both = [
+        mail_authority.issue(name("Alice"), private_key("rsa2048", number), key_usage(use), addresses(ALICE))
+        for number, use in ((1, "digital_signature"), (2, "key_encipherment"))
+    ]
+    signing, reading = (own(keystore, one) for one in both)
+    (made,) = sealer.encrypted(MESSAGE, [(signing.fingerprint,)], signing.fingerprint, STAMP, hidden=True)
+    assert openssl.verify(openssl.decrypt(made, reading), mail_authority.above[0])
+    keystore.delete(reading.fingerprint)
+    with pytest.raises(KeyRefused, match=r"cannot encrypt to .*key usage"):
+        sealer.encrypted(MESSAGE, [(signing.fingerprint,)], signing.fingerprint, STAMP, hidden=True)
+
+
+class TestProof:
+    """A product that is not what was decided does not leave."""
+
+    @pytest.fixture
+    def bob(self, keystore: Keystore, mail_authority: Authority) -> Issued:
+        """A recipient."""
+        return learn(keystore, mail_authority.person(BOB, "p256", 8))
+
+    def test_a_signature_over_something_else(
+        self, sealer: SmimeSealer, alice: Issued, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        right = SmimeMessages.sign
+        changed = lambda self, octets, *rest: right(self, octets + b" ", *rest)  # noqa: E731
+        monkeypatch.setattr(SmimeMessages, "sign", changed)
+        with pytest.raises(ProofFailed, match="does not verify"):
+            sealer.signed(MESSAGE, alice.fingerprint, STAMP)
+        with pytest.raises(ProofFailed, match="does not verify"):
+            sealer.encrypted(MESSAGE, [(alice.fingerprint,)], alice.fingerprint, STAMP, hidden=True)
+
+    def test_a_signature_of_somebody_else(
+        self,
+        sealer: SmimeSealer,
+        keystore: Keystore,
+        alice: Issued,
+        mail_authority: Authority,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        other = own(keystore, mail_authority.person(CAROL, "p256", 9))
+        right = SmimeMessages.sign
+        changed = lambda self, octets, _, now: right(self, octets, other.fingerprint, now)  # noqa: E731
+        monkeypatch.setattr(SmimeMessages, "sign", changed)
+        with pytest.raises(ProofFailed, match=f"signature of {alice.fingerprint} does not verify"):
+            sealer.signed(MESSAGE, alice.fingerprint, STAMP)
+
+    @pytest.mark.parametrize("change", ["one more", "one less", "other octets"])
+    def test_an_envelope_that_is_not_what_was_wanted(
+        self,
+        sealer: SmimeSealer,
+        alice: Issued,
+        bob: Issued,
+        monkeypatch: pytest.MonkeyPatch,
+        change: str,
+    ) -> None:
+        right = SmimeMessages.encrypt
+
+        def changed(self: SmimeMessages, octets: bytes, recipients: list, now: object) -> bytes:
+            if change == "other octets":
+                octets += b" "
+            else:
+                recipients = [*recipients, bob.fingerprint] if change == "one more" else recipients[:-1]
+            return right(self, octets, recipients, now)
+
+        monkeypatch.setattr(SmimeMessages, "encrypt", changed)
+        wanted = (alice.fingerprint,) if change == "one more" else (alice.fingerprint, bob.fingerprint)
+        with pytest.raises(ProofFailed, match=r"not encrypted to the certificates|does not decrypt to"):
+            sealer.encrypted(MESSAGE, [wanted], alice.fingerprint, STAMP, hidden=True)
+
+    def test_a_boundary_that_occurs_inside(self, sealer: SmimeSealer, alice: Issued) -> None:
+        with pytest.raises(ProofFailed, match="boundary"):
+            sealer.signed(MESSAGE, alice.fingerprint, replace(STAMP, boundary="windmill"))
