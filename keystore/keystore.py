@@ -335,6 +335,13 @@ class Keystore:
         """
         return self._messages.decrypt(ciphertext, now)
 
+    def addressees(self, ciphertext: bytes) -> tuple[str, ...]:
+        """Key IDs (`HIDDEN` for a hidden one) that an OpenPGP message names as recipients; no key is touched.
+
+        Raises NotReadable where it is no encrypted message.
+        """
+        return openpgp.key_ids(ciphertext)
+
     def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
         """Judge the detached signatures over `octets`, armored or binary."""
         return self._messages.verify(octets, signature, now)

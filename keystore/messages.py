@@ -18,6 +18,7 @@ from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused, NotReadable, StoreLocked
 from keystore.gnupg import Gnupg, HolderInDoubt
 from keystore.model import (
+    HIDDEN,
     Certificate,
     DetachedSignature,
     Fingerprint,
@@ -31,7 +32,6 @@ from keystore.model import (
 from keystore.vault import Vault
 
 Judge = Callable[[Certificate, Purpose, datetime], Usability]
-_HIDDEN = "0" * 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,8 @@ class Messages:
         return bool(held)
 
     def _addressees(self, ids: Sequence[str]) -> _Addressees:
-        holders = {one.holder for number in ids if number != _HIDDEN for one in self._cache.by_issuer(number)}
-        return _Addressees(Holder.OWN in holders, Holder.GNUPG in holders, _HIDDEN in ids)
+        holders = {one.holder for number in ids if number != HIDDEN for one in self._cache.by_issuer(number)}
+        return _Addressees(Holder.OWN in holders, Holder.GNUPG in holders, HIDDEN in ids)
 
     def _demand_usable(
         self, certificate: Certificate, purpose: Purpose, now: datetime

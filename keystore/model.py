@@ -25,6 +25,10 @@ def key_id(fingerprint: str) -> str:
     return fingerprint[:16] if len(fingerprint) == 64 else fingerprint[-16:]
 
 
+HIDDEN = "0" * 16
+"""The key ID that a message names in place of a recipient's own (RFC 9580 section 5.1.8)."""
+
+
 class Scheme(Enum):
     """The two ways to protect mail."""
 

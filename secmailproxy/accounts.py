@@ -72,6 +72,8 @@ class Account:
     """At the IMAP server; "" means the address."""
     smtp_username: str = ""
     """At the smarthost; "" means the address."""
+    aliases: tuple[str, ...] = ()
+    """Other addresses that its owner sends from."""
     encrypt_drafts: bool = True
     encrypt_sent: bool = True
     encrypt_other: bool = False
@@ -100,7 +102,7 @@ class SubmissionAccount:
     smarthost: Smarthost
     credentials: Credentials
     others: frozenset[str] = frozenset()
-    """Addresses of the other accounts, lower case: this login must not speak, or sign, for them."""
+    """Addresses and aliases of the other accounts, lower case: this login must not speak or sign for them."""
 
 
 class AccountDoor(Protocol):
@@ -198,7 +200,12 @@ class Accounts:
             await smarthost.verify_login(credentials)
         if mechanism == "password":
             self._heard(account.address, secret)
-        others = frozenset(one.address.lower() for one in self._accounts if one is not account)
+        others = frozenset(
+            address.lower()
+            for one in self._accounts
+            if one is not account
+            for address in (one.address, *one.aliases)
+        )
         return SubmissionAccount(account.address, smarthost, credentials, others)
 
     def _account(self, username: str, password: str) -> Account:

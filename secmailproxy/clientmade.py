@@ -7,15 +7,17 @@ does not go where a rule requires encryption.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from keystore.errors import NotReadable
-from keystore.keystore import Keystore
-from keystore.model import Holder, Scheme
+from keystore.model import HIDDEN, Certificate, Holder, Scheme
+from secmailproxy.decision import Decider
 from secmailproxy.errors import NotAllowed
-from secmailproxy.mime.assemble import openpgp_ciphertext
+from secmailproxy.mime.assemble import Made, openpgp_ciphertext
 from secmailproxy.mime.entity import Entity
-from secmailproxy.policy import Protect, Rule, rule_for
+from secmailproxy.mime.protected import may_leave
+from secmailproxy.policy import Question
+from secmailproxy.rules import Protect, Rule, rule_for
+from secmailproxy.wishes import wished
 
 
 def made_by(root: Entity) -> Scheme:
@@ -25,35 +27,58 @@ def made_by(root: Entity) -> Scheme:
     return Scheme.SMIME if is_smime else Scheme.OPENPGP
 
 
-def refuse_signed(sender: str, rcpt_tos: Sequence[str], rules: Sequence[Rule]) -> None:
-    """Raises NotAllowed where a message that the client has only signed must not go."""
-    for rcpt_to in rcpt_tos:
-        if rule_for(sender, rcpt_to, rules).protect is Protect.REQUIRE:
-            raise NotAllowed(
-                f"a rule requires encryption to <{rcpt_to}>, and the mail client has only signed the "
-                "message: let the client encrypt it, or leave signing to the proxy"
-            )
-
-
-def refuse_encrypted(root: Entity, rcpt_tos: Sequence[str], keystore: Keystore, now: datetime) -> None:
-    """Raises NotAllowed when only the owner of `keystore` can read what goes to others too (SMTP-16)."""
-    if _only_to_self(root, rcpt_tos, keystore, now):
+def refuse(already: Made, root: Entity, question: Question, decider: Decider) -> None:
+    """Raises NotAllowed when a message that the client has protected itself must not go as it is."""
+    wish = question.wish
+    if wish.attach_key or (wish.scheme and wish.scheme is not made_by(root)):
+        raise NotAllowed(
+            "the message wishes a scheme, or its key attached, but the mail client has protected it itself; "
+            "leave the wish out, or leave protecting to the proxy"
+        )
+    if already is Made.SIGNED:
+        _refuse_signed(root, question, decider.settings.rules)
+    elif _only_to_self(root, question.rcpt_tos, decider):
         raise NotAllowed(
             "the message is encrypted only to the sender's own key (a draft?); "
             "its recipients could not read it"
         )
 
 
-def _only_to_self(root: Entity, rcpt_tos: Sequence[str], keystore: Keystore, now: datetime) -> bool:
+def _refuse_signed(root: Entity, question: Question, rules: Sequence[Rule]) -> None:
+    for rcpt_to in question.rcpt_tos:
+        rule = rule_for(question.sender, rcpt_to, rules, question.account)
+        if wished(rule, question.wish, rcpt_to).protect is Protect.REQUIRE:
+            raise NotAllowed(
+                f"encryption to <{rcpt_to}> is required, and the mail client has only signed the message: "
+                "let the client encrypt it, or leave signing to the proxy"
+            )
+    inside = root.parts[0].fields if root.parts else ()
+    if not all(may_leave(field.name.lower()) for field in inside):
+        raise NotAllowed(
+            "the mail client has signed Bcc or a field for wishes with the message, where nobody can remove "
+            "it; leave signing to the proxy, or the field out"
+        )
+
+
+def _only_to_self(root: Entity, rcpt_tos: Sequence[str], decider: Decider) -> bool:
+    """Whether nobody but the owner of the keystore can read what goes to others too (SMTP-16).
+
+    The key IDs that the message names tell, without any secret key. Where it hides its one recipient, being
+    able to open it does; with several hidden ones it may be for others.
+    """
     ciphertext = openpgp_ciphertext(root)
-    others = [one for one in rcpt_tos if not keystore.own(one)]
-    if ciphertext is None or not others:
+    if ciphertext is None or all(decider.is_own(one) for one in rcpt_tos):
         return False
+    keystore = decider.keystore
     try:
-        opened = keystore.decrypt(ciphertext, now)
+        named = keystore.addressees(ciphertext)
+        if named == (HIDDEN,):
+            keystore.decrypt(ciphertext, decider.now)
+            return True
     except NotReadable:
         return False
-    known = [keystore.certificates(key_id) for key_id in opened.recipients]
-    return all(
-        certificates and all(one.holder is not Holder.NONE for one in certificates) for certificates in known
-    )
+    return bool(named) and all(_is_own(keystore.certificates(key_id)) for key_id in named)
+
+
+def _is_own(certificates: Sequence[Certificate]) -> bool:
+    return bool(certificates) and all(one.holder is not Holder.NONE for one in certificates)

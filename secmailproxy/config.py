@@ -12,16 +12,16 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from keystore.model import Fingerprint
 from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
 from secmailproxy.admission import CONNECTIONS_PER_CLIENT
 from secmailproxy.config_errors import ConfigProblems, problems_of
+from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
 from secmailproxy.config_values import (
     Address,
     AuthorityFile,
@@ -32,7 +32,6 @@ from secmailproxy.config_values import (
     ListenAddress,
     Listener,
     Octets,
-    Pattern,
     Port,
     Section,
     Switch,
@@ -90,16 +89,6 @@ class Submission(Section):
     timeout_seconds: Annotated[int, Field(strict=True, ge=5, le=600)] = 60
 
 
-class RuleSection(Section):
-    """[[rules]]"""
-
-    to: Pattern = "*"
-    from_: Pattern = Field("*", alias="from")
-    protect: Literal["require", "prefer", "never", "sign"] = "prefer"
-    fingerprints: tuple[FingerprintText, ...] = ()
-    hide_subject: Switch = True
-
-
 class ImapServerSection(Section):
     """accounts.imap"""
 
@@ -121,6 +110,7 @@ class AccountSection(Section):
 
     address: Address
     name: str = ""
+    aliases: tuple[Address, ...] = ()
     login: Literal["mailbox", "local"] = "mailbox"
     encrypt_drafts: Switch = True
     encrypt_sent: Switch = True
@@ -169,6 +159,7 @@ class Config(Section):
     service: Service = Service()
     submission: Submission = Submission()
     rules: tuple[RuleSection, ...] = ()
+    wishes: tuple[WishSection, ...] = ()
     accounts: tuple[AccountSection, ...] = ()
     forward: Forward = Forward()
     _folders: Folders = PrivateAttr(default_factory=Folders.of_user)
@@ -222,10 +213,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        addresses = [one.address.lower() for one in self.accounts]
-        for address in addresses:
-            if addresses.count(address) > 1:
-                raise ValueError(f"two accounts have the address {address}; remove one of them")
+        _refuse_shared_addresses(self.accounts)
+        refuse_repeated([one.word for one in self.wishes], "two of [[wishes]] have the word")
+        for rule in self.rules:
+            if rule.account and self.account(rule.account) is None:
+                raise ValueError(
+                    f"a rule is for the account {rule.account}, which is no account here; correct it or add "
+                    "the account"
+                )
         chosen = self.forward.account
         if chosen and self.account(chosen) is None:
             raise ValueError(
@@ -242,6 +237,14 @@ class Config(Section):
         """The account with this address, without regard to case."""
         return next((one for one in self.accounts if one.address.lower() == address.lower()), None)
 
+    def account_of(self, sender: str) -> str:
+        """The address of the account that sends as `sender`: by address, alias, or the only one; else ""."""
+        wanted = sender.lower()
+        for one in self.accounts:
+            if wanted in (one.address.lower(), *map(str.lower, one.aliases)):
+                return one.address
+        return self.accounts[0].address if len(self.accounts) == 1 else ""
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, every default filled in, names as in the file. There are no secrets in it."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
@@ -254,6 +257,7 @@ class Config(Section):
             Account(
                 address=one.address,
                 name=one.name,
+                aliases=one.aliases,
                 login=Login(one.login),
                 imap=ImapUpstream(one.imap.host, one.imap.port, one.imap.tls, one.imap.ca_file),
                 imap_username=one.imap.username,
@@ -292,19 +296,12 @@ class Config(Section):
         """For `secmailproxy.outbound.Outbound`."""
         from secmailproxy.enclosing import Sharing
         from secmailproxy.outbound import OutboundSettings
-        from secmailproxy.policy import Protect, Rule
+        from secmailproxy.rules import normal_address
 
         return OutboundSettings(
-            rules=tuple(
-                Rule(
-                    to=rule.to,
-                    from_=rule.from_,
-                    protect=Protect(rule.protect),
-                    fingerprints=tuple(Fingerprint(one) for one in rule.fingerprints),
-                    hide_subject=rule.hide_subject,
-                )
-                for rule in self.rules
-            ),
+            rules=tuple(one.value() for one in self.rules),
+            words=tuple(one.value() for one in self.wishes),
+            aliases={normal_address(alias): one.address for one in self.accounts for alias in one.aliases},
             sharing={
                 one.address.lower(): Sharing(one.autocrypt, one.prefer_encrypt == "mutual", one.attach_key)
                 for one in self.accounts
@@ -323,6 +320,16 @@ class Config(Section):
             ca_file=server.ca_file,
             timeout=float(self.submission.timeout_seconds),
         )
+
+
+def _refuse_shared_addresses(accounts: Sequence[AccountSection]) -> None:
+    addresses = [one.address.lower() for one in accounts]
+    refuse_repeated(addresses, "two accounts have the address")
+    aliases = [alias.lower() for one in accounts for alias in one.aliases]
+    refuse_repeated(aliases, "two accounts have the alias")
+    for alias in aliases:
+        if alias in addresses:
+            raise ValueError(f"{alias} is an account here and an alias too; remove the alias")
 
 
 def _passphrase_of(file: Path) -> str:

@@ -57,6 +57,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _word(value: str) -> str:
+    if not value.isprintable() or len(value.split()) != 1 or value != value.strip():
+        raise ValueError(f"{value!r} is not one word; write it without blanks, such as [encrypt]")
+    return value
+
+
 def _listener(value: object) -> object:
     """Split "host:port" (RFC 3986 brackets for IPv6) and insist on loopback, however it was written."""
     if not isinstance(value, str):
@@ -123,6 +129,7 @@ def _path(value: object, info: ValidationInfo) -> Path | None:
 Address = Annotated[str, AfterValidator(_address)]
 FingerprintText = Annotated[str, AfterValidator(_fingerprint)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Word = Annotated[str, AfterValidator(_word)]
 ExistingFile = Annotated[Path | None, BeforeValidator(_file)]
 AuthorityFile = Annotated[Path | None, BeforeValidator(_authority)]
 ExistingFolder = Annotated[Path | None, BeforeValidator(_folder)]

@@ -8,32 +8,56 @@ Security: nothing here looks at a header; keys are those of the envelope (SMTP-0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from keystore.errors import KeyRefused, KeystoreError, StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Holder, Identity, Selection
+from keystore.model import Fingerprint, Holder, Identity, Scheme, Selection
 from secmailproxy import policy
 from secmailproxy.enclosing import Sharing
 from secmailproxy.errors import KeystoreLocked, NoUsableCertificate, SecMailProxyError, SigningKeyUnusable
-from secmailproxy.policy import Plan, Protect, Rule, no_key, normal_address, rule_for
+from secmailproxy.policy import Facts, Plan, Question, no_key, schemes_of
+from secmailproxy.rules import Chosen, Protect, Rule, choose, normal_address
+from secmailproxy.wishes import SubjectWord
 
 
 @dataclass(frozen=True, slots=True)
 class OutboundSettings:
-    """What the owner wants: rules, of which the first match wins, and the keys that go along."""
+    """What the owner has decided about mail that leaves."""
 
     rules: tuple[Rule, ...] = ()
+    """First match wins."""
     sharing: Mapping[str, Sharing] = field(default_factory=dict)
-    """By account address, in lower case."""
+    """The keys that go along, by account address in lower case."""
+    words: tuple[SubjectWord, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Alias as `normal_address` gives it -> address of the account whose key it uses where it has none."""
 
     def sharing_of(self, *addresses: str) -> Sharing:
         """What the first of `addresses` that is an account wants to go along."""
         found = (self.sharing.get(one.lower()) for one in addresses)
         return next((one for one in found if one is not None), Sharing())
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided, and everything that it was decided by."""
+
+    question: Question
+    chosen: Mapping[str, Chosen]
+    facts: Mapping[Scheme, Facts]
+    """Of the schemes that came into question."""
+    outcome: Plan | SecMailProxyError
+
+    @property
+    def plan(self) -> Plan:
+        """The plan. Raises the refusal where there is none."""
+        if isinstance(self.outcome, SecMailProxyError):
+            raise self.outcome
+        return self.outcome
 
 
 @contextmanager
@@ -51,75 +75,98 @@ def our_errors() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """Decides with the certificates and keys of one keystore."""
+    """Decides with the certificates and keys of one keystore, at one time, by one set of rules."""
 
     keystore: Keystore
+    settings: OutboundSettings
+    now: datetime
 
-    def check_recipient(self, sender: str, rcpt_to: str, rules: Sequence[Rule], now: datetime) -> None:
-        """Raises NoUsableCertificate, SigningKeyUnusable, KeystoreLocked where `rules` allow no other end."""
-        rule = rule_for(sender, rcpt_to, rules)
+    def check_recipient(self, sender: str, rcpt_to: str, account: str = "") -> bool:
+        """Whether the message will need a secret key of this keystore's own.
+
+        Raises NoUsableCertificate or SigningKeyUnusable where the rules allow no other end (SMTP-06).
+        """
+        rule = choose(sender, rcpt_to, self.settings.rules, account).rule
         if rule.protect is Protect.NEVER:
-            return
-        selection = self._select(rcpt_to, rule, now)
-        if refusal := policy.recipient_refusal(rcpt_to, rule, selection):
+            return False
+        selections = {scheme: self._select(rcpt_to, rule, scheme) for scheme in schemes_of([rule])}
+        if refusal := policy.recipient_refusal(rcpt_to, rule, selections):
             raise NoUsableCertificate(refusal)
-        identity, problem = self.identity(sender, now) if sender else (None, "")
-        if problem:
-            raise SigningKeyUnusable(problem)
-        if identity and identity.certificate.holder is Holder.OWN and self.keystore.locked:
-            raise KeystoreLocked(f"the key of <{sender}> is locked")
+        identities = [self.identity(sender, scheme) for scheme in selections] if sender else []
+        usable = [identity for identity, _ in identities if identity is not None]
+        problems = [problem for _, problem in identities if problem]
+        if problems and not usable:
+            raise SigningKeyUnusable(problems[0])
+        return any(identity.certificate.holder is Holder.OWN for identity in usable)
 
-    def plan(
-        self,
-        sender: str,
-        rcpt_tos: Sequence[str],
-        named: frozenset[str],
-        rules: Sequence[Rule],
-        now: datetime,
-    ) -> Plan:
-        """What to do with a message; arguments and errors are those of `policy.plan_outbound`."""
-        identity, problem = self.identity(sender, now) if sender else (None, "")
-        selections = {
-            rcpt_to: self._select(rcpt_to, rule_for(sender, rcpt_to, rules), now) for rcpt_to in rcpt_tos
+    def decide(self, question: Question) -> Decision:
+        """What to do with a message; a refusal is an outcome too."""
+        chosen = {
+            rcpt_to: choose(question.sender, rcpt_to, self.settings.rules, question.account)
+            for rcpt_to in question.rcpt_tos
         }
+        facts: dict[Scheme, Facts] = {}
+
+        def ask(scheme: Scheme) -> Facts:
+            if scheme not in facts:
+                facts[scheme] = self._facts(question, chosen, scheme)
+            return facts[scheme]
+
+        outcome: Plan | SecMailProxyError
         try:
-            return policy.plan_outbound(
-                sender,
-                rcpt_tos,
-                named,
-                identity,
-                selections,
-                rules,
-                identity_problem=problem,
-            )
-        except NoUsableCertificate as error:
-            error.smtp_code = 554  # 550 answers RCPT; this answers the whole message
-            raise
+            outcome = policy.plan_outbound(question, chosen, ask)
+        except SecMailProxyError as error:
+            if isinstance(error, NoUsableCertificate):
+                error.smtp_code = 554  # 550 answers RCPT; this answers the whole message
+            outcome = error
+        return Decision(question, chosen, facts, outcome)
 
-    def _select(self, rcpt_to: str, rule: Rule, now: datetime) -> Selection:
-        """The certificates for `rcpt_to` as written, else for the plain spelling of the same address."""
-        selection = self.keystore.select(rcpt_to, now, rule.fingerprints)
-        plain = normal_address(rcpt_to)
-        if selection.certificates or plain == rcpt_to.lower():
-            return selection
-        other = self.keystore.select(plain, now, rule.fingerprints)
-        return other if other.certificates else selection
+    def identity(self, sender: str, scheme: Scheme = Scheme.OPENPGP) -> tuple[Identity | None, str]:
+        """The key of `sender`, for an alias without one that of its account.
 
-    def identity(self, sender: str, now: datetime) -> tuple[Identity | None, str]:
-        """The own key of `sender`; or None, and why an existing one cannot be used."""
-        plain = normal_address(sender)
-        identity = self.keystore.identity(sender, now) or self.keystore.identity(plain, now)
-        if identity is not None:
-            return identity, ""
-        unusable = self.keystore.unusable_own(sender, now) or self.keystore.unusable_own(plain, now)
-        if unusable is None:
-            return None, ""
-        fingerprint, usability = unusable
-        return None, f"the own key {fingerprint} of <{sender}> cannot sign: {usability.explanation}"
+        None with the reason why an existing one cannot be used; "" where there is none at all.
+        """
+        identity, problem = self._own(sender, scheme)
+        account = self.settings.aliases.get(normal_address(sender))
+        return (identity, problem) if identity or problem or not account else self._own(account, scheme)
 
-    def own_key(self, address: str, now: datetime) -> Fingerprint:
-        """The own key of `address`. Raises SigningKeyUnusable."""
-        identity, problem = self.identity(address, now)
+    def own_key(self, address: str) -> Fingerprint:
+        """The own OpenPGP key of `address`. Raises SigningKeyUnusable."""
+        identity, problem = self.identity(address)
         if identity is None:
             raise SigningKeyUnusable(problem or no_key(address))
         return identity.certificate.fingerprint
+
+    def is_own(self, address: str) -> bool:
+        """Whether mail to `address` is read by the owner of the keystore."""
+        return bool(self.keystore.own(address)) or normal_address(address) in self.settings.aliases
+
+    def _facts(self, question: Question, chosen: Mapping[str, Chosen], scheme: Scheme) -> Facts:
+        sender, account = question.sender, question.account
+        identity, problem = self.identity(sender, scheme) if sender else (None, "")
+        return Facts(
+            identity,
+            {rcpt_to: self._select(rcpt_to, one.rule, scheme) for rcpt_to, one in chosen.items()},
+            problem,
+            account_has_key=bool(identity is None and account and self._own(account, scheme)[0]),
+        )
+
+    def _own(self, address: str, scheme: Scheme) -> tuple[Identity | None, str]:
+        keystore, plain = self.keystore, normal_address(address)
+        for spelling in (address, plain):
+            if identity := keystore.identity(spelling, self.now, scheme=scheme):
+                return identity, ""
+        for spelling in (address, plain):
+            if unusable := keystore.unusable_own(spelling, self.now, scheme=scheme):
+                fingerprint, usability = unusable
+                return None, f"the own key {fingerprint} of <{address}> cannot sign: {usability.explanation}"
+        return None, ""
+
+    def _select(self, rcpt_to: str, rule: Rule, scheme: Scheme) -> Selection:
+        """The certificates for `rcpt_to` as written, else for the plain spelling of the same address."""
+        selection = self.keystore.select(rcpt_to, self.now, rule.fingerprints, scheme=scheme)
+        plain = normal_address(rcpt_to)
+        if selection.certificates or plain == rcpt_to.lower():
+            return selection
+        other = self.keystore.select(plain, self.now, rule.fingerprints, scheme=scheme)
+        return other if other.certificates else selection

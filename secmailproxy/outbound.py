@@ -11,18 +11,18 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Purpose, Scheme
+from secmailproxy import clientmade, wishes
 from secmailproxy.addressees import named_addresses
-from secmailproxy.clientmade import made_by, refuse_encrypted, refuse_signed
 from secmailproxy.crew import Crew, Outcome, outcome_of
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
 from secmailproxy.enclosing import Recipients, enclosures
-from secmailproxy.errors import NoUsableCertificate
+from secmailproxy.errors import KeystoreLocked, NoUsableCertificate
 from secmailproxy.mime import header
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.canonical import crlf
@@ -31,8 +31,9 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
-from secmailproxy.policy import Plan, normal_address
+from secmailproxy.policy import Plan, Question
 from secmailproxy.preparation import Stamp
+from secmailproxy.rules import normal_address
 from secmailproxy.sealing import Sealer
 from secmailproxy.sealing_smime import SmimeSealer
 
@@ -69,7 +70,6 @@ class Outbound:
         self._settings = settings
         self._clock = clock
         self._crew = crew
-        self._decider = Decider(keystore)
         self._sealer = Sealer(keystore)
         self._smime = SmimeSealer(keystore)
 
@@ -84,7 +84,7 @@ class Outbound:
         Raises NoUsableCertificate naming the key's state, SigningKeyUnusable, KeystoreLocked.
         """
         # Answered from memory but for the first time: another thread would cost more than the answer.
-        self._check_recipient(sender, rcpt_to)
+        self._check_recipient(sender, rcpt_to, account)
 
     async def protect(
         self,
@@ -99,7 +99,8 @@ class Outbound:
 
         `message` has LF or CRLF. `sender` is the address whose key and rules count (default: the envelope's);
         never one out of the header, which anybody can write. `named` replaces the addresses that the header's
-        To and Cc name.
+        To and Cc name. `account` is the address of the login, "" without one. The wishes of the message are
+        obeyed: only what the owner has written must come here.
         Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage.
         """
         sender = sender or envelope.mail_from
@@ -151,48 +152,60 @@ class Outbound:
         with our_errors(), self._keystore.steady():
             return getattr(self, method)(*args)
 
+    def _decider(self) -> Decider:
+        """For one message: settings may be replaced meanwhile, and time goes on."""
+        return Decider(self._keystore, self._settings, self._clock())
+
     @our_errors()
-    def _check_recipient(self, sender: str, rcpt_to: str) -> None:
+    def _check_recipient(self, sender: str, rcpt_to: str, account: str) -> None:
         with self._keystore.steady():
-            self._decider.check_recipient(sender, rcpt_to, self._settings.rules, self._clock())
+            if self._decider().check_recipient(sender, rcpt_to, account) and self._keystore.locked:
+                raise KeystoreLocked(f"the key of <{sender}> is locked")
 
     def _protect(
         self, envelope: Envelope, message: bytes, sender: str, account: str, named: frozenset[str] | None
     ) -> tuple[Copy, ...]:
-        now, settings = self._clock(), self._settings  # settings once: they may be replaced meanwhile
-        rules = settings.rules
-        root = parse(crlf(message))
-        already = made(root)
-        if already is Made.SIGNED:
-            refuse_signed(sender, envelope.rcpt_tos, rules)
-        elif already is Made.ENCRYPTED:
-            refuse_encrypted(root, envelope.rcpt_tos, self._keystore, now)
-        if already is not Made.NOTHING:
-            return (Copy(envelope.rcpt_tos, _leaving(root), _MADE[already], made_by(root)),)
-        root = without_inner_marks(root)
+        decider, root = self._decider(), parse(crlf(message))
+        words = decider.settings.words
         named = named_addresses(root) if named is None else named
-        plan = self._decider.plan(sender, envelope.rcpt_tos, named, rules, now)
+        question = Question(sender, envelope.rcpt_tos, named, account, wishes.read(root, words))
+        already = made(root)
+        if already is not Made.NOTHING:
+            clientmade.refuse(already, root, question, decider)
+            return (Copy(envelope.rcpt_tos, _leaving(root), _MADE[already], clientmade.made_by(root)),)
+        root = without_inner_marks(wishes.without_words(root, words))
+        plan = self._planned(decider, question)
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
-        assert plan.signer is not None  # every protection that policy plans is signed
-        sharing = settings.sharing_of(account, sender)
-        readers = _readers(plan, named)
-        enclosed = NOTHING  # S/MIME sends its certificates along with each signature
-        if plan.scheme is Scheme.OPENPGP:
-            enclosed = enclosures(self._keystore, root, sender, plan.signer, sharing, now, readers)
-        return self._carry_out(plan, plan.signer, root, enclosed, _stamp(now, sender))
+        enclosed = self._enclosed(plan, root, question, decider)
+        return self._carry_out(plan, root, enclosed, _stamp(decider.now, sender))
 
-    def _carry_out(
-        self, plan: Plan, signer: Fingerprint, root: Entity, enclosed: Enclosures, stamp: Stamp
-    ) -> tuple[Copy, ...]:
+    def _planned(self, decider: Decider, question: Question) -> Plan:
+        """The plan for a message. What must not leave in clear for another reason is refused here as well."""
+        return decider.decide(question).plan
+
+    def _enclosed(self, plan: Plan, root: Entity, question: Question, decider: Decider) -> Enclosures:
+        """The certificates that go along, as the account has it or the client wishes."""
+        if plan.scheme is Scheme.SMIME:
+            return NOTHING  # S/MIME sends its certificates along with each signature
+        assert plan.signer is not None  # every protection that policy plans is signed
+        sharing = decider.settings.sharing_of(question.account, question.sender)
+        if plan.attach_key is not None:
+            sharing = replace(sharing, attach_key=plan.attach_key)
+        readers = _readers(plan, question.named)
+        own = plan.signer_address  # an alias may use the key of its account
+        return enclosures(self._keystore, root, own, plan.signer, sharing, decider.now, readers)
+
+    def _carry_out(self, plan: Plan, root: Entity, enclosed: Enclosures, stamp: Stamp) -> tuple[Copy, ...]:
+        assert plan.signer is not None  # every protection that policy plans is signed
         sealer = self._smime if plan.scheme is Scheme.SMIME else self._sealer
         if plan.protection is Protection.SIGNED:
-            octets = sealer.signed(root, signer, stamp, enclosed)
+            octets = sealer.signed(root, plan.signer, stamp, enclosed)
             return _as_planned(plan, [octets] * len(plan.copies))
         sealed = sealer.encrypted(
             root,
             [copy.fingerprints for copy in plan.copies],
-            signer,
+            plan.signer,
             stamp,
             hidden=plan.hide_subject,
             enclosures=enclosed,
@@ -204,12 +217,12 @@ class Outbound:
         root = parse(crlf(message))
         if made(root) is Made.ENCRYPTED:
             return message
-        own = self._decider.own_key(address, now)
+        own = self._decider().own_key(address)
         return self._sealer.own_copy(root, own, own if sign else None, _stamp(now, address))
 
     def _protect_at_rest(self, address: str, message: bytes) -> bytes:
         now = self._clock()
-        return self._sealer.at_rest(parse(message), self._decider.own_key(address, now), _stamp(now, address))
+        return self._sealer.at_rest(parse(message), self._decider().own_key(address), _stamp(now, address))
 
     def _protect_system(self, message: bytes, fingerprint: Fingerprint, head: SystemHeader) -> bytes:
         now = self._clock()

@@ -1,12 +1,14 @@
 """Decides what happens to a message on its way out. PURE: facts in, a `Plan` or a refusal out.
 
-The sender's rules are read from the top; the first that matches a (sender, recipient) pair speaks for that
-recipient. One message has one protection: it never goes in clear to some and encrypted to others.
+For each recipient one rule speaks (`secmailproxy.rules`), strengthened or chosen by what the mail client
+wishes for this message (`secmailproxy.wishes`). One message has one protection of one scheme: it never goes
+in clear to some and encrypted to others, nor by OpenPGP to some and by S/MIME to others.
 
-    some recipient requires encryption   all must have certificates and the sender a key, else it is refused;
-                                         beside a recipient with "never" or "sign" it is refused too
+    some recipient requires encryption   all must have certificates of one scheme and the sender a key, else
+                                         it is refused; so it is beside a recipient with "never" or "sign"
     some recipient is on "never"         it goes as it is
-    the sender has no key at all         it goes as it is
+    the sender has no key at all         it goes as it is (refused where the key of the login's own address
+                                         would have encrypted it)
     some recipient is on "sign"          it is signed
     every recipient has a certificate    it is signed and encrypted
     otherwise                            it is signed
@@ -17,46 +19,60 @@ Security: a sender whose own key exists but cannot be used is told so; the messa
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from keystore.model import Fingerprint, Identity, Scheme, Selection
 from secmailproxy.errors import NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.model import Protection
+from secmailproxy.rules import Chosen, Protect, Rule, matches, normal_address, rule_for
+from secmailproxy.wishes import NO_WISH, Wish, wished
 
+__all__ = [
+    "CopyPlan",
+    "Facts",
+    "Plan",
+    "Protect",
+    "Question",
+    "Rule",
+    "matches",
+    "no_key",
+    "normal_address",
+    "plan_outbound",
+    "recipient_refusal",
+    "rule_for",
+    "schemes_of",
+]
 
-class Protect(Enum):
-    """What a rule asks for."""
-
-    REQUIRE = "require"
-    """Sign and encrypt, or refuse."""
-    PREFER = "prefer"
-    """Sign, and encrypt when every recipient has a certificate."""
-    SIGN = "sign"
-    """Sign, never encrypt."""
-    NEVER = "never"
-    """Leave as it is."""
+_IN_ORDER = (Scheme.OPENPGP, Scheme.SMIME)
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule. `to` and `from_` are patterns: an address, "@domain", "*.domain" (subdomains), or "*".
+class Question:
+    """What is to be decided: one message, and who sends it to whom."""
 
-    `fingerprints`, when given, are the only certificates to encrypt to, and all of them are needed.
-    """
+    sender: str
+    """The envelope sender, or the owner of the login where that is null."""
+    rcpt_tos: tuple[str, ...]
+    named: frozenset[str]
+    """The addresses of the fields that all recipients can read, as `normal_address` gives them."""
+    account: str = ""
+    """The address of the account that the client logged in to; "" without a login."""
+    wish: Wish = NO_WISH
 
-    to: str = "*"
-    from_: str = "*"
-    protect: Protect = Protect.PREFER
-    fingerprints: tuple[Fingerprint, ...] = ()
-    hide_subject: bool = True
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the keystore knows of one scheme for one message."""
 
-DEFAULT_RULE = Rule()
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_DOT_ATOM = re.compile(r"[^\s\"(),.:;<>@\[\\\]]+(?:\.[^\s\"(),.:;<>@\[\\\]]+)*")
+    identity: Identity | None
+    """The sender's own key."""
+    selections: Mapping[str, Selection]
+    """One for each recipient."""
+    identity_problem: str = ""
+    """Why an existing own key cannot be used; "" when there is none at all."""
+    account_has_key: bool = False
+    """Whether the account's own address has a usable key, though the sender has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,111 +90,148 @@ class Plan:
     protection: Protection
     copies: tuple[CopyPlan, ...]
     signer: Fingerprint | None = None
+    signer_address: str = ""
+    """Of the signer's key; another than the sender's for an alias."""
     hide_subject: bool = True
     scheme: Scheme = Scheme.OPENPGP
     """All certificates and the signer are of this one."""
+    attach_key: bool | None = None
+    """Whether the client wants the sender's certificate attached; None: as the account has it."""
     why: str = ""
 
 
-def normal_address(address: str) -> str:
-    """`address` for comparison: without brackets and case, the domain in its ASCII form (RFC 5891).
+def schemes_of(rules: Iterable[Rule]) -> tuple[Scheme, ...]:
+    """The schemes that all of `rules` allow, in the order in which they are tried; may be empty."""
+    asked = {rule.scheme for rule in rules} - {None}
+    return tuple(scheme for scheme in _IN_ORDER if asked <= {scheme})
 
-    Neither quotes that change nothing (RFC 5321 section 4.1.2) nor a dot at the end of the domain make it
-    another one: a rule that requires encryption must hold for every spelling that reaches the same mailbox.
+
+def recipient_refusal(rcpt_to: str, rule: Rule, selections: Mapping[Scheme, Selection]) -> str | None:
+    """Why `rcpt_to` must be refused before any message is seen (SMTP-06), or None.
+
+    `selections` has an entry for each scheme that the rule allows.
     """
-    address = address.strip().removeprefix("<").removesuffix(">").casefold()
-    local, at, domain = address.rpartition("@")
-    unquoted = _ESCAPED.sub(r"\1", local[1:-1])
-    if local[:1] == local[-1:] == '"' and _DOT_ATOM.fullmatch(unquoted):
-        local = unquoted
-    domain = domain.removesuffix(".")
-    try:
-        return local + at + (domain if domain.isascii() else domain.encode("idna").decode("ascii"))
-    except UnicodeError:
-        return local + at + domain
-
-
-def matches(pattern: str, address: str) -> bool:
-    """Whether a rule's pattern covers `address`."""
-    if pattern.strip() == "*":
-        return True
-    pattern, address = normal_address(pattern), normal_address(address)
-    if pattern.startswith("*."):
-        return address.rpartition("@")[2].endswith(pattern[1:])
-    if pattern.startswith("@"):
-        return address.rpartition("@")[2] == pattern[1:]
-    return address == pattern
-
-
-def rule_for(sender: str, rcpt_to: str, rules: Sequence[Rule]) -> Rule:
-    """The first rule that matches; the default (prefer) when none does."""
-    for rule in rules:
-        if matches(rule.to, rcpt_to) and matches(rule.from_, sender):
-            return rule
-    return DEFAULT_RULE
-
-
-def recipient_refusal(rcpt_to: str, rule: Rule, selection: Selection) -> str | None:
-    """Why `rcpt_to` must be refused before any message is seen (SMTP-06), or None."""
     if rule.protect is not Protect.REQUIRE:
         return None
-    return _missing(rcpt_to, rule, selection)
+    missing = {scheme: _missing(rcpt_to, rule, scheme, one) for scheme, one in selections.items()}
+    if not all(missing.values()):
+        return None
+    return missing[schemes_of([rule])[0]]
 
 
-def plan_outbound(
-    sender: str,
-    rcpt_tos: Sequence[str],
-    named: frozenset[str],
-    identity: Identity | None,
-    selections: Mapping[str, Selection],
-    rules: Sequence[Rule],
-    *,
-    identity_problem: str = "",
-) -> Plan:
+def plan_outbound(question: Question, chosen: Mapping[str, Chosen], facts: Callable[[Scheme], Facts]) -> Plan:
     """Decides for one message.
 
-    `sender` is the envelope sender (or the author where that is null); `named` the addresses of the fields
-    that all recipients can read, as `normal_address` gives them; `selections` has an entry for each of
-    `rcpt_tos`. `identity_problem` says why an existing own key cannot be used; "" when there is none at all.
-
+    `chosen` has the rule of each recipient; `facts` is asked for each scheme in question.
     Raises NoUsableCertificate, SigningKeyUnusable or NotAllowed, naming addresses and reasons.
     """
-    chosen = {rcpt_to: rule_for(sender, rcpt_to, rules) for rcpt_to in rcpt_tos}
-    asked = {rule.protect for rule in chosen.values()}
-    hide_subject = any(rule.hide_subject for rule in chosen.values())
-    missing = [
-        text
-        for rcpt_to, rule in chosen.items()
-        if (text := _missing(rcpt_to, rule, selections[rcpt_to])) is not None
-    ]
-    everyone = (CopyPlan(tuple(rcpt_tos)),)
-
+    rules = {rcpt_to: wished(chosen[rcpt_to].rule, question.wish, rcpt_to) for rcpt_to in question.rcpt_tos}
+    asked = {rule.protect for rule in rules.values()}
     if Protect.REQUIRE in asked:
-        _refuse_conflict(chosen)
-        if missing:
-            raise NoUsableCertificate("; ".join(missing))
+        _refuse_conflict(rules)
     elif Protect.NEVER in asked:
-        return Plan(Protection.NONE, everyone, None, hide_subject, why=_because(chosen, Protect.NEVER))
-    if identity is None:
-        if identity_problem or Protect.REQUIRE in asked:
-            raise SigningKeyUnusable(identity_problem or no_key(sender))
-        return Plan(Protection.NONE, everyone, None, hide_subject, why=no_key(sender))
-
-    signer = identity.certificate.fingerprint
-    if Protect.SIGN in asked:
-        return Plan(Protection.SIGNED, everyone, signer, hide_subject, why=_because(chosen, Protect.SIGN))
-    if missing:
-        return Plan(Protection.SIGNED, everyone, signer, hide_subject, why="; ".join(missing))
-    return Plan(
-        Protection.SIGNED_AND_ENCRYPTED,
-        _copies(chosen, named, selections, signer),
-        signer,
-        hide_subject,
-        why="every recipient has a usable certificate",
-    )
+        return _as_it_is(question, _because(rules, Protect.NEVER))
+    attempts = [_Attempt(question, rules, scheme, facts) for scheme in schemes_of(rules.values())]
+    if Protect.SIGN not in asked:
+        for attempt in attempts:
+            if plan := attempt.encrypted():
+                return plan
+        _refuse_clear(question, attempts, required=Protect.REQUIRE in asked)
+    why = _because(rules, Protect.SIGN) if Protect.SIGN in asked else _all_missing(attempts)
+    attempts = attempts or [_Attempt(question, rules, scheme, facts) for scheme in _IN_ORDER]
+    for attempt in attempts:
+        if plan := attempt.signed(why):
+            return plan
+    for attempt in attempts:
+        if attempt.facts.identity_problem:
+            raise SigningKeyUnusable(attempt.facts.identity_problem)
+    return _as_it_is(question, no_key(question.sender))
 
 
-def _missing(rcpt_to: str, rule: Rule, selection: Selection) -> str | None:
+class _Attempt:
+    """What one scheme can do for the message."""
+
+    def __init__(
+        self,
+        question: Question,
+        rules: Mapping[str, Rule],
+        scheme: Scheme,
+        facts: Callable[[Scheme], Facts],
+    ) -> None:
+        self.scheme = scheme
+        self._question = question
+        self._rules = rules
+        self._ask = facts
+
+    @property
+    def facts(self) -> Facts:
+        return self._ask(self.scheme)
+
+    @property
+    def missing(self) -> list[str]:
+        """Why the message cannot be encrypted to all, one text for each recipient without certificates."""
+        selections = self.facts.selections
+        texts = (_missing(one, rule, self.scheme, selections[one]) for one, rule in self._rules.items())
+        return [text for text in texts if text is not None]
+
+    def encrypted(self) -> Plan | None:
+        """The plan to sign and encrypt, where the sender and every recipient have what it needs."""
+        identity = self.facts.identity
+        if identity is None or self.missing:
+            return None
+        signer = identity.certificate.fingerprint
+        copies = _copies(self._rules, self._question.named, self.facts.selections, signer)
+        why = "every recipient has a usable certificate"
+        return self._plan(Protection.SIGNED_AND_ENCRYPTED, copies, identity, why)
+
+    def signed(self, why: str) -> Plan | None:
+        """The plan to sign, where the sender has a key."""
+        identity = self.facts.identity
+        if identity is None:
+            return None
+        everyone = (CopyPlan(self._question.rcpt_tos),)
+        return self._plan(Protection.SIGNED, everyone, identity, why)
+
+    def _plan(
+        self, protection: Protection, copies: tuple[CopyPlan, ...], identity: Identity, why: str
+    ) -> Plan:
+        return Plan(
+            protection,
+            copies,
+            identity.certificate.fingerprint,
+            identity.address,
+            hide_subject=any(rule.hide_subject for rule in self._rules.values()),
+            scheme=self.scheme,
+            attach_key=self._question.wish.attach_key,
+            why=why,
+        )
+
+
+def _refuse_clear(question: Question, attempts: Sequence[_Attempt], *, required: bool) -> None:
+    """Raises where a message that cannot be encrypted must not leave signed or in clear either."""
+    for attempt in attempts:
+        if attempt.missing:
+            continue
+        # Only the sender's key is missing: that is the sender's to put right, and no reason for clear text.
+        if attempt.facts.identity_problem:
+            raise SigningKeyUnusable(attempt.facts.identity_problem)
+        if attempt.facts.account_has_key:
+            raise SigningKeyUnusable(_not_the_accounts(question))
+        if required:
+            raise SigningKeyUnusable(
+                "; ".join([*attempts[0].missing, no_key(question.sender, attempt.scheme)])
+            )
+    if required:
+        raise NoUsableCertificate(_all_missing(attempts))
+
+
+def _as_it_is(question: Question, why: str) -> Plan:
+    if question.wish.attach_key:
+        raise NotAllowed(f"the message wishes its key attached, but it must leave as it is: {why}")
+    return Plan(Protection.NONE, (CopyPlan(question.rcpt_tos),), why=why)
+
+
+def _missing(rcpt_to: str, rule: Rule, scheme: Scheme, selection: Selection) -> str | None:
     """Why the message cannot be encrypted to `rcpt_to`, or None when it can."""
     found = {certificate.fingerprint for certificate in selection.certificates}
     absent = [fingerprint for fingerprint in rule.fingerprints if fingerprint not in found]
@@ -187,22 +240,41 @@ def _missing(rcpt_to: str, rule: Rule, selection: Selection) -> str | None:
     why = selection.explanation or (selection.reason.value if selection.reason else "")
     if not why:
         why = f"pinned key {absent[0]} is not usable" if absent else "no certificate"
-    return f"no encryption key for <{rcpt_to}> ({why})"
+    what = "encryption key" if scheme is Scheme.OPENPGP else "S/MIME certificate"
+    return f"no {what} for <{rcpt_to}> ({why})"
 
 
-def _refuse_conflict(chosen: Mapping[str, Rule]) -> None:
-    """Raises NotAllowed when some recipients require encryption and others must not get it."""
-    require = [rcpt_to for rcpt_to, rule in chosen.items() if rule.protect is Protect.REQUIRE]
-    clear = [rcpt_to for rcpt_to, rule in chosen.items() if rule.protect in (Protect.NEVER, Protect.SIGN)]
+def _all_missing(attempts: Sequence[_Attempt]) -> str:
+    """Why no scheme can encrypt the message. The second one counts where the sender could use it."""
+    if not attempts:
+        return "the rules of the recipients ask for OpenPGP and for S/MIME, and one message has one scheme"
+    first, *others = attempts
+    texts = first.missing
+    for other in others:
+        if other.facts.identity is not None:
+            texts += other.missing
+    return "; ".join(texts)
+
+
+def _refuse_conflict(rules: Mapping[str, Rule]) -> None:
+    """Raises NotAllowed when some recipients require encryption and others forbid what it needs."""
+    require = [rcpt_to for rcpt_to, rule in rules.items() if rule.protect is Protect.REQUIRE]
+    clear = [rcpt_to for rcpt_to, rule in rules.items() if rule.protect in (Protect.NEVER, Protect.SIGN)]
     if clear:
         raise NotAllowed(
             f"a rule requires encryption to <{require[0]}> and another forbids it to <{clear[0]}>; "
             "send two messages"
         )
+    if not schemes_of(rules.values()):
+        by = {rule.scheme: rcpt_to for rcpt_to, rule in rules.items()}
+        raise NotAllowed(
+            f"encryption is required, but a rule asks for OpenPGP to <{by[Scheme.OPENPGP]}> and another for "
+            f"S/MIME to <{by[Scheme.SMIME]}>; send two messages"
+        )
 
 
 def _copies(
-    chosen: Mapping[str, Rule],
+    rules: Mapping[str, Rule],
     named: frozenset[str],
     selections: Mapping[str, Selection],
     own: Fingerprint,
@@ -216,24 +288,34 @@ def _copies(
     def fingerprints(*rcpt_tos: str) -> tuple[Fingerprint, ...]:
         found: dict[Fingerprint, None] = {}
         for rcpt_to in rcpt_tos:
-            pinned = chosen[rcpt_to].fingerprints
+            pinned = rules[rcpt_to].fingerprints
             certificates = selections[rcpt_to].certificates
             found |= dict.fromkeys(
                 c.fingerprint for c in certificates if not pinned or c.fingerprint in pinned
             )
         return tuple(found | {own: None})
 
-    open_ones = tuple(rcpt_to for rcpt_to in chosen if normal_address(rcpt_to) in named)
-    blind = tuple(rcpt_to for rcpt_to in chosen if rcpt_to not in open_ones)
+    open_ones = tuple(rcpt_to for rcpt_to in rules if normal_address(rcpt_to) in named)
+    blind = tuple(rcpt_to for rcpt_to in rules if rcpt_to not in open_ones)
     copies = [CopyPlan(open_ones, fingerprints(*open_ones))] if open_ones else []
     return (*copies, *(CopyPlan((rcpt_to,), fingerprints(rcpt_to)) for rcpt_to in blind))
 
 
-def _because(chosen: Mapping[str, Rule], protect: Protect) -> str:
-    rcpt_to = next(rcpt_to for rcpt_to, rule in chosen.items() if rule.protect is protect)
-    return f'a rule for <{rcpt_to}> says "{protect.value}"'
+def _because(rules: Mapping[str, Rule], protect: Protect) -> str:
+    rcpt_to = next(rcpt_to for rcpt_to, rule in rules.items() if rule.protect is protect)
+    return f'for <{rcpt_to}> the rule or wish says "{protect.value}"'
 
 
-def no_key(sender: str) -> str:
+def _not_the_accounts(question: Question) -> str:
+    return (
+        f"no own key for <{question.sender}>, which would leave a message in clear that can be encrypted; "
+        f"add the address to `aliases` of the account {question.account} to use its key, or make one with: "
+        f"secmailproxy key generate {question.sender}"
+    )
+
+
+def no_key(sender: str, scheme: Scheme = Scheme.OPENPGP) -> str:
     """What to say where the sender has no key."""
+    if scheme is Scheme.SMIME:
+        return f"no own S/MIME key for <{sender}>; import one with: secmailproxy key import FILE"
     return f"no own key for <{sender}>; make one with: secmailproxy key generate {sender}"

@@ -268,7 +268,7 @@ async def test_a_message_that_the_client_only_signed_is_refused_where_encryption
 ) -> None:
     correspondent(BOB)
     (copy,) = await outbound(Rule(protect=Protect.SIGN)).protect(Envelope(ALICE, (BOB,)), MESSAGE)
-    with pytest.raises(NotAllowed, match=rf"requires encryption to <{BOB}>.*only signed"):
+    with pytest.raises(NotAllowed, match=rf"encryption to <{BOB}> is required.*only signed"):
         await outbound(Rule(protect=Protect.REQUIRE)).protect(Envelope(ALICE, (BOB,)), copy.octets)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from keystore.model import Certificate, Fingerprint, Identity, Reason, Selection
+from keystore.model import Certificate, Fingerprint, Identity, Reason, Scheme, Selection
 from secmailproxy.errors import NotAllowed, NoUsableCertificate, SecMailProxyError, SigningKeyUnusable
 from secmailproxy.model import Protection
 from secmailproxy.policy import (
     CopyPlan,
+    Facts,
     Plan,
     Protect,
+    Question,
     Rule,
     matches,
     normal_address,
@@ -20,6 +24,8 @@ from secmailproxy.policy import (
     recipient_refusal,
     rule_for,
 )
+from secmailproxy.rules import choose
+from secmailproxy.wishes import Wish
 
 REQUIRE, PREFER, SIGN, NEVER = Protect.REQUIRE, Protect.PREFER, Protect.SIGN, Protect.NEVER
 ALICE, BOB, CAROL, DAVE = (f"{name}@example.org" for name in ("alice", "bob", "carol", "dave"))
@@ -51,7 +57,11 @@ def decide(
     """The plan for a message from alice to everybody in `selections`."""
     rcpt_tos = tuple(selections)
     visible = frozenset(map(normal_address, rcpt_tos if named is None else named))
-    return plan_outbound(ALICE, rcpt_tos, visible, identity, selections, rules, identity_problem=problem)
+    known = Facts(identity, selections, problem)
+    nothing = Facts(None, {one: Selection(one, (), Reason.NO_CERTIFICATE) for one in rcpt_tos})
+    chosen = {one: choose(ALICE, one, rules) for one in rcpt_tos}
+    by_scheme = {Scheme.OPENPGP: known, Scheme.SMIME: nothing}
+    return plan_outbound(Question(ALICE, rcpt_tos, visible), chosen, by_scheme.__getitem__)
 
 
 BOTH, NO_CAROL = facts(BOB, CAROL), facts(BOB, unknown=(CAROL,))
@@ -222,12 +232,253 @@ def test_spellings_of_one_address(spelling: str, plain: str) -> None:
 
 def test_smtp_06_only_required_encryption_refuses_at_rcpt() -> None:
     missing = facts(unknown=(BOB,))[BOB]
-    assert recipient_refusal(BOB, Rule(protect=REQUIRE), facts(BOB)[BOB]) is None
+    assert recipient_refusal(BOB, Rule(protect=REQUIRE), {Scheme.OPENPGP: facts(BOB)[BOB]}) is None
     for protect in (PREFER, SIGN, NEVER):
-        assert recipient_refusal(BOB, Rule(protect=protect), missing) is None
-    refusal = recipient_refusal(BOB, Rule(protect=REQUIRE), missing)
+        assert recipient_refusal(BOB, Rule(protect=protect), {Scheme.OPENPGP: missing}) is None
+    refusal = recipient_refusal(BOB, Rule(protect=REQUIRE), {Scheme.OPENPGP: missing})
     assert refusal == "no encryption key for <bob@example.org> (key 1234 expired 2026-01-02)"
     bare = Selection(BOB, (), Reason.NO_CERTIFICATE)
-    assert recipient_refusal(BOB, Rule(protect=REQUIRE), bare) == (
+    assert recipient_refusal(BOB, Rule(protect=REQUIRE), {Scheme.OPENPGP: bare}) == (
         "no encryption key for <bob@example.org> (no certificate)"
     )
+
+
+# Schemes.
+
+OPENPGP, SMIME = Scheme.OPENPGP, Scheme.SMIME
+SMIME_PRINTS = {one: Fingerprint(f"{number:064X}") for number, one in enumerate(PRINTS, 10)}
+SMIME_OWN = Identity(ALICE, certificate(ALICE, SMIME_PRINTS[ALICE]))
+
+
+def known_by(scheme: Scheme, *addresses: str, own: bool = True, of: tuple[str, ...] = (BOB, CAROL)) -> Facts:
+    """Facts of one scheme: certificates for `addresses` out of `of`."""
+    prints = PRINTS if scheme is OPENPGP else SMIME_PRINTS
+    found = {
+        one: Selection(one, (certificate(one, prints[one]),))
+        if one in addresses
+        else Selection(one, (), Reason.NO_CERTIFICATE)
+        for one in of
+    }
+    return Facts((OWN if scheme is OPENPGP else SMIME_OWN) if own else None, found)
+
+
+def decide_by(
+    openpgp: Facts, smime: Facts, *rules: Rule, wish: Wish | None = None, account: str = ""
+) -> Plan:
+    """The plan for a message from alice to bob and carol."""
+    question = Question(ALICE, (BOB, CAROL), frozenset((BOB, CAROL)), account, wish or Wish())
+    chosen = {one: choose(ALICE, one, rules, account) for one in (BOB, CAROL)}
+    return plan_outbound(question, chosen, {OPENPGP: openpgp, SMIME: smime}.__getitem__)
+
+
+ALL, BOB_ONLY, CAROL_ONLY, NOBODY = (BOB, CAROL), (BOB,), (CAROL,), ()
+SCHEMES: list[
+    tuple[
+        tuple[str, ...],
+        tuple[str, ...],
+        Scheme | None,
+        Scheme | None,
+        tuple[Protection, Scheme],
+    ]
+] = [
+    # OpenPGP for, S/MIME for, rule for bob, rule for carol, what leaves
+    (ALL, ALL, None, None, (ENCRYPTED, OPENPGP)),
+    (BOB_ONLY, ALL, None, None, (ENCRYPTED, SMIME)),
+    (BOB_ONLY, CAROL_ONLY, None, None, (SIGNED, OPENPGP)),
+    (NOBODY, NOBODY, None, None, (SIGNED, OPENPGP)),
+    (ALL, ALL, SMIME, None, (ENCRYPTED, SMIME)),
+    (ALL, BOB_ONLY, SMIME, None, (SIGNED, SMIME)),
+    (BOB_ONLY, ALL, OPENPGP, None, (SIGNED, OPENPGP)),
+    (ALL, ALL, OPENPGP, SMIME, (SIGNED, OPENPGP)),
+]
+
+
+@pytest.mark.parametrize(("by_openpgp", "by_smime", "for_bob", "for_carol", "leaves"), SCHEMES)
+def test_one_scheme_for_all_recipients_openpgp_first(
+    by_openpgp: tuple[str, ...],
+    by_smime: tuple[str, ...],
+    for_bob: Scheme | None,
+    for_carol: Scheme | None,
+    leaves: tuple[Protection, Scheme],
+) -> None:
+    facts_of = (known_by(OPENPGP, *by_openpgp), known_by(SMIME, *by_smime))
+    schemes = ((BOB, for_bob), (CAROL, for_carol))
+    plan = decide_by(*facts_of, *(Rule(to=one, scheme=scheme) for one, scheme in schemes))
+    assert (plan.protection, plan.scheme) == leaves
+    assert plan.signer == (PRINTS if leaves[1] is OPENPGP else SMIME_PRINTS)[ALICE]
+    strict = [Rule(to=one, scheme=scheme, protect=REQUIRE) for one, scheme in schemes]
+    if plan.protection is ENCRYPTED:
+        assert decide_by(*facts_of, *strict) == plan
+    else:
+        with pytest.raises((NoUsableCertificate, NotAllowed)):
+            decide_by(*facts_of, *strict)
+
+
+def test_rules_that_ask_for_two_schemes_are_told() -> None:
+    both = (known_by(OPENPGP, *ALL), known_by(SMIME, *ALL))
+    rules = (Rule(to=BOB, scheme=OPENPGP, protect=REQUIRE), Rule(to=CAROL, scheme=SMIME))
+    with pytest.raises(NotAllowed, match=r"OpenPGP to <bob@example\.org>.*S/MIME to <carol@example\.org>"):
+        decide_by(*both, *rules)
+    assert "one message has one scheme" in decide_by(*both, Rule(to=BOB, scheme=OPENPGP), rules[1]).why
+
+
+def test_an_own_key_that_cannot_sign_is_no_reason_to_encrypt_less() -> None:
+    """The S/MIME key could sign, but the message could be encrypted if the OpenPGP key were put right."""
+    expired = Facts(None, known_by(OPENPGP, *ALL).selections, "the own key has expired")
+    with pytest.raises(SigningKeyUnusable, match="expired"):
+        decide_by(expired, known_by(SMIME))
+    assert decide_by(expired, known_by(SMIME, *ALL)).scheme is SMIME
+
+
+def test_a_sender_whose_key_lacks_the_scheme_is_told_what_is_missing() -> None:
+    with pytest.raises(SigningKeyUnusable, match=r"no encryption key for <bob.*no own S/MIME key for <alice"):
+        decide_by(known_by(OPENPGP), known_by(SMIME, *ALL, own=False), Rule(protect=REQUIRE))
+
+
+# Aliases and accounts.
+
+
+def test_an_alias_without_a_key_does_not_leave_in_clear_what_its_account_would_encrypt() -> None:
+    def of(*addresses: str) -> Facts:
+        return Facts(None, known_by(OPENPGP, *addresses).selections, account_has_key=True)
+
+    with pytest.raises(SigningKeyUnusable, match=r"`aliases` of the account owner@example\.org"):
+        decide_by(of(*ALL), known_by(SMIME, own=False), account="owner@example.org")
+    assert decide_by(of(BOB), known_by(SMIME, own=False)).protection is PLAIN
+    assert decide_by(of(*ALL), known_by(SMIME, own=False), Rule(protect=NEVER)).protection is PLAIN
+
+
+def test_a_rule_for_an_account_holds_for_its_login_alone() -> None:
+    rules = (Rule(account="Work@Example.org", protect=REQUIRE), Rule(protect=SIGN))
+    assert choose(ALICE, BOB, rules, "work@example.org").number == 1
+    assert choose(ALICE, BOB, rules, ALICE).number == 2
+    assert choose(ALICE, BOB, rules).number == 2
+    assert choose(ALICE, BOB, ()).number == 0
+
+
+# Wishes.
+
+
+def test_a_wish_is_for_all_recipients() -> None:
+    facts_of = (known_by(OPENPGP, *ALL), known_by(SMIME))
+    rules = (Rule(to=BOB, protect=SIGN), Rule(to=CAROL, protect=REQUIRE))
+    with pytest.raises(NotAllowed, match="send two messages"):
+        decide_by(*facts_of, *rules)
+    assert decide_by(*facts_of, *rules, wish=Wish(protect=REQUIRE)).protection is ENCRYPTED
+    assert decide_by(*facts_of, wish=Wish(protect=NEVER)).protection is PLAIN
+    assert decide_by(*facts_of, wish=Wish(attach_key=True)).attach_key is True
+    assert decide_by(*facts_of, wish=Wish(hide_subject=False)).hide_subject is False
+
+
+def test_a_wish_for_the_key_is_not_ignored_where_nothing_can_be_attached() -> None:
+    with pytest.raises(NotAllowed, match="key attached"):
+        decide_by(known_by(OPENPGP), known_by(SMIME), wish=Wish(protect=NEVER, attach_key=True))
+
+
+# Properties.
+
+ADDRESSES = st.sampled_from([BOB, CAROL, DAVE])
+RULES = st.lists(
+    st.builds(
+        Rule,
+        to=st.sampled_from([BOB, CAROL, DAVE, "@example.org", "*"]),
+        from_=st.sampled_from(["*", ALICE, BOB]),
+        protect=st.sampled_from(Protect),
+        fingerprints=st.sampled_from([(), (), (PRINTS[BOB],), (SMIME_PRINTS[BOB],)]),
+        hide_subject=st.booleans(),
+        scheme=st.sampled_from([None, None, *Scheme]),
+        account=st.sampled_from(["", "", ALICE, "other@example.org"]),
+    ),
+    max_size=4,
+).map(tuple)
+WISHES = st.builds(
+    Wish,
+    protect=st.sampled_from([None, *Protect]),
+    scheme=st.sampled_from([None, *Scheme]),
+    hide_subject=st.sampled_from([None, True, False]),
+    attach_key=st.sampled_from([None, True, False]),
+)
+
+
+def some_facts(scheme: Scheme) -> st.SearchStrategy[Facts]:
+    return st.builds(
+        lambda addresses, own, problem, account_has_key: Facts(
+            (OWN if scheme is OPENPGP else SMIME_OWN) if own else None,
+            known_by(scheme, *addresses, of=(BOB, CAROL, DAVE)).selections,
+            "" if own else problem,
+            account_has_key=account_has_key and not own,
+        ),
+        st.sets(ADDRESSES),
+        st.booleans(),
+        st.sampled_from(["", "", "expired"]),
+        st.booleans(),
+    )
+
+
+@given(
+    st.lists(ADDRESSES, min_size=1, unique=True).map(tuple),
+    st.frozensets(ADDRESSES),
+    RULES,
+    WISHES,
+    some_facts(OPENPGP),
+    some_facts(SMIME),
+)
+def test_never_clear_to_one_and_encrypted_to_another_nor_clear_where_it_is_required(
+    rcpt_tos: tuple[str, ...],
+    named: frozenset[str],
+    rules: tuple[Rule, ...],
+    wish: Wish,
+    openpgp: Facts,
+    smime: Facts,
+) -> None:
+    """SMTP-05: whatever rules, wishes, keys, lists and aliases there are."""
+    by_scheme = {OPENPGP: openpgp, SMIME: smime}
+    question = Question(ALICE, rcpt_tos, named, ALICE, wish)
+    chosen = {one: choose(ALICE, one, rules, ALICE) for one in rcpt_tos}
+    try:
+        plan = plan_outbound(question, chosen, by_scheme.__getitem__)
+    except (NoUsableCertificate, SigningKeyUnusable, NotAllowed):
+        return
+    asked = {one.rule.protect for one in chosen.values()}
+    if REQUIRE in asked or wish.protect is REQUIRE:
+        assert plan.protection is ENCRYPTED
+    if wish.protect in (SIGN, NEVER):
+        assert plan.protection is not ENCRYPTED
+    assert sorted(rcpt for copy in plan.copies for rcpt in copy.rcpt_tos) == sorted(rcpt_tos)
+    if plan.protection is not ENCRYPTED:
+        assert [copy.fingerprints for copy in plan.copies] == [()]
+        return
+    prints = PRINTS if plan.scheme is OPENPGP else SMIME_PRINTS
+    assert all(one.rule.scheme in (None, plan.scheme) for one in chosen.values())
+    for copy in plan.copies:
+        assert set(copy.fingerprints) == {prints[ALICE], *(prints[one] for one in copy.rcpt_tos)}
+        assert named.issuperset(copy.rcpt_tos) or len(copy.rcpt_tos) == 1
+
+
+@given(RULES, ADDRESSES, st.sampled_from([ALICE, BOB]), st.sampled_from(["", ALICE]))
+def test_the_first_match_wins(rules: tuple[Rule, ...], rcpt_to: str, sender: str, account: str) -> None:
+    def holds(rule: Rule) -> bool:
+        return (
+            matches(rule.to, rcpt_to)
+            and matches(rule.from_, sender)
+            and rule.account in ("", account or None)
+        )
+
+    found = choose(sender, rcpt_to, rules, account)
+    if found.number == 0:
+        assert not any(map(holds, rules))
+        assert found.rule == Rule()
+    else:
+        assert found.rule is rules[found.number - 1]
+        assert holds(found.rule)
+        assert not any(map(holds, rules[: found.number - 1]))
+
+
+def test_a_rule_is_shown_as_it_can_be_written() -> None:
+    print_ = PRINTS[BOB]
+    rule = Rule(BOB, ALICE, REQUIRE, (print_,), hide_subject=False, scheme=SMIME, account=ALICE)
+    assert rule.text == (
+        f'to = "{BOB}", from = "{ALICE}", account = "{ALICE}", protect = "require", scheme = "smime", '
+        f'fingerprints = ["{print_}"], hide_subject = false'
+    )
+    assert Rule().text == 'to = "*", protect = "prefer"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
@@ -19,8 +20,8 @@ from secmailproxy.forward.message import checked_address, from_pipe
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.entity import parse
 from secmailproxy.model import Envelope
-from secmailproxy.outbound import Outbound, OutboundSettings
-from secmailproxy.policy import Protect, Rule, normal_address
+from secmailproxy.outbound import Outbound
+from secmailproxy.rules import Protect, Rule, normal_address
 
 
 @click.command(name="seal")
@@ -45,14 +46,15 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
     config = load_config_or_defaults(passphrase)
     settings = config.outbound_settings()
     if protect is not None:
-        settings = OutboundSettings((Rule(protect=Protect(protect)),))
+        settings = replace(settings, rules=(Rule(protect=Protect(protect)),))
     envelope = Envelope(
         checked_address(from_, "--from"), tuple(dict.fromkeys(checked_address(one, "--to") for one in to))
     )
     keystore = open_keystore(config, passphrase)
     try:
+        outbound, account = Outbound(keystore, settings), config.account_of(envelope.mail_from)
         named = frozenset(map(normal_address, envelope.rcpt_tos))
-        (copy,) = asyncio.run(Outbound(keystore, settings).protect(envelope, message, named=named))
+        (copy,) = asyncio.run(outbound.protect(envelope, message, account=account, named=named))
         is_own = keystore.identity(envelope.mail_from, datetime.now(UTC)) is not None
     finally:
         keystore.close()

@@ -69,7 +69,15 @@ def _phrase(match: re.Match[bytes]) -> bytes:
 
 def _words(octets: bytes) -> bytes:
     """Encoded words for `octets`; folds inside become spaces, which is what unfolding makes of them."""
-    text, charset = _text(re.sub(rb"\r?\n", b"", octets))
+    return _joined(*_text(re.sub(rb"\r?\n", b"", octets)))
+
+
+def encoded_words(text: str) -> bytes:
+    """`text` as encoded words in UTF-8, on as many lines as it needs (CRLF)."""
+    return _joined(text.encode("utf-8", "replace").decode("utf-8"), "utf-8")
+
+
+def _joined(text: str, charset: str) -> bytes:
     return b"\r\n ".join(
         b"=?%s?B?%s?=" % (charset.encode(), binascii.b2a_base64(piece, newline=False))
         for piece in _pieces(text, charset)

@@ -147,6 +147,15 @@ def filter_fields(octets: bytes, keep: Callable[[Field], bool]) -> bytes:
     return b"".join(field.raw(octets) for field in fields if keep(field)) + octets[covered:]
 
 
+class Piece(NamedTuple):
+    """A stretch of a value: encoded words of one charset, or what stands between such."""
+
+    octets: bytes
+    """Blanks before it that are not shown are included."""
+    text: str
+    is_encoded: bool
+
+
 def decode_words(octets: bytes) -> str:
     """A value as text: encoded words of RFC 2047 decoded, raw 8-bit read as UTF-8 or Latin-1.
 
@@ -154,23 +163,34 @@ def decode_words(octets: bytes) -> str:
     two encoded words vanishes, and words of one charset are joined before decoding, since some senders split
     characters between words.
     """
-    pieces: list[str] = []
-    pending: list[tuple[str, bytes]] = []
-    position = 0
+    return "".join(piece.text for piece in pieces(octets))
+
+
+def pieces(octets: bytes) -> list[Piece]:
+    """What `decode_words` reads, with the octets of each piece; these joined are `octets`."""
+    found: list[Piece] = []
+    run, charset, start, position = b"", "", -1, 0
     for match in _ENCODED_WORD.finditer(octets):
         decoded = _decode_word(match[2], match[3])
         if decoded is None:
             continue
+        name = match[1].decode("ascii", "replace").lower()
         between = octets[position : match.start()]
-        if not pending or between.strip():
-            pieces.append(_join_words(pending))
-            pieces.append(_plain_text(between))
-            pending = []
-        pending.append((match[1].decode("ascii", "replace").lower(), decoded))
+        if start >= 0 and not between.strip() and name == charset:
+            run += decoded
+        else:
+            if start >= 0:
+                found.append(Piece(octets[start:position], _to_text(run, charset), True))
+            shown = between if start < 0 or between.strip() else b""
+            if shown:
+                found.append(Piece(shown, _plain_text(shown), False))
+            run, charset, start = decoded, name, position + len(shown)
         position = match.end()
-    pieces.append(_join_words(pending))
-    pieces.append(_plain_text(octets[position:]))
-    return "".join(pieces)
+    if start >= 0:
+        found.append(Piece(octets[start:position], _to_text(run, charset), True))
+    if rest := octets[position:]:
+        found.append(Piece(rest, _plain_text(rest), False))
+    return found
 
 
 def _decode_word(encoding: bytes, encoded: bytes) -> bytes | None:
@@ -180,16 +200,6 @@ def _decode_word(encoding: bytes, encoded: bytes) -> bytes | None:
         return binascii.a2b_base64(encoded + b"=" * (-len(encoded) % 4))
     except binascii.Error:
         return None
-
-
-def _join_words(words: list[tuple[str, bytes]]) -> str:
-    joined = ""
-    while words:
-        charset = words[0][0]
-        same = next((at for at, word in enumerate(words) if word[0] != charset), len(words))
-        joined += _to_text(b"".join(octets for _, octets in words[:same]), charset)
-        words = words[same:]
-    return joined
 
 
 def _to_text(octets: bytes, charset: str) -> str:
