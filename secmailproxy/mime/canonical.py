@@ -149,13 +149,21 @@ def _leaf(entity: Entity, fields: list[bytes], encoding: str) -> CanonicalEntity
 def _encoded_leaf(body: bytes, fields: list[bytes], encoding: str) -> CanonicalEntity:
     """A leaf that came in an encoding keeps it, unless 8-bit octets that have no place there made it grow."""
     if encoding == transfer.BASE64:
-        regular = transfer.is_regular(body, encoding)
-        return CanonicalEntity(tuple(fields), body if regular else transfer.repair_base64(body))
+        return CanonicalEntity(tuple(fields), _base64(body))
     if transfer.is_regular(body, encoding) and is_safe(body):
         return CanonicalEntity(tuple(fields), body)
     if body.isascii():
         return CanonicalEntity(tuple(fields), transfer.repair_quoted_printable(body))
     return _with_encoding(fields, encoding, *transfer.encode_text(transfer.decode(body, encoding)))
+
+
+def _base64(body: bytes) -> bytes:
+    """Base64 in lines of 76. What is none, whatever it says, stays as it is: nobody knows what it means."""
+    if transfer.is_regular(body, transfer.BASE64) or (not transfer.is_base64(body) and is_safe(body)):
+        return body
+    if not transfer.is_base64(body, whole=False):
+        raise _MustNotChange("a part that is said to be base64 has something else in it")
+    return transfer.repair_base64(body)
 
 
 def _is_crypto(entity: Entity) -> bool:

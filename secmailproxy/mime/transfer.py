@@ -96,13 +96,22 @@ def is_regular(body: bytes, encoding: str) -> bool:
     return not _LONG_LINE.search(body) and not _SOFT_BREAK_AT_END.search(body[-3:])
 
 
+def is_base64(body: bytes, *, whole: bool = True) -> bool:
+    """Whether there is nothing but base64 and white space in `body`; if `whole`, with all of its digits."""
+    digits = body.translate(None, b" \t\r\n")
+    if digits.translate(None, _BASE64_DIGITS):
+        return False
+    return not whole or (len(digits) % 4 == 0 and b"=" not in digits[:-2] and not digits.endswith(b"==="))
+
+
 def _is_regular_base64(body: bytes) -> bool:
     lines = body.split(b"\r\n")
     if body.translate(None, _BASE64_DIGITS) != b"\r\n" * (len(lines) - 1):
         return False
     if not lines[-1]:
         lines.pop()
-    return set(map(len, lines[:-1])) <= {_LINE_DIGITS} and (not lines or 0 < len(lines[-1]) <= _LINE_DIGITS)
+    last = len(lines[-1]) if lines else _LINE_DIGITS
+    return set(map(len, lines[:-1])) <= {_LINE_DIGITS} and 0 < last <= _LINE_DIGITS
 
 
 def _quoted_line(line: bytes) -> bytes:
