@@ -18,6 +18,7 @@ dovecot dovecot-imapd
 postfix postfix
 gpg gnupg
 gpg-agent gpg-agent
+gpgsm gpgsm
 openssl openssl
 procmail procmail
 mbsync isync

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keystore.errors import KeyRefused
-from keystore.model import Certificate, Holder, ImportAction, ImportResult, Trust
+from keystore.model import Certificate, Holder, ImportAction, ImportResult, Scheme, Trust
 from secmailproxy.cli import keytext
 from secmailproxy.cli.context import (
     INTERRUPTED,
@@ -92,7 +92,8 @@ def import_(
 ) -> None:
     """Import certificates and secret keys from files, stdin (-), https URLs or GnuPG.
 
-    A file may hold several keys, armored or binary. The passphrase of secret keys is asked for once.
+    OpenPGP: armored or binary, several in a file. S/MIME: PEM, DER, PKCS #12 (.p12, .pfx) and PKCS #7 (.p7b).
+    The passphrase of secret keys is asked for once.
     """
     _check_sources(sources, query, secret)
     level = Trust(trust) if trust else None
@@ -149,7 +150,7 @@ def export(
     passphrase: Passphrase,
     secrets_passphrase: Passphrase,
 ) -> None:
-    """Write one certificate, armored, to stdout; with --secret, your secret key."""
+    """Write one certificate, armored, to stdout; with --secret, your secret key (S/MIME: as PKCS #12)."""
     if no_passphrase and (not secret or passphrase.given):
         raise UsageError("--no-passphrase goes with --secret, and without a passphrase.")
     with _keystore(secrets_passphrase) as keystore:
@@ -157,18 +158,14 @@ def export(
         # What is not ours is refused below, before anybody is asked for a passphrase.
         protects = secret and not no_passphrase and certificate.holder is Holder.OWN
         protection = _new_passphrase(passphrase) if protects else None
-        armored = keystore.export(certificate.fingerprint, secret=secret, passphrase=protection)
+        exported = keystore.export(certificate.fingerprint, secret=secret, passphrase=protection)
+    binary = secret and certificate.scheme is Scheme.SMIME
     if as_json:
-        print_json(
-            {
-                "version": keytext.JSON_VERSION,
-                "fingerprint": certificate.fingerprint,
-                "secret": secret,
-                "armored": armored.decode("ascii"),
-            }
-        )
+        print_json(keytext.export_values(certificate, exported, secret=secret))
+    elif binary and sys.stdout.isatty():
+        raise UsageError("PKCS #12 is binary: send it to a file, such as > mail.p12")
     else:
-        click.echo(armored.replace(b"\r\n", b"\n"), nl=False)
+        click.echo(exported if binary else exported.replace(b"\r\n", b"\n"), nl=False)
 
 
 @command.command()

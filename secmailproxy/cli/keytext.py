@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keystore.model import Certificate, Holder, ImportAction, ImportResult, Purpose, Usability
+from keystore.model import Certificate, Holder, ImportAction, ImportResult, Purpose, Scheme, Usability
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
 
 JSON_VERSION = 1
+_SCHEMES = {Scheme.OPENPGP: "OpenPGP", Scheme.SMIME: "S/MIME"}
 _HOLDERS = {Holder.NONE: "certificate", Holder.OWN: "own key", Holder.GNUPG: "own key, held by GnuPG"}
 
 
@@ -29,6 +31,7 @@ def describe(keystore: Keystore, certificate: Certificate, now: datetime) -> dic
     """One certificate as JSON values."""
     return {
         "fingerprint": certificate.fingerprint,
+        "scheme": certificate.scheme.value,
         "user_ids": list(certificate.user_ids),
         "addresses": list(certificate.addresses),
         "created": _time(certificate.created),
@@ -62,7 +65,7 @@ def short_text(described: dict[str, Any]) -> str:
     lines = [
         described["fingerprint"],
         *(f"    {plain(user_id)}" for user_id in described["user_ids"] or ["(no valid user ID)"]),
-        f"    {holder}, trust: {described['trust']}, {described['algorithm']}, "
+        f"    {_scheme(described)} {holder}, trust: {described['trust']}, {described['algorithm']}, "
         f"created {described['created'][:10]}, {expires}",
     ]
     if not described["encrypt"]["usable"]:
@@ -76,6 +79,7 @@ def long_text(described: dict[str, Any]) -> str:
         ("fingerprint", spaced(described["fingerprint"])),
         *(("user ID", plain(user_id)) for user_id in described["user_ids"] or ["(no valid user ID)"]),
         ("kind", _HOLDERS[Holder(described["holder"])]),
+        ("scheme", _scheme(described)),
         ("trust", described["trust"]),
         ("algorithm", described["algorithm"]),
         ("created", described["created"]),
@@ -96,6 +100,22 @@ def _key_rows(name: str, usability: dict[str, Any]) -> list[tuple[str, str]]:
 def _reason(usability: dict[str, Any]) -> str:
     detail = f" ({plain(usability['detail'])})" if usability["detail"] else ""
     return f"{usability['reason']}{detail}"
+
+
+def _scheme(described: dict[str, Any]) -> str:
+    return _SCHEMES[Scheme(described["scheme"])]
+
+
+def export_values(certificate: Certificate, exported: bytes, *, secret: bool) -> dict[str, Any]:
+    """What was exported as JSON values; PKCS #12, which is binary, in base64."""
+    binary = secret and certificate.scheme is Scheme.SMIME
+    return {
+        "version": JSON_VERSION,
+        "fingerprint": certificate.fingerprint,
+        "secret": secret,
+        "armored": None if binary else exported.decode("ascii"),
+        "pkcs12": base64.b64encode(exported).decode("ascii") if binary else None,
+    }
 
 
 def result_values(source: str, result: ImportResult) -> dict[str, Any]:

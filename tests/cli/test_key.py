@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pty
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import click.testing
 import pytest
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from keystore import openpgp
 from secmailproxy.cli import keyfetch, program
+from tests.fixtures.x509 import PASSPHRASE
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SECRETS = "the passphrase of the secrets"
@@ -268,6 +271,7 @@ class TestLook:
         subkey = openpgp.key_fingerprints(BOB.certificate_octets)[1]
         assert described == {
             "fingerprint": BOB.fingerprint,
+            "scheme": "openpgp",
             "user_ids": ["Bob <bob@example.org>"],
             "addresses": ["bob@example.org"],
             "created": (NOW - timedelta(days=30)).isoformat().replace("+00:00", "Z"),
@@ -498,3 +502,49 @@ class TestTerminal:
         status, seen = terminal.end()
         assert status == code
         assert (b"BEGIN PGP PRIVATE KEY" in seen) is (code == 0)
+
+
+class TestSmime:
+    """S/MIME keys and certificates go by the same commands."""
+
+    @pytest.fixture
+    def alice(self, mail_authority):
+        return mail_authority.person("alice@example.org", "rsa2048")
+
+    def test_a_p12_file(self, key, key_json, file, alice):
+        """The life of a key: imported, listed, shown, trusted, exported, deleted."""
+        passphrase = file(PASSPHRASE.encode(), "pass")
+        results = key_json("import", file(alice.pkcs12(), "alice.p12"), "--passphrase-file", passphrase)[
+            "results"
+        ]
+        assert [(one["action"], one["secret"]) for one in results] == [
+            ("added", True),
+            *[("added", False)] * 2,
+        ]
+        [shown] = key_json("list", "alice@example.org")["keys"]
+        assert (shown["scheme"], shown["holder"], shown["algorithm"]) == ("smime", "own", "RSA 2048")
+        assert shown["encrypt"] == {"usable": True, "reason": None, "detail": "", "keys": [alice.fingerprint]}
+        assert "S/MIME own key, trust: verified" in key("list", "alice@example.org").stdout
+        assert "S/MIME" in key("show", alice.fingerprint).stdout
+        assert "a certificate authority's" in key("list", "authority").stdout
+        key("trust", "alice@example.org", "known")
+        exported = key(
+            "export", "--secret", "alice@example.org", "--passphrase-file", passphrase
+        ).stdout_bytes
+        found = pkcs12.load_key_and_certificates(exported, PASSPHRASE.encode())
+        assert found[1] == alice.certificate
+        assert key("export", "alice@example.org").stdout_bytes.startswith(alice.pem)
+        document = key_json("export", "--secret", "--no-passphrase", "alice@example.org")
+        assert document["armored"] is None
+        assert (
+            pkcs12.load_key_and_certificates(base64.b64decode(document["pkcs12"]), None)[1]
+            == alice.certificate
+        )
+        key("delete", alice.fingerprint, "--yes")
+        key("list", "alice@example.org", code=69)
+
+    def test_a_wrong_passphrase(self, key_json, file, alice):
+        words = ["import", file(alice.pkcs12(), "alice.p12"), "--passphrase-file", file(b"wrong", "pass")]
+        [result] = key_json(*words, code=65)["results"]
+        assert (result["action"], result["fingerprint"]) == ("refused", None)
+        assert "passphrase does not open this PKCS #12 file" in result["reason"]
