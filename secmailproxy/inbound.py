@@ -67,6 +67,8 @@ class Unprotected:
 
     summary: CryptoSummary
     presented: bytes | None
+    kept: bool = False
+    """It says that we have encrypted it for its owner alone: a draft, sent mail, a mailbox at rest."""
 
 
 class OpensMessages(Protocol):
@@ -286,7 +288,8 @@ class _Opening:
             legacy_display=protected is not None and self.inner_signatures == 0,
         )
         subject = header.text(self._within_limits(whole), "subject")
-        return Unprotected(replace(summary, subject=subject), whole)
+        is_kept = header.find(decrypted, shown.ORIGINAL_FIELD) is not None
+        return Unprotected(replace(summary, subject=subject), whole, is_kept)
 
     def _settled_payload(self, root: Entity) -> Entity | None:
         """The payload inside the settled plaintext, None when settling changed what surrounds it."""

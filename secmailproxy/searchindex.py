@@ -15,8 +15,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from secmailproxy.encryptedids import Sealer
 from secmailproxy.searchable import Found, Key, Searchable, pack, searchable, unpack
-from secmailproxy.views import Kind, Mailbox, Sealer, Views
+from secmailproxy.views import Kind, Mailbox, Views
 
 VERSION = 1
 """Of what `searchable` makes; texts of another version are made again."""

@@ -14,6 +14,7 @@ Security: forms and verdicts are sealed by the keystore (AEAD); mailbox names an
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import sqlite3
 import struct
@@ -23,7 +24,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+
+from secmailproxy.encryptedids import EncryptedIds, Sealer
+from secmailproxy.replyguard import own_ids
 
 RENDERER = 1
 """Version of the code that makes presented forms; kept with each, for questions only: old forms stay."""
@@ -48,6 +51,8 @@ CREATE TABLE IF NOT EXISTS special_use (
 ) WITHOUT ROWID
 """
 _OUTLINES_KEPT = 4096
+_FORMS_AT_ONCE = 100
+_SAID_ENCRYPTED = re.compile(rb"[^:]+: (?:signed\+)?encrypted;")
 
 
 class Kind(IntEnum):
@@ -61,16 +66,6 @@ class Kind(IntEnum):
     """Encrypted (or carrying a copy of our field) and not presented yet."""
     FORM = 4
     """A whole presented form of our own."""
-
-
-class Sealer(Protocol):
-    """What this module needs of the keystore."""
-
-    def seal(self, octets: bytes, context: bytes) -> bytes:
-        """Encrypt, bound to `context`."""
-
-    def unseal(self, sealed: bytes, context: bytes) -> bytes:
-        """Decrypt; raises `keystore.errors.KeystoreError` when the octets are not what was sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +85,8 @@ class View:
     bodystructure: bytes = b""
     octets: bytes | None = None
     """None where only the outline was asked for."""
+    came_encrypted: bool = False
+    """Of a new form: somebody else encrypted the message, so its Message-ID is remembered. Not kept."""
 
 
 @dataclass(slots=True)
@@ -115,6 +112,8 @@ class Views:
         self._lock = threading.RLock()
         self._mailboxes: dict[tuple[str, bytes], Mailbox] = {}
         self._outlines: OrderedDict[int, View] = OrderedDict()
+        self.encrypted_ids = EncryptedIds(database, sealer, self._lock)
+        """Of the messages that were presented decrypted, and of what left encrypted."""
 
     @classmethod
     def open(cls, path: Path, sealer: Sealer) -> Views:
@@ -209,6 +208,26 @@ class Views:
         with self._lock:
             self._form(account, message_hash, view)
 
+    def remember_old_forms(self) -> None:
+        """Once: remember the messages of which a version without `encrypted_ids` kept decrypted forms.
+
+        May take seconds. Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
+        """
+        if self.encrypted_ids.complete:
+            return
+        with self._lock:
+            forms = self._db.execute("SELECT id FROM form").fetchall()
+        find = "SELECT account, hash, outline FROM form WHERE id = ?"
+        for at in range(0, len(forms), _FORMS_AT_ONCE):
+            with self._lock:
+                for form in forms[at : at + _FORMS_AT_ONCE]:
+                    account, message_hash, sealed = self._db.execute(find, form).fetchone()
+                    context = _form_context(account, message_hash) + b"outline"
+                    view = _unpack_outline(self._sealer.unseal(sealed, context))
+                    if _SAID_ENCRYPTED.match(view.verdict or b""):
+                        self.encrypted_ids.remember(own_ids(view.header))
+        self.encrypted_ids.complete = True
+
     def set_aside(self, account: str, message_hash: bytes) -> None:
         """Have this message presented anew where it is not presented yet.
 
@@ -285,6 +304,9 @@ class Views:
                 ),
             )
             row = (cursor.lastrowid,)
+            if view.came_encrypted:
+                # In the transaction that fixes the form: nobody reads what is not remembered.
+                self.encrypted_ids.remember(own_ids(view.header))
         return int(row[0])
 
     def view(self, box: Mailbox, uid: int, *, octets: bool = False) -> View | None:

@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from keystore.files import replace_file, sync_folder
+from secmailproxy.encryptedids import Sealer
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.folders import make_private
 from secmailproxy.smtp.notification import Notification
-from secmailproxy.views import Sealer
 
 _SUFFIX = ".notification"
 

@@ -113,7 +113,8 @@ class Renderer:
             presented = header.remove_fields(octets, (field_name,))
             if presented == octets:
                 return View(Kind.OPAQUE, field)
-        return form_of(field, presented)
+        is_open = unprotected.summary.decryption is DecryptionState.OK
+        return replace(form_of(field, presented), came_encrypted=is_open and not unprotected.kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""The reply guard: what answers or forwards an encrypted message does not leave in clear by itself. PURE.
+
+A mail client does not know that a message came encrypted; it quotes it like any other. So the Message-IDs of
+messages that were presented decrypted, and of those that left encrypted, are remembered
+(`secmailproxy.encryptedids`), and a message that names one of them is refused unless it is encrypted too.
+
+    leaves      names one   guard   wish            outcome
+    encrypted   -           -       -               passes
+    in clear    no          -       -               passes
+    in clear    yes         off     -               passes
+    in clear    yes         on      never or sign   passes
+    in clear    yes         on      none, others    refused, 554 5.7.1
+
+"In clear" is also what is only signed. A wish for all others is an owner's general word and lifts nothing.
+
+Standards: RFC 5322 section 3.6.4 (Message-ID, In-Reply-To, References), RFC 2046 section 5.2.1.
+Security: the reference is matched liberally: a false match costs a question, a missed one a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from secmailproxy.mime import header
+from secmailproxy.mime.entity import Entity, parse_or_leaf
+from secmailproxy.mime.header import HasFields
+from secmailproxy.mime.layers import LayerKind, layer_kind
+from secmailproxy.model import Protection
+
+_NAMING = ("In-Reply-To", "References", "X-Forwarded-Message-Id")
+"""The last one is Thunderbird's."""
+_ID = re.compile(rb"<([^<>]+)>|([^\s<>,;()\"]+@[^\s<>,;()\"]+)")
+_BLANK = re.compile(rb"\s+")
+_SEALED = frozenset({LayerKind.PGP_ENCRYPTED, LayerKind.SMIME_ENCRYPTED})
+
+REFUSAL = (
+    "this answers or forwards a message that was encrypted, and would leave in clear. Import the certificates of "
+    "all recipients and send it again; or, if others may read it on its way, send it with the header field "
+    "X-Secmailproxy-Protect: never"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What is known of a message that is about to leave."""
+
+    protection: Protection
+    guarded: bool
+    """Whether the account has the guard."""
+    wished: bool
+    """Whether this very message was wished to leave in clear."""
+
+
+def refused(leaving: Leaving, names_encrypted: Callable[[], bool]) -> bool:
+    """Whether the message must not leave. `names_encrypted` is asked only where it matters."""
+    in_clear = leaving.protection in {Protection.NONE, Protection.SIGNED}
+    return in_clear and leaving.guarded and not leaving.wished and names_encrypted()
+
+
+def own_ids(head: bytes) -> frozenset[bytes]:
+    """The Message-ID of a message, by its header section; more than one where it is malformed."""
+    return frozenset(_ids(parse_or_leaf(head), "Message-ID"))
+
+
+def named_ids(root: Entity) -> frozenset[bytes]:
+    """The Message-IDs of what the message answers or forwards, as an attachment too."""
+    return frozenset((*_ids(root, *_NAMING), *_embedded(root)))
+
+
+def _embedded(entity: Entity) -> Iterator[bytes]:
+    if layer_kind(entity) in _SEALED:
+        return
+    for part in entity.parts:
+        if part.is_message and layer_kind(part) not in _SEALED:
+            yield from _ids(part, "Message-ID")
+        yield from _embedded(part)
+
+
+def _ids(entity: HasFields, *names: str) -> Iterator[bytes]:
+    """Without angle brackets and blanks, in lower case: some programs change the case of the domain."""
+    for name in names:
+        for value in header.values(entity, name):
+            for bracketed, bare in _ID.findall(value):
+                if found := _BLANK.sub(b"", bracketed or bare).lower():
+                    yield found
