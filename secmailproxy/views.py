@@ -85,7 +85,7 @@ class View:
     bodystructure: bytes = b""
     octets: bytes | None = None
     """None where only the outline was asked for."""
-    came_encrypted: bool = False
+    came_encrypted: bool = field(default=False, compare=False)
     """Of a new form: somebody else encrypted the message, so its Message-ID is remembered. Not kept."""
 
 

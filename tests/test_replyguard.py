@@ -1,0 +1,103 @@
+"""SMTP-20: what answers an encrypted message does not leave in clear; by values alone."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secmailproxy.mime.entity import parse
+from secmailproxy.model import Protection
+from secmailproxy.replyguard import REFUSAL, Leaving, named_ids, own_ids, refused
+from secmailproxy.smtp.replies import LINE_LIMIT
+
+IN_CLEAR = {Protection.NONE, Protection.SIGNED}
+
+
+@pytest.mark.parametrize(
+    ("protection", "guarded", "wished", "names_one"),
+    list(product(Protection, [True, False], [True, False], [True, False])),
+)
+def test_the_whole_table(protection: Protection, guarded: bool, wished: bool, names_one: bool) -> None:
+    expected = (protection in IN_CLEAR, guarded, wished, names_one) == (True, True, False, True)
+    assert refused(Leaving(protection, guarded, wished), lambda: names_one) is expected
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        Leaving(Protection.SIGNED_AND_ENCRYPTED, guarded=True, wished=False),
+        Leaving(Protection.NONE, guarded=False, wished=False),
+        Leaving(Protection.NONE, guarded=True, wished=True),
+    ],
+)
+def test_nothing_is_looked_up_where_it_does_not_matter(leaving: Leaving) -> None:
+    def never() -> bool:
+        raise AssertionError
+
+    assert not refused(leaving, never)
+
+
+def test_the_refusal_fits_a_reply_and_names_the_remedies() -> None:
+    assert len(f"554 5.7.1 {REFUSAL}\r\n") <= LINE_LIMIT
+    assert REFUSAL.isascii()
+    assert "certificates" in REFUSAL
+    assert "X-Secmailproxy-Protect: never" in REFUSAL
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"In-Reply-To: <A.1@Example.org>\r\n",
+        b"in-reply-to:<a.1@example.org>\r\n",
+        b"In-Reply-To: your mail of Monday <a.1@example.org>\r\n",
+        b"In-Reply-To: a.1@example.org\r\n",
+        b"In-Reply-To: \xff (<x@y>) <a.1@\r\n example.org>\r\n",
+        b"References: <0@x> <a.1@example.org>\r\n",
+        b"References: <0@x>,<a.1@example.org>\r\n",
+        b"References: <0@x><a.1@example.org>\r\n",
+        b"References: <0@x>\r\n\t<a.1@example.org>\r\n",
+        b"References: <0@x>\r\nReferences: <a.1@example.org>\r\n",
+        b"X-Forwarded-Message-Id: <a.1@example.org>\r\n",
+    ],
+)
+def test_every_spelling_names_it(fields: bytes) -> None:
+    message = b"From: a@b\r\n" + fields + b"Subject: Re\r\n\r\n> text\r\n"
+    assert b"a.1@example.org" in named_ids(parse(message))
+    assert own_ids(b"Subject: x\r\nMessage-Id:\r\n <a.1@EXAMPLE.org> \r\n\r\n") == {b"a.1@example.org"}
+
+
+EMBEDDED = (
+    b'Subject: Fwd\r\nContent-Type: multipart/mixed; boundary="m"\r\n\r\n--m\r\n\r\nlook\r\n'
+    b"--m\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <a@x>\r\n%b\r\ntext\r\n--m--\r\n"
+)
+
+
+def test_what_is_forwarded_as_an_attachment_is_named() -> None:
+    assert named_ids(parse(EMBEDDED % b"")) == {b"a@x"}
+    assert named_ids(parse(b"Subject: x\r\nMessage-ID: <me@x>\r\n\r\nIn-Reply-To: <a@x>\r\n")) == frozenset()
+
+
+def test_an_attached_message_that_is_encrypted_itself_may_go() -> None:
+    kind = b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary="e"\r\n'
+    assert named_ids(parse(EMBEDDED % kind)) == frozenset()
+
+
+_WORDS = st.text("abcdefgh0123456789.-+$_", min_size=1, max_size=20).map(str.encode)
+
+
+@given(
+    st.lists(st.tuples(_WORDS, _WORDS), min_size=1, max_size=30), st.sampled_from([b" ", b"\r\n ", b"", b","])
+)
+def test_every_id_of_a_thread_is_named(pairs: list[tuple[bytes, bytes]], between: bytes) -> None:
+    ids = [b"%b@%b" % pair for pair in pairs]
+    fields = b"References: " + between.join(b"<%b>" % one for one in ids) + b"\r\n"
+    assert named_ids(parse(fields + b"\r\nx")) == set(ids)
+
+
+@given(st.binary(max_size=300))
+def test_nothing_that_clients_write_is_an_error(octets: bytes) -> None:
+    named_ids(parse(b"References: " + octets + b"\r\n\r\nx"))
+    own_ids(b"Message-ID: " + octets)
