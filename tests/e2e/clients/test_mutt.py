@@ -166,6 +166,7 @@ def test_flags_moves_and_deletions(client: Client, accounts: Callable[[], Accoun
 @pytest.mark.client("mutt", "drafts", "sent")
 @pytest.mark.client("neomutt", "drafts", "sent")
 def test_a_draft_is_postponed_recalled_and_sent(client: Client, accounts: Callable[[], Account]) -> None:
+    """SMTP-19: the copy that the client files has the id of what it sent, and is found by it once."""
     account = accounts()
     client.configure(account)
 
@@ -188,6 +189,13 @@ def test_a_draft_is_postponed_recalled_and_sent(client: Client, accounts: Callab
     wait_until(lambda: len(account.mailbox.stored()) == 6, "delivery")
     assert TEXT.encode() in account.presented()[-1]
     account.assert_nothing_leaked()
+    (filed, arrived) = (
+        re.findall(rb"^Message-ID: (\S+)", one, re.MULTILINE | re.IGNORECASE)
+        for one in (stored, account.mailbox.stored()[-1])
+    )
+    assert filed == arrived
+    with account.proxy.imap(account.mailbox, "Sent") as imap:
+        assert imap.search(None, "HEADER", "Message-ID", f'"{filed[0].decode()}"') == ("OK", [b"1"])
 
 
 @pytest.mark.client("mutt", "idles")
