@@ -115,6 +115,7 @@ class AccountSection(Section):
     encrypt_drafts: Switch = True
     encrypt_sent: Switch = True
     encrypt_other: Switch = False
+    reply_guard: Switch = True
     autocrypt: Switch = True
     prefer_encrypt: Literal["nopreference", "mutual"] = "nopreference"
     attach_key: Switch = False
@@ -306,6 +307,7 @@ class Config(Section):
                 one.address.lower(): Sharing(one.autocrypt, one.prefer_encrypt == "mutual", one.attach_key)
                 for one in self.accounts
             },
+            unguarded=frozenset(one.address.lower() for one in self.accounts if not one.reply_guard),
         )
 
     def smarthost_settings(self, account: AccountSection) -> SmarthostSettings:

@@ -35,6 +35,8 @@ class OutboundSettings:
     words: tuple[SubjectWord, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Alias as `normal_address` gives it -> address of the account whose key it uses where it has none."""
+    unguarded: frozenset[str] = frozenset()
+    """Addresses of the accounts without the reply guard, in lower case."""
 
     def sharing_of(self, *addresses: str) -> Sharing:
         """What the first of `addresses` that is an account wants to go along."""

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from keystore.keystore import Keystore
@@ -23,6 +24,7 @@ from secmailproxy.crew import Crew, Outcome, outcome_of
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
 from secmailproxy.enclosing import Recipients, enclosures
 from secmailproxy.errors import KeystoreLocked, NoUsableCertificate
+from secmailproxy.guarding import ReplyGuard
 from secmailproxy.mime import header
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.canonical import crlf
@@ -64,12 +66,14 @@ class Outbound:
         settings: OutboundSettings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         crew: Crew | None = None,
+        guard: ReplyGuard | None = None,
     ) -> None:
         """`clock` gives aware times. `crew` may do what is much, by its own clock."""
         self._keystore = keystore
         self._settings = settings
         self._clock = clock
         self._crew = crew
+        self._guard = guard
         self._sealer = Sealer(keystore)
         self._smime = SmimeSealer(keystore)
 
@@ -103,8 +107,12 @@ class Outbound:
         obeyed: only what the owner has written must come here.
         Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage.
         """
-        sender = sender or envelope.mail_from
-        return await self._run(len(message), self._protect, envelope, message, sender, account, named)
+        sender, settings = sender or envelope.mail_from, self._settings
+        copies = await self._run(len(message), self._protect, envelope, message, sender, account, named)
+        if self._guard is not None:
+            check = partial(self._guard.check, account=account, settings=settings)
+            await asyncio.to_thread(check, message, copies[0].octets, copies[0].protection)
+        return copies
 
     async def protect_to_self(self, address: str, message: bytes, *, sign: bool) -> bytes:
         """A draft or sent mail, encrypted to its owner alone (IMAP-16, IMAP-17).

@@ -29,6 +29,7 @@ from secmailproxy.crew import Crew
 from secmailproxy.errands.reports import Reports
 from secmailproxy.errands.spool import Spool
 from secmailproxy.errors import ConfigError, KeystoreLocked
+from secmailproxy.guarding import ReplyGuard
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
@@ -101,8 +102,10 @@ class Service:
         self._smarthosts = _smarthosts(config, {}, config)
         self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
         self._workers = Workers(self._worker_start())
-        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, Crew(self._workers))
         self._views = Views.open(config.folders.views, keystore)
+        guard = ReplyGuard(self._views.encrypted_ids)
+        crew = Crew(self._workers)
+        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, crew, guard)
         limit = config.listen.connections_per_client
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
@@ -122,6 +125,7 @@ class Service:
 
     async def start(self) -> Report:
         """Listen on both addresses, or on none. Raises ConfigError when an address cannot be had."""
+        await asyncio.to_thread(self._views.remember_old_forms)
         try:
             for name in ("imap", "submission"):
                 await self._listen(name, self._config)

@@ -13,6 +13,7 @@ Security: forms and verdicts are sealed by the keystore (AEAD); mailbox names an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
+from keystore.errors import KeystoreError
 from secmailproxy.encryptedids import EncryptedIds, Sealer
 from secmailproxy.replyguard import own_ids
 
@@ -211,7 +213,7 @@ class Views:
     def remember_old_forms(self) -> None:
         """Once: remember the messages of which a version without `encrypted_ids` kept decrypted forms.
 
-        May take seconds. Raises `keystore.errors.KeystoreError` when the store is locked or damaged.
+        May take seconds. A form that cannot be unsealed is not presented either, and passed over.
         """
         if self.encrypted_ids.complete:
             return
@@ -221,12 +223,15 @@ class Views:
         for at in range(0, len(forms), _FORMS_AT_ONCE):
             with self._lock:
                 for form in forms[at : at + _FORMS_AT_ONCE]:
-                    account, message_hash, sealed = self._db.execute(find, form).fetchone()
-                    context = _form_context(account, message_hash) + b"outline"
-                    view = _unpack_outline(self._sealer.unseal(sealed, context))
-                    if _SAID_ENCRYPTED.match(view.verdict or b""):
-                        self.encrypted_ids.remember(own_ids(view.header))
+                    with contextlib.suppress(KeystoreError):
+                        self._remember_old_form(*self._db.execute(find, form).fetchone())
         self.encrypted_ids.complete = True
+
+    def _remember_old_form(self, account: str, message_hash: bytes, sealed: bytes) -> None:
+        context = _form_context(account, message_hash) + b"outline"
+        view = _unpack_outline(self._sealer.unseal(sealed, context))
+        if _SAID_ENCRYPTED.match(view.verdict or b""):
+            self.encrypted_ids.remember(own_ids(view.header))
 
     def set_aside(self, account: str, message_hash: bytes) -> None:
         """Have this message presented anew where it is not presented yet.
