@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import secrets
+import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 
@@ -129,3 +130,40 @@ def test_a_hidden_recipient_stays_hidden(
         if person is not bcc:
             assert subkeys[bcc.address] not in named
             assert bcc.address.encode() not in stored[0] + plaintext
+
+
+def test_what_was_read_in_secret_is_not_answered_in_clear(
+    pair: tuple[ProxyUser, ProxyUser], dovecot: Dovecot
+) -> None:
+    """SMTP-20: by the reader and by the writer, as an answer and forwarded whole."""
+    alice, bob = pair
+    carol = dovecot.mailbox("carol")
+    before = len(bob.mailbox.stored())
+    secret = letter(alice.address, bob.address, subject="for your eyes")
+    alice.send(bob.address, secret)
+    wait_until(lambda: len(bob.mailbox.stored()) > before, "delivery")
+    read = bob.read()[before]
+    message_id = str(email.message_from_bytes(read)["Message-ID"])
+
+    def answer(sender: ProxyUser, more: str = "") -> bytes:
+        head = f"From: {sender.address}\r\nTo: {carol.address}\r\nIn-Reply-To: {message_id}\r\n{more}"
+        return f"{head}Subject: Re\r\n\r\n> {TEXT}\r\n".encode()
+
+    forwarded = EmailMessage(policy=email.policy.SMTP)
+    forwarded["From"], forwarded["To"], forwarded["Subject"] = bob.address, carol.address, "Fwd"
+    forwarded.set_content("see below")
+    forwarded.add_attachment(email.message_from_bytes(read, policy=email.policy.SMTP))
+    for sender, message in (
+        (bob, answer(bob)),
+        (alice, answer(alice)),
+        (bob, forwarded.as_bytes()),
+    ):
+        with pytest.raises(smtplib.SMTPDataError, match=r"554, b'5\.7\.1 this answers or forwards"):
+            sender.send(carol.address, message)
+    assert carol.stored() == []
+
+    alice.send(bob.address, answer(alice))
+    bob.send(carol.address, answer(bob, "X-Secmailproxy-Protect: sign\r\n"))
+    (arrived,) = wait_until(carol.stored, "delivery")
+    assert TEXT.encode() in arrived
+    assert b"x-secmailproxy" not in arrived.lower()
