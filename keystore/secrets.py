@@ -1,7 +1,8 @@
 """Where named secrets live: the desktop's keyring, an encrypted file, or systemd credentials.
 
 The choice is the configuration's and explicit: no backend stands in for another, and none keeps a secret in
-clear. Names in use: `keystore-key`, `password:<address>`, `local-password:<address>`. Values are text.
+clear. Names in use: `keystore-key`, `certificate-key`, `password:<address>`, `local-password:<address>`.
+Values are text.
 
 Security: errors name the backend, the name and the remedy, never a value. This is the only importer of
 `keyring`, and imports it late, since it searches the machine for backends.

@@ -21,7 +21,8 @@ from keystore.secrets import Secrets, open_secrets
 from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
 from secmailproxy.errands.spool import waiting
-from secmailproxy.errors import LoginRefused, SecMailProxyError, UpstreamUnavailable
+from secmailproxy.errors import ConfigError, LoginRefused, SecMailProxyError, UpstreamUnavailable
+from secmailproxy.localtls import LocalTls, read_certificate
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost
 
@@ -62,6 +63,7 @@ def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> I
     except (KeystoreError, SecMailProxyError) as error:
         yield _unusable(error)
         return
+    yield from _certificate(config, secrets, now)
     with closing(keystore):
         yield from _keystore(keystore)
         for account, section in zip(config.account_values(), config.accounts, strict=True):
@@ -100,6 +102,27 @@ def _notifications(config: Config) -> Iterator[Check]:
             f"{min(since):%Y-%m-%d %H:%M}",
             "log in with the mail client while secmailproxy serve runs; its log says what stands in the way",
         )
+
+
+def _certificate(config: Config, secrets: Secrets, now: datetime) -> Iterator[Check]:
+    """That of the listeners: whether it can be used, and for how long."""
+    path = config.folders.certificate
+    if not path.exists() and config.listen.imaps is None and config.listen.submissions is None:
+        return
+    name, remedy = "certificate", "run: secmailproxy certificate renew, and give it to your mail clients"
+    try:
+        found = read_certificate(path)
+        LocalTls(path, secrets).load()
+    except ConfigError as error:
+        yield Check(name, "", "fail", error.text, "run: secmailproxy certificate create (or renew)")
+        return
+    until = f"{found.expires:%Y-%m-%d}"
+    if found.expires <= now:
+        yield Check(name, "", "fail", f"expired {until}: mail clients refuse it", remedy)
+    elif found.expires - now <= WARN_BEFORE:
+        yield Check(name, "", "warn", f"expires {until}, in {(found.expires - now).days} days", remedy)
+    else:
+        yield Check(name, "", "ok", f"for {', '.join(found.names)}, expires {until}")
 
 
 def _unusable(error: KeystoreError | SecMailProxyError) -> Check:

@@ -13,6 +13,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,13 +53,32 @@ class Listen(Section):
 
     imap: Listener = ListenAddress(host="127.0.0.1", port=1143)
     submission: Listener = ListenAddress(host="127.0.0.1", port=1025)
+    imaps: Listener | None = None
+    submissions: Listener | None = None
     connections_per_client: Annotated[int, Field(strict=True, ge=1, le=1000)] = CONNECTIONS_PER_CLIENT
 
     @model_validator(mode="after")
     def _apart(self) -> Listen:
-        if self.imap.port and self.imap == self.submission:
-            raise ValueError("imap and submission have the same address and port; give each its own port")
+        for one, other in combinations(self.addresses, 2):
+            if self.addresses[one].port and self.addresses[one] == self.addresses[other]:
+                raise ValueError(f"{one} and {other} have the same address and port; give each its own port")
         return self
+
+    @property
+    def addresses(self) -> dict[str, ListenAddress]:
+        """The listeners there are, by the name of their option."""
+        named = {name: getattr(self, name) for name in ("imap", "submission", "imaps", "submissions")}
+        return {name: address for name, address in named.items() if address is not None}
+
+    @property
+    def reading(self) -> tuple[ListenAddress, bool]:
+        """Where a mail client is sent to read, and whether it finds TLS there from the first octet."""
+        return (self.imaps, True) if self.imaps is not None else (self.imap, False)
+
+    @property
+    def sending(self) -> tuple[ListenAddress, bool]:
+        """The same for submission."""
+        return (self.submissions, True) if self.submissions is not None else (self.submission, False)
 
 
 class Secrets(Section):
@@ -249,7 +269,7 @@ class Config(Section):
     def as_json(self) -> dict[str, Any]:
         """Plain values, every default filled in, names as in the file. There are no secrets in it."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
-        data["listen"] |= {"imap": str(self.listen.imap), "submission": str(self.listen.submission)}
+        data["listen"] |= {name: str(address) for name, address in self.listen.addresses.items()}
         return data
 
     def account_values(self) -> tuple[Account, ...]:

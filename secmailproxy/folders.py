@@ -68,6 +68,11 @@ class Folders:
         """Notifications about mail that was delivered in part, until they are delivered themselves."""
         return self.state / "notifications"
 
+    @property
+    def certificate(self) -> Path:
+        """The certificate of the listeners with its encrypted key."""
+        return self.state / "localhost.pem"
+
     def prepare(self) -> None:
         """Make the folders, each 0700. Raises ConfigError for one that is not ours or cannot be made."""
         for folder in (self.config_file.parent, self.state, self.cache):

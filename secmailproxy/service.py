@@ -1,6 +1,7 @@
 """The composition root: builds every object of the running proxy, and starts, reloads and stops it.
 
-Receives: the checked configuration and an opened keystore. Listens: IMAP and submission, loopback only.
+Receives: the checked configuration and an opened keystore. Listens: IMAP and submission, loopback only, in
+clear, and with TLS where that is wanted.
 Signals: SIGTERM and SIGINT stop after the submissions in flight (a second one at once); SIGHUP reads the
 configuration again, and one that is wrong changes nothing.
 """
@@ -33,6 +34,7 @@ from secmailproxy.guarding import ReplyGuard
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
+from secmailproxy.localtls import LocalTls
 from secmailproxy.logs import set_level
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
@@ -44,6 +46,8 @@ from secmailproxy.views import Views
 from secmailproxy.workers import Start, Workers
 
 log = logging.getLogger(__name__)
+
+_IMPLICIT_TLS = frozenset({"imaps", "submissions"})
 
 
 class Listener(Protocol):
@@ -75,6 +79,10 @@ class Report:
 
     imap: str
     submission: str
+    imaps: str | None
+    submissions: str | None
+    starttls: bool
+    """Whether there is a certificate, so that submission offers STARTTLS."""
     accounts: tuple[AccountReport, ...]
 
 
@@ -115,6 +123,7 @@ class Service:
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
         self._reporting: asyncio.Task[None] | None = None
+        self._tls = LocalTls(config.folders.certificate, secrets)
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
 
@@ -124,10 +133,11 @@ class Service:
         return float(self._config.service.grace_seconds)
 
     async def start(self) -> Report:
-        """Listen on both addresses, or on none. Raises ConfigError when an address cannot be had."""
+        """Listen on all addresses, or on none. Raises ConfigError when an address cannot be had."""
         await asyncio.to_thread(self._views.remember_old_forms)
         try:
-            for name in ("imap", "submission"):
+            await self._load_certificate(self._config)
+            for name in self._config.listen.addresses:
                 await self._listen(name, self._config)
         except ConfigError:
             await self.stop(0)
@@ -140,7 +150,15 @@ class Service:
         accounts = await asyncio.to_thread(
             lambda: tuple(account_report(one, self._keystore) for one in self._config.accounts)
         )
-        return Report(self._bound["imap"], self._bound["submission"], accounts)
+        bound = self._bound
+        return Report(
+            bound["imap"],
+            bound["submission"],
+            bound.get("imaps"),
+            bound.get("submissions"),
+            self._tls.context() is not None,
+            accounts,
+        )
 
     async def reload(self, load: Callable[[], Config]) -> Report:
         """Serve the configuration that `load` reads. Sessions go on; unchanged listeners keep their sockets.
@@ -150,17 +168,8 @@ class Service:
         new = await asyncio.to_thread(load)
         outbound = new.outbound_settings()
         old = self._config
-        moved = [name for name in self._listeners if getattr(new.listen, name) != getattr(old.listen, name)]
-        replaced = {name: (self._listeners[name], self._bound[name]) for name in moved}
-        try:
-            for name in moved:
-                await self._listen(name, new)
-        except ConfigError:
-            for name, (listener, bound) in replaced.items():
-                if self._listeners[name] is not listener:
-                    await self._listeners[name].stop(0)
-                self._listeners[name], self._bound[name] = listener, bound
-            raise
+        await self._load_certificate(new)
+        ended = await self._move(old.listen.addresses, new)
         former, self._smarthosts = self._smarthosts, _smarthosts(new, self._smarthosts, old)
         self._accounts.replace(new.account_values(), self._smarthosts)
         self._outbound.replace_settings(outbound)
@@ -170,7 +179,7 @@ class Service:
         set_level(new.service.log_level)
         if (new.secrets, new.keystore, new.submission) != (old.secrets, old.keystore, old.submission):
             log.warning("a change in [secrets], [keystore] or [submission] takes effect at the next start")
-        await self._stop_all([listener for listener, _ in replaced.values()], new.service.grace_seconds)
+        await self._stop_all(ended, new.service.grace_seconds)
         for smarthost in set(former.values()) - set(self._smarthosts.values()):
             # Only idle connections end; a transaction in flight keeps its own.
             await smarthost.close()
@@ -196,10 +205,38 @@ class Service:
             for listener in listeners:
                 group.create_task(listener.stop(grace))
 
+    async def _load_certificate(self, config: Config) -> None:
+        """Raises ConfigError when it cannot be used, or is missing and needed."""
+        await asyncio.to_thread(self._tls.load)
+        needed = [name for name in config.listen.addresses if name in _IMPLICIT_TLS]
+        if needed and self._tls.context() is None:
+            raise ConfigError(f"listen.{needed[0]} needs a certificate; run: secmailproxy certificate create")
+
+    async def _move(self, before: dict[str, ListenAddress], new: Config) -> list[Listener]:
+        """Start what listens elsewhere now; what is to be stopped for it. On ConfigError all is as it was."""
+        after = new.listen.addresses
+        listeners, bound = dict(self._listeners), dict(self._bound)
+        try:
+            for name, address in after.items():
+                if address != before.get(name):
+                    await self._listen(name, new)
+        except ConfigError:
+            started = [one for name, one in self._listeners.items() if one is not listeners.get(name)]
+            await self._stop_all(started, 0)
+            self._listeners, self._bound = listeners, bound
+            raise
+        for name in before.keys() - after.keys():
+            del self._listeners[name], self._bound[name]
+        return [one for name, one in listeners.items() if one is not self._listeners.get(name)]
+
     async def _listen(self, name: str, config: Config) -> None:
         """Start the listener of this name and make it the current one."""
-        address: ListenAddress = getattr(config.listen, name)
-        listener = self._imap(address) if name == "imap" else self._submission(address, config)
+        address = config.listen.addresses[name]
+        implicit = name in _IMPLICIT_TLS
+        if name.startswith("imap"):
+            listener = self._imap(address, implicit_tls=implicit)
+        else:
+            listener = self._submission(address, config, implicit_tls=implicit)
         try:
             host, port = await listener.start()
         except OSError as error:
@@ -218,7 +255,7 @@ class Service:
         config = self._config
         return Start(config.keystore_settings(), self._keystore.hand_over(), config.service.log_level)
 
-    def _imap(self, address: ListenAddress) -> Listener:
+    def _imap(self, address: ListenAddress, *, implicit_tls: bool) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())
         settings = ImapSettings(
             address.host,
@@ -226,6 +263,7 @@ class Service:
             verdict_field,
             admission=self._admissions["imap"],
             budget=self._budget,
+            tls=self._tls.context() if implicit_tls else None,
         )
         return ImapServer(
             settings,
@@ -237,12 +275,14 @@ class Service:
             self._openings,
         )
 
-    def _submission(self, address: ListenAddress, config: Config) -> Listener:
+    def _submission(self, address: ListenAddress, config: Config, *, implicit_tls: bool) -> Listener:
         settings = SubmissionSettings(
             address.host,
             address.port,
             config.submission.max_octets,
             admission=self._admissions["submission"],
+            tls=self._tls.context,
+            implicit_tls=implicit_tls,
         )
         return SubmissionServer(
             settings,
@@ -337,4 +377,6 @@ async def _stop(service: Service, wishes: asyncio.Queue[signal.Signals]) -> None
 
 
 def _ready_line(report: Report) -> str:
-    return f"READY imap={report.imap} submission={report.submission}"
+    tls = {"imaps": report.imaps, "submissions": report.submissions}
+    more = "".join(f" {name}={bound}" for name, bound in tls.items() if bound)
+    return f"READY imap={report.imap} submission={report.submission}{more}"

@@ -35,6 +35,8 @@ sq sq
 notmuch notmuch
 newuidmap uidmap
 END
+# A library, for which there is no program to look for: swaks needs it for TLS.
+perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
 if [ -n "$missing" ]; then
     echo "run: installing$missing" >&2
     # shellcheck disable=SC2086  # a list of words

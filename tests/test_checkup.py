@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from keystore.keystore import Keystore
+from keystore.secrets import open_secrets
 from secmailproxy.checkup import Check, check_all, worst
 from secmailproxy.config import Config
 from secmailproxy.errands.spool import Spool
 from secmailproxy.folders import Folders
+from secmailproxy.localtls import KEY_SECRET, VALID_FOR, LocalTls
 from tests.smtp.test_notification import NOTIFICATION
 
 ADDRESS = "alice@example.test"
@@ -40,8 +42,6 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def keystore(config: Config) -> Iterator[Keystore]:
-    from keystore.secrets import open_secrets
-
     config.folders.prepare()
     opened = Keystore.open(config.keystore_settings(), open_secrets(config.secrets_settings(passphrase)))
     yield opened
@@ -110,3 +110,32 @@ def test_a_wrong_passphrase_ends_the_checkup(config: Config, keystore: Keystore)
 )
 def test_the_worst_counts(states: list[str], expected: str) -> None:
     assert worst([Check("x", "", state, "") for state in states]) == expected  # type: ignore[arg-type]  # literals
+
+
+@pytest.mark.parametrize(
+    ("age", "state", "text"),
+    [
+        (timedelta(), "ok", "localhost, 127.0.0.1, ::1, expires 2"),
+        (VALID_FOR - timedelta(days=29), "warn", "in 28 days"),
+        (VALID_FOR + timedelta(days=1), "fail", "expired 2"),
+    ],
+)
+def test_the_certificate_of_the_listeners(
+    config: Config, keystore: Keystore, age: timedelta, state: str, text: str
+) -> None:
+    """Nothing of it where there is none."""
+    assert "certificate" not in findings(config)
+    secrets = open_secrets(config.secrets_settings(passphrase))
+    LocalTls(config.folders.certificate, secrets).make(datetime.now(UTC) - age)
+    found = findings(config)["certificate"]
+    assert (found.state, text in found.text) == (state, True), found
+    assert ("certificate renew" in found.remedy) is (state != "ok")
+    secrets.delete(KEY_SECRET)
+    found = findings(config)["certificate"]
+    assert (found.state, KEY_SECRET in found.text) == ("fail", True)
+
+
+def test_a_listener_with_tls_lacks_its_certificate(config: Config, keystore: Keystore) -> None:
+    text = f'[listen]\nimaps = "127.0.0.1:1993"\n{CONFIG}'
+    found = findings(Config.parse(text.encode(), config.folders))["certificate"]
+    assert (found.state, "certificate create" in found.remedy) == ("fail", True)

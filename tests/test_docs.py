@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from secmailproxy.cli import COMMANDS, program
 from secmailproxy.config import Config
 from secmailproxy.config_errors import model_within
+from secmailproxy.config_values import ListenAddress
 from secmailproxy.folders import Folders
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +99,7 @@ def models(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[BaseM
     """Title in configuration.md -> the table it describes."""
     for name, field in model.model_fields.items():
         inner = model_within(field.annotation)
-        if inner is None or (name in ("imap", "submission") and title == "listen"):
+        if inner is None or (title == "listen" and inner is ListenAddress):
             continue
         key = f"{title}.{name}" if title else name
         yield key, inner

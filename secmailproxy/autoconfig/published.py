@@ -1,7 +1,7 @@
 """The autoconfig XML ("clientConfig", version 1.1) that points mail clients of this machine at us. PURE.
 
-The socket type is "plain" and the password goes in clear text, for both ends are on this machine: the
-listeners bind loopback addresses only.
+The password goes in clear text, and the socket type is "plain" where there is no listener for TLS: both ends
+are on this machine, for the listeners bind loopback addresses only.
 
 Standards: draft-ietf-mailmaint-autoconfig.
 """
@@ -9,6 +9,7 @@ Standards: draft-ietf-mailmaint-autoconfig.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 _DOCUMENT = """\
@@ -19,16 +20,16 @@ _DOCUMENT = """\
     <displayName>secmailproxy</displayName>
     <displayShortName>secmailproxy</displayShortName>
     <incomingServer type="imap">
-      <hostname>{imap[0]}</hostname>
-      <port>{imap[1]}</port>
-      <socketType>plain</socketType>
+      <hostname>{imap.host}</hostname>
+      <port>{imap.port}</port>
+      <socketType>{imap.socket}</socketType>
       <username>%EMAILADDRESS%</username>
       <authentication>password-cleartext</authentication>
     </incomingServer>
     <outgoingServer type="smtp">
-      <hostname>{submission[0]}</hostname>
-      <port>{submission[1]}</port>
-      <socketType>plain</socketType>
+      <hostname>{submission.host}</hostname>
+      <port>{submission.port}</port>
+      <socketType>{submission.socket}</socketType>
       <username>%EMAILADDRESS%</username>
       <authentication>password-cleartext</authentication>
     </outgoingServer>
@@ -37,16 +38,30 @@ _DOCUMENT = """\
 """
 
 
-def document(domains: Sequence[str], imap: tuple[str, int], submission: tuple[str, int]) -> str:
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A listener, for mail clients."""
+
+    host: str
+    port: int
+    tls: bool = False
+    """From the first octet."""
+
+    @property
+    def socket(self) -> str:
+        """The name that the document has for it."""
+        return "SSL" if self.tls else "plain"
+
+
+def document(domains: Sequence[str], imap: Endpoint, submission: Endpoint) -> str:
     """The document, LF line ends, for accounts of these mail domains (ASCII form, at least one).
 
-    `imap` and `submission` are the listeners: host and port. The user name is the address, which every
-    account of the proxy accepts.
+    The user name is the address, which every account of the proxy accepts.
     """
     lines = [f"    <domain>{escape(domain)}</domain>" for domain in domains]
     return _DOCUMENT.format(
         first=escape(domains[0]),
         domains="\n".join(lines),
-        imap=(escape(imap[0]), imap[1]),
-        submission=(escape(submission[0]), submission[1]),
+        imap=replace(imap, host=escape(imap.host)),
+        submission=replace(submission, host=escape(submission.host)),
     )

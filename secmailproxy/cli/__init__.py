@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("secmailproxy.cli.serve:command", "Serve the mail clients of this machine."),
     "doctor": ("secmailproxy.cli.doctor:command", "Check everything that the proxy needs to work."),
     "config": ("secmailproxy.cli.config:command", "Look at the configuration."),
+    "certificate": ("secmailproxy.cli.certificate:command", "TLS between mail clients and the proxy."),
     "key": ("secmailproxy.cli.key:command", "Keys and certificates."),
     "message": ("secmailproxy.cli.message:command", "Protect, open or inspect one message."),
     "mailbox": ("secmailproxy.cli.mailbox:command", "Encrypt a mailbox at its server, or undo that."),

@@ -85,14 +85,14 @@ def autoconfig() -> None:
     """Print the XML by which Thunderbird finds this proxy.
 
     As root, put it where Thunderbird looks first, under the domain of your address:
-    /usr/lib/thunderbird/isp/your.domain.xml on Debian.
+    /usr/lib/thunderbird/isp/your.domain.xml on Debian. It names the listeners with TLS where there are any.
     """
     from secmailproxy.autoconfig import published
     from secmailproxy.autoconfig.discovery import ascii_domain
 
     config = load_config()
     listen = config.listen
-    for name, listener in (("imap", listen.imap), ("submission", listen.submission)):
+    for name, listener in listen.addresses.items():
         if not listener.port:
             raise UsageError(
                 f"listen.{name} is {listener}, so its port changes at every start; give it a port that stays."
@@ -101,14 +101,11 @@ def autoconfig() -> None:
         raise UsageError("There is no account yet; run: secmailproxy setup you@your.domain")
     # In the order of the accounts, each once.
     domains = list(dict.fromkeys(ascii_domain(account.address) for account in config.accounts))
-    click.echo(
-        published.document(
-            domains,
-            (listen.imap.host, listen.imap.port),
-            (listen.submission.host, listen.submission.port),
-        ),
-        nl=False,
+    imap, submission = (
+        published.Endpoint(address.host, address.port, tls)
+        for address, tls in (listen.reading, listen.sending)
     )
+    click.echo(published.document(domains, imap, submission), nl=False)
 
 
 def _without_none(value: Any) -> Any:

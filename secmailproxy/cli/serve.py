@@ -78,8 +78,11 @@ def startup_text(report: Report, config: Config) -> str:
     lines = [
         f"secmailproxy is ready ({config.folders.config_file})",
         f"  IMAP        {report.imap}",
-        f"  submission  {report.submission}",
+        f"  submission  {report.submission}{', STARTTLS' if report.starttls else ''}",
     ]
+    for name, bound in (("IMAP", report.imaps), ("submission", report.submissions)):
+        if bound:
+            lines.append(f"  {name:<10}  {bound}, TLS")
     for account in report.accounts:
         password = "the mailbox's own password" if account.login == "mailbox" else "the local password"
         lines += [

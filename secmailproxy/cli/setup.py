@@ -15,6 +15,7 @@ from secmailproxy.cli.context import describe, print_json, secret_options
 
 if TYPE_CHECKING:
     from secmailproxy.cli.questions import Answers
+    from secmailproxy.config_values import ListenAddress
     from secmailproxy.enrol import Outcome, Wish
     from secmailproxy.folders import Folders
 
@@ -153,7 +154,6 @@ def _option(key: str) -> str:
 def as_document(wish: Wish, outcome: Outcome) -> dict[str, Any]:
     """The result for machines. `local_password` is null unless one was made or changed just now."""
     account, listen = wish.account, outcome.config.listen
-    client = {"username": account.address, "security": "none", "authentication": "password"}
     return {
         "version": 1,
         "address": account.address,
@@ -161,11 +161,21 @@ def as_document(wish: Wish, outcome: Outcome) -> dict[str, Any]:
         "login": account.login,
         "local_password": outcome.local_password,
         "client": {
-            "imap": {"host": listen.imap.host, "port": listen.imap.port, **client},
-            "submission": {"host": listen.submission.host, "port": listen.submission.port, **client},
+            "imap": _client(account.address, *listen.reading),
+            "submission": _client(account.address, *listen.sending),
         },
         "servers": {"imap": _server(account.imap), "smtp": _server(account.smtp)},
         "key": {"fingerprint": outcome.fingerprint, "action": outcome.key_action},
+    }
+
+
+def _client(address: str, listener: ListenAddress, tls: bool) -> dict[str, Any]:
+    return {
+        "host": listener.host,
+        "port": listener.port,
+        "username": address,
+        "security": "tls" if tls else "none",
+        "authentication": "password",
     }
 
 
@@ -181,11 +191,13 @@ def as_text(wish: Wish, outcome: Outcome) -> str:
     password = "the mailbox's own password"  # noqa: S105  # words about a password
     if account.login == "local":
         password = outcome.local_password or "the local password, unchanged"
+    (imap, imap_tls), (submission, submission_tls) = listen.reading, listen.sending
+    security = {True: "SSL/TLS", False: "none (this machine)"}
     rows = [
         ("", "IMAP (reading)", "SMTP (sending)"),
-        ("Server", listen.imap.host, listen.submission.host),
-        ("Port", str(listen.imap.port), str(listen.submission.port)),
-        ("Security", "none (this machine)", "none (this machine)"),
+        ("Server", imap.host, submission.host),
+        ("Port", str(imap.port), str(submission.port)),
+        ("Security", security[imap_tls], security[submission_tls]),
         ("Authentication", "password", "password"),
         ("User name", account.address, account.address),
         ("Password", password, "the same"),

@@ -16,6 +16,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ LOGIN_ATTEMPTS = 5
 _LOGIN_DELAY = 0.5
 """Seconds, times the failures before."""
 _CLOSE_SECONDS = 1.0
+_HANDSHAKE_SECONDS = 15.0
 _LINGER_SECONDS = 5.0
 """In which a client that we leave may read what it has been sent."""
 _MOST_CONNECTIONS = 400
@@ -72,6 +74,8 @@ class ImapSettings:
     clock: Callable[[], datetime] = _now
     admission: Admission = field(default_factory=lambda: Admission("imap"))
     budget: Budget = field(default_factory=Budget)
+    tls: ssl.SSLContext | None = None
+    """TLS from the first octet (RFC 8314 section 3.2), or none."""
     login_seconds: float = 180.0
     """From the greeting to the end of a login that succeeds."""
     interject_seconds: float = 20.0
@@ -114,7 +118,13 @@ class ImapServer:
                 f"{self._settings.host} is not a loopback address; IMAP is served on loopback only."
             )
         self._server = await asyncio.start_server(
-            self._accept, self._settings.host, self._settings.port, limit=_READ_OCTETS
+            self._accept,
+            self._settings.host,
+            self._settings.port,
+            limit=_READ_OCTETS,
+            ssl=self._settings.tls,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._settings.tls else None,
+            ssl_shutdown_timeout=_LINGER_SECONDS if self._settings.tls else None,
         )
         host, port = self._server.sockets[0].getsockname()[:2]
         return str(host), int(port)
