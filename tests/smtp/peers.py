@@ -117,6 +117,10 @@ class Peer:
         self.turns = 0
         """How often we had answered all there was, and had to wait for more: the round trips."""
 
+    def verbs(self) -> list[str]:
+        """The verbs that came, in order."""
+        return [line[:4].decode("latin-1").strip().upper() for line in self.lines]
+
     async def say(self, octets: bytes) -> None:
         """Send."""
         self.writer.write(octets)
@@ -190,8 +194,8 @@ class Scripted:
         return [message for peer in self.peers for message in peer.messages]
 
     def verbs(self) -> list[str]:
-        """The verbs that came, in order."""
-        return [line[:4].decode("latin-1").strip().upper() for line in self.lines]
+        """The verbs that came, connection by connection."""
+        return [verb for peer in self.peers for verb in peer.verbs()]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Scripted]:

@@ -115,6 +115,22 @@ async def test_no_credential_and_no_data_without_verified_tls(
     assert host.extensions is None
 
 
+async def test_what_comes_in_clear_after_starttls_is_not_believed(
+    scripted: Scripts, smarthost: Hosts, ca: TestCA
+) -> None:
+    """SMTP-14: octets injected before the handshake are no reply to anything said over TLS."""
+
+    async def inject_and_upgrade(peer: Peer) -> None:
+        await peer.say(b"220 go\r\n250-evil.example\r\n250-SIZE 1\r\n250 AUTH LOGIN\r\n")
+        await peer.writer.start_tls(ca.server_context())
+
+    peer = await scripted({"EHLO": EHLO_STARTTLS, "STAR": inject_and_upgrade}, tls=None)
+    host = smarthost(peer.port, tls="starttls")
+    assert await send(host) == 250
+    assert set(host.extensions) == {"AUTH", "STARTTLS"}
+    assert peer.verbs() == ["EHLO", "STAR", "EHLO", "AUTH", "MAIL", "RCPT", "DATA"]
+
+
 LOGINS: Mapping[str, tuple[Mapping[str, Answer], type[SecMailProxyError], int, str]] = {
     "refused": (
         {"AUTH": b"535-5.7.8 Error: bad\r\n535 5.7.8 credentials\r\n"},

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keystore.errors import NotReadable, StoreLocked
 from secmailproxy import errors
 from secmailproxy.model import Reply
-from secmailproxy.smtp.replies import render, reply_for, split_status, with_status
+from secmailproxy.smtp.replies import NotSmtp, ReplyReader, render, reply_for, split_status, with_status
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,53 @@ def test_no_text_can_forge_a_second_reply(code: int, text: str) -> None:
 def test_split_status(text: str, parts: tuple[str, str]) -> None:
     """RFC 2034 section 4."""
     assert split_status(text) == parts
+
+
+REPLIES = {
+    b"250 ok\r\n": Reply(250, "ok"),
+    b"250\r\n": Reply(250, ""),
+    b"250 lf only\n": Reply(250, "lf only"),
+    b"250-a\r\n250-\r\n250 b\r\n": Reply(250, "a\n\nb"),
+    b"550-two\r\n550 three\r\n": Reply(550, "two\nthree"),
+    b"550 \xff\xc3\xbc\r\n": Reply(550, "\udcffü"),
+    b"354 go\r\n": Reply(354, "go"),
+}
+
+
+@given(st.permutations(list(REPLIES)), st.lists(st.integers(1, 9)))
+def test_replies_are_cut_alike_for_any_segments(octets: list[bytes], sizes: list[int]) -> None:
+    """What comes in one piece or octet by octet is the same; what is not complete is none."""
+    stream = b"".join(octets) + b"250-half\r\n250"
+    reader, found = ReplyReader(), []
+    for size in sizes:
+        found += reader.feed(stream[:size])
+        stream = stream[size:]
+    found += reader.feed(stream)
+    assert found == [REPLIES[one] for one in octets]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\r\n",
+        b"hello\r\n",
+        b"25 0\r\n",
+        b"2500 x\r\n",
+        b"150 x\r\n",
+        b"650 x\r\n",
+        b"\xb2\xb5\xb0 x\r\n",
+        b"250_x\r\n",
+        b"250-a\r\n550 b\r\n",
+        b"250-a\r\nb\r\n",
+        b"250-" + b"x" * 40_000,
+        b"250 " + b"x" * 40_000 + b"\r\n",
+        b"250-\r\n" * 40_000,
+    ],
+)
+def test_what_is_no_reply_is_told_apart(octets: bytes) -> None:
+    """After the replies before it; nothing after it is read, and no more than a limit is kept."""
+    found = []
+    with pytest.raises(NotSmtp):
+        found.extend(ReplyReader().feed(b"220 hello\r\n" + octets))
+    reader = ReplyReader()
+    assert next(reader.feed(b"220 hello\r\n" + octets)) == Reply(220, "hello")

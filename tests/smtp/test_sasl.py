@@ -134,6 +134,21 @@ async def test_a_token_refused(
     assert len(peer.peers) == 1
 
 
+async def test_a_token_that_has_expired_meanwhile_is_refused_once(
+    scripted: Scripts, smarthost: Hosts
+) -> None:
+    """Its connection is gone; the new login is refused, and nothing else is tried."""
+    peer = await scripted({"EHLO": EHLO})
+    host = smarthost(peer.port)
+    await host.verify_login(XOAUTH2)
+    peer.script.update({"MAIL": cut, "AUTH": reason_then(REFUSED)})
+    async with host.begin(XOAUTH2) as transaction:
+        with pytest.raises(LoginRefused, match="The token has expired"):
+            await transaction.mail(USERNAME)
+    assert [line.split()[1] for line in peer.lines if line.startswith(b"AUTH")] == [b"XOAUTH2"] * 2
+    assert len(peer.peers) == 2
+
+
 async def test_a_token_is_not_sent_to_a_server_that_does_not_ask_for_one(
     scripted: Scripts, smarthost: Hosts
 ) -> None:

@@ -15,7 +15,21 @@ from secmailproxy.errors import (
 )
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, SmarthostSettings
 from tests.fixtures.processes import free_port
-from tests.smtp.peers import LOGIN, PASSWORD, USERNAME, Answer, Peer, Scripted, Sink, cut, reset, stall
+from tests.smtp.peers import (
+    EHLO,
+    LOGIN,
+    PASSWORD,
+    PIPELINING,
+    USERNAME,
+    Answer,
+    Peer,
+    Scripted,
+    Sink,
+    cut,
+    reset,
+    stall,
+    until,
+)
 
 Scripts = Callable[..., Awaitable[Scripted]]
 Hosts = Callable[..., Smarthost]
@@ -210,6 +224,102 @@ async def test_learning_does_not_wait_for_a_smarthost_that_stalls(
     """Patience is limited; nothing is offered then."""
     peer = await scripted({"CONNECT": stall})
     assert await smarthost(peer.port, timeout=60).learn(0.05) == {}
+
+
+async def test_fifty_sessions_at_once_keep_their_connections(sink: Sink, smarthost: Hosts) -> None:
+    """Each message arrives once; the second round needs no new connection."""
+    host = smarthost(sink.port)
+    subjects = [b"Subject: %d\r\n\r\n" % number for number in range(100)]
+    await asyncio.gather(*(send(host, octets) for octets in subjects[:50]))
+    assert sink.connections <= 50
+    before = sink.connections
+    await asyncio.gather(*(send(host, octets) for octets in subjects[50:]))
+    assert sink.connections == before == sink.logins
+    assert sorted(one.octets for one in sink.accepted) == sorted(subjects)
+
+
+async def test_a_connection_is_left_after_as_many_transactions_as_the_server_allows(
+    scripted: Scripts, smarthost: Hosts
+) -> None:
+    """RFC 9422 section 4.1: MAILMAX."""
+    peer = await scripted({"EHLO": EHLO.replace(b"250 SMTPUTF8", b"250 LIMITS RCPTMAX=9 MAILMAX=2")})
+    host = smarthost(peer.port)
+    for _ in range(5):
+        assert await send(host) == 250
+    await until(lambda: peer.verbs().count("QUIT") == 2)
+    assert [len(one.messages) for one in peer.peers] == [2, 2, 1]
+
+
+async def say_421_and_close(peer: Peer) -> None:
+    """As servers do with a connection that was idle for too long."""
+    await peer.say(b"421 4.4.2 idle for too long\r\n")
+    peer.writer.close()
+
+
+async def close(peer: Peer) -> None:
+    """Without a word, but in order."""
+    peer.writer.close()
+
+
+async def say_421(peer: Peer) -> None:
+    """And stay."""
+    await peer.say(b"421 4.4.2 idle for too long\r\n")
+
+
+@pytest.mark.parametrize("farewell", [say_421_and_close, say_421, close])
+async def test_a_server_that_ends_an_idle_connection_is_believed(
+    farewell: Callable[[Peer], Awaitable[None]], scripted: Scripts, smarthost: Hosts
+) -> None:
+    """The next message goes over a new connection at once, and arrives once."""
+    peer = await scripted()
+    host = smarthost(peer.port)
+    assert await send(host) == 250
+    await farewell(peer.peers[0])
+    await until(lambda: not any(one.alive for kept in host._idle.values() for one in kept))
+    assert await send(host) == 250
+    assert peer.peers[0].verbs() == ["EHLO", "AUTH", "MAIL", "RCPT", "DATA"]
+    assert [len(one.messages) for one in peer.peers] == [1, 1]
+
+
+async def test_a_connection_that_is_half_dead_is_replaced(scripted: Scripts, smarthost: Hosts) -> None:
+    """It takes commands and answers nothing: they are said again elsewhere, octet for octet (SMTP-12)."""
+    peer = await scripted()
+    host = smarthost(peer.port, timeout=0.4)
+    assert await send(host) == 250
+    silent = peer.peers[0]
+
+    async def mail(one: Peer) -> None:
+        await (stall(one) if one is silent else one.say(b"250 2.1.0 ok\r\n"))
+
+    peer.script["MAIL"] = mail
+    async with host.begin(LOGIN) as transaction:
+        assert (await transaction.mail(USERNAME, ("RET=HDRS", "ENVID=a+3Db"))).positive
+        assert (await transaction.rcpt("bob@example.org", ("NOTIFY=NEVER",))).positive
+        assert (await transaction.data()).code == 354
+        assert (await transaction.send(b"x\r\n")).code == 250
+    assert silent.lines[-1] == peer.peers[1].lines[2]
+    assert peer.peers[1].lines[2:] == [
+        b"MAIL FROM:<alice@example.org> RET=HDRS ENVID=a+3Db\r\n",
+        b"RCPT TO:<bob@example.org> NOTIFY=NEVER\r\n",
+        b"DATA\r\n",
+    ]
+    assert [len(one.messages) for one in peer.peers] == [1, 1]
+
+
+@pytest.mark.parametrize("ehlo", [EHLO, PIPELINING], ids=["plain", "PIPELINING"])
+async def test_a_connection_that_was_idle_for_long_is_tried_with_the_first_command(
+    ehlo: bytes, scripted: Scripts, smarthost: Hosts
+) -> None:
+    """RSET goes in front of MAIL, in the same round trip if the server allows it."""
+    peer = await scripted({"EHLO": ehlo})
+    host = smarthost(peer.port)
+    assert await send(host) == 250
+    before = peer.peers[0].turns
+    for kept in host._idle.values():
+        kept[0].idle_since -= 3600
+    assert await send(host) == 250
+    assert peer.peers[0].verbs()[5:] == ["RSET", "MAIL", "RCPT", "DATA"]
+    assert peer.peers[0].turns - before == (4 if ehlo == PIPELINING else 5)
 
 
 def test_no_secret_in_any_representation() -> None:
