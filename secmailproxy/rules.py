@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from keystore.model import Fingerprint, Scheme
 
@@ -79,6 +80,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _DOT_ATOM = re.compile(r"[^\s\"(),.:;<>@\[\\\]]+(?:\.[^\s\"(),.:;<>@\[\\\]]+)*")
 
 
+@lru_cache(maxsize=1024)
 def normal_address(address: str) -> str:
     """`address` for comparison: without brackets and case, the domain in its ASCII form (RFC 5891).
 

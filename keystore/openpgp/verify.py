@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from keystore import policy
 from keystore.errors import KeyRefused, NotReadable
@@ -95,21 +96,41 @@ def _verdict(
     key_body: bytes,
     now: datetime,
 ) -> SignatureResult:
-    stated = facts(certificate.octets)
-    user_ids = policy.valid_user_ids(stated, packet.created or now, now)
-    judged = policy.signature_usability(
-        stated, key, packet.hash_algorithm, packet.created, now, packet.expires
+    # OpenPGP counts whole seconds, and what is sent in one is by the same key.
+    signer, user_ids, judged = _standing(
+        certificate.octets,
+        key,
+        packet.hash_algorithm,
+        packet.created,
+        packet.expires,
+        now.replace(microsecond=0),
     )
     state, reason = _state(packet, octets, key_body, judged, certificate.trust)
     return SignatureResult(
         state=state,
-        fingerprint=stated.fingerprint,
+        fingerprint=signer,
         addresses=policy.addresses(user_ids),
         user_id=user_ids[0] if user_ids else "",
         created=packet.created,
         trust=certificate.trust,
         reason=reason,
     )
+
+
+@lru_cache(maxsize=64)
+def _standing(
+    certificate: bytes,
+    key: Fingerprint,
+    hash_algorithm: str,
+    created: datetime | None,
+    expires: datetime | None,
+    second: datetime,
+) -> tuple[Fingerprint, tuple[str, ...], Usability]:
+    """The certificate's fingerprint, its user IDs then, and whether its key may have made the signature."""
+    stated = facts(certificate)
+    user_ids = policy.valid_user_ids(stated, created or second, second)
+    judged = policy.signature_usability(stated, key, hash_algorithm, created, second, expires)
+    return stated.fingerprint, user_ids, judged
 
 
 def _state(
