@@ -44,10 +44,12 @@ def people(upstream: Upstream, dovecot: Dovecot, rings: Callable[[], GnuPG]) -> 
         for person in (bob, blind):
             introduce(alice, person)
         carol = dovecot.mailbox("carol")
-        reader = ProxyUser(carol, factory.home(bob.mailbox, carol), factory, Fingerprint(bob.fingerprint))
+        listed = dovecot.mailbox("listed")
+        home = factory.home(bob.mailbox, carol, listed)
+        reader = ProxyUser(carol, home, factory, Fingerprint(bob.fingerprint))
         reader.learn(alice.certificate())
         reader.learn(bob.gnupg.export_secret(bob.fingerprint))
-        yield People(alice, bob, blind, carol, reader)
+        yield People(alice, bob, blind, carol, reader, listed)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ class People:
 
     reader: ProxyUser
     """Bob and Carol with a proxy of their own, for the side that reads."""
+    listed: Mailbox
+    """One more of theirs, behind the same proxy, for what came by a mailing list."""
 
     def recipient(self, protection: Protection) -> Mailbox:
         """Whom Alice writes to for this protection."""
