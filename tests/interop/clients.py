@@ -92,18 +92,18 @@ set sort=mailbox-order
 set delete=no
 set confirmappend=no
 ignore *
-unignore subject
+unignore subject message-id
 set charset=utf-8
 """
 KEEP = '#!/bin/sh\ncat "$1" >>{home}/shown\necho %% >>{home}/shown\n'
 SHOWN = re.compile(
-    r"Subject: (?P<outer>.*?)\n\n.*"
+    r"^Message-ID: <(?P<name>[^>]*)>\n.*"
     r"\[-- Begin signature information --\]\n(?P<signature>.*)\[-- End signature information --\]\n\n"
     r"\[-- The following data is (?P<protection>[^\n]*) --\]\n\n"
     r"Subject: (?P<subject>.*?)\n\n.*\n\[-- End of (?P=protection) data --\]\n\Z",
-    re.DOTALL,
+    re.DOTALL | re.MULTILINE,
 )
-"""What mutt displays; both of its subjects are decoded, the inner one is that of the protected header."""
+"""What mutt displays: outer header, verdict, subject of the protected header, decoded, and text."""
 
 
 def _by(program: str) -> Reader:
@@ -122,15 +122,16 @@ def _by(program: str) -> Reader:
             said = terminal.wait()
         screens = (home / "shown").read_text().split("%%\n")[:-1]
         copies = {message_id(octets): octets for octets in map(crlf, _files(home / "copies"))}
-        for screen, delivery in zip(screens, deliveries, strict=True):
-            yield _as_shown(screen, copies[message_id(delivery.octets)], said)
+        shown = {found["name"]: found for screen in screens if (found := SHOWN.search(screen))}
+        assert len(shown) == len(deliveries), said
+        for delivery in deliveries:
+            name = message_id(delivery.octets)
+            yield _as_shown(shown[name], copies[name])
 
     return read
 
 
-def _as_shown(screen: str, copy: bytes, said: str) -> Reading:
-    shown = SHOWN.search(screen)
-    assert shown, screen + said
+def _as_shown(shown: re.Match[str], copy: bytes) -> Reading:
     fingerprints = re.findall(r"Fingerprint: ([0-9A-F ]+)", shown["signature"])
     good = fingerprints if shown["signature"].startswith("Good signature") else []
     return Reading(
