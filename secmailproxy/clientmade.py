@@ -14,6 +14,7 @@ from secmailproxy.decision import Decider
 from secmailproxy.errors import NotAllowed
 from secmailproxy.mime.assemble import Made, openpgp_ciphertext
 from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.pkcs7 import cms_octets
 from secmailproxy.mime.protected import may_leave
 from secmailproxy.policy import Question
 from secmailproxy.rules import Protect, Rule, rule_for
@@ -63,14 +64,19 @@ def _refuse_signed(root: Entity, question: Question, rules: Sequence[Rule]) -> N
 def _only_to_self(root: Entity, rcpt_tos: Sequence[str], decider: Decider) -> bool:
     """Whether nobody but the owner of the keystore can read what goes to others too (SMTP-16).
 
-    The key IDs that the message names tell, without any secret key. Where it hides its one recipient, being
-    able to open it does; with several hidden ones it may be for others.
+    The recipients that the message names tell, without any secret key. Where it hides its one recipient,
+    being able to open it does; with several hidden ones it may be for others.
     """
-    ciphertext = openpgp_ciphertext(root)
-    if ciphertext is None or all(decider.is_own(one) for one in rcpt_tos):
+    if all(decider.is_own(one) for one in rcpt_tos):
         return False
     keystore = decider.keystore
     try:
+        if (envelope := cms_octets(root)) is not None:
+            known = keystore.smime.recipients(envelope)
+            return bool(known) and all(one is not None and _is_own([one]) for one in known)
+        ciphertext = openpgp_ciphertext(root)
+        if ciphertext is None:
+            return False
         named = keystore.addressees(ciphertext)
         if named == (HIDDEN,):
             keystore.decrypt(ciphertext, decider.now)

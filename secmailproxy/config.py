@@ -266,6 +266,15 @@ class Config(Section):
                 return one.address
         return self.accounts[0].address if len(self.accounts) == 1 else ""
 
+    def others(self, account: str) -> frozenset[str]:
+        """Addresses and aliases of the other accounts; none where there is no `account`."""
+        return frozenset(
+            address
+            for one in self.accounts
+            if account and one.address != account
+            for address in (one.address, *one.aliases)
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, every default filled in, names as in the file. There are no secrets in it."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)

@@ -40,6 +40,7 @@ __all__ = [
     "normal_address",
     "plan_outbound",
     "recipient_refusal",
+    "refuse_other_account",
     "rule_for",
     "schemes_of",
 ]
@@ -98,6 +99,12 @@ class Plan:
     attach_key: bool | None = None
     """Whether the client wants the sender's certificate attached; None: as the account has it."""
     why: str = ""
+
+
+def refuse_other_account(sender: str, others: Iterable[str]) -> None:
+    """Raises NotAllowed where `sender` is an address of another account than that of the login."""
+    if normal_address(sender) in map(normal_address, others):
+        raise NotAllowed(f"<{sender}> is another account here; log in with it to send from it")
 
 
 def schemes_of(rules: Iterable[Rule]) -> tuple[Scheme, ...]:

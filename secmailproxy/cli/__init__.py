@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("secmailproxy.cli.config:command", "Look at the configuration."),
     "certificate": ("secmailproxy.cli.certificate:command", "TLS between mail clients and the proxy."),
     "key": ("secmailproxy.cli.key:command", "Keys and certificates."),
+    "policy": ("secmailproxy.cli.policy:command", "See how mail would be protected, and why."),
     "message": ("secmailproxy.cli.message:command", "Protect, open or inspect one message."),
     "mailbox": ("secmailproxy.cli.mailbox:command", "Encrypt a mailbox at its server, or undo that."),
     "forward": ("secmailproxy.cli.forward:command", "Encrypt a message from a pipe and send it on."),

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from keystore.model import Scheme
 from secmailproxy.accounts import SubmissionAccount
-from secmailproxy.errors import NotAllowed, SecMailProxyError
+from secmailproxy.errors import SecMailProxyError
 from secmailproxy.model import Envelope, Protection, Reply
-from secmailproxy.policy import normal_address
+from secmailproxy.policy import refuse_other_account
 from secmailproxy.smtp.commands import Path
 from secmailproxy.smtp.delivery import Copy, Failure, deliver, log_failures
 from secmailproxy.smtp.transaction import Asked, Transaction
@@ -111,8 +111,7 @@ class Submission:
 
         Raises NotAllowed, LoginRefused, UpstreamUnavailable.
         """
-        if normal_address(path.address) in map(normal_address, self._account.others):
-            raise NotAllowed(f"<{path.address}> is another account here; log in with it to send from it")
+        refuse_other_account(path.address, self._account.others)
         self.reset()
         self._transaction = transaction = await self._account.smarthost.start(self._account.credentials)
         self._mail = path
