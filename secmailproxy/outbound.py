@@ -182,15 +182,11 @@ class Outbound:
             clientmade.refuse(already, root, question, decider)
             return (Copy(envelope.rcpt_tos, _leaving(root), _MADE[already], clientmade.made_by(root)),)
         root = without_inner_marks(wishes.without_words(root, words))
-        plan = self._planned(decider, question)
+        plan = decider.decide(question).plan
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)
         enclosed = self._enclosed(plan, root, question, decider)
         return self._carry_out(plan, root, enclosed, _stamp(decider.now, sender))
-
-    def _planned(self, decider: Decider, question: Question) -> Plan:
-        """The plan for a message. What must not leave in clear for another reason is refused here as well."""
-        return decider.decide(question).plan
 
     def _enclosed(self, plan: Plan, root: Entity, question: Question, decider: Decider) -> Enclosures:
         """The certificates that go along, as the account has it or the client wishes."""
