@@ -1,6 +1,6 @@
 """PURE. The addresses that a message's own header names.
 
-Standards: RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6 (originator, destination and resent fields), RFC 6532.
+Standards: RFC 5322 sections 3.6.3 and 3.6.6 (destination and resent fields), RFC 6532.
 Security: a header is the sender's word. Whom a message goes to is said by the envelope alone.
 """
 
@@ -17,12 +17,6 @@ _NAMING_FIELDS = ("To", "Cc", "Resent-To", "Resent-Cc")
 def named_addresses(root: Entity) -> frozenset[str]:
     """The addresses, in normal form, that every reader of the message sees as recipients."""
     return frozenset(map(normal_address, _addresses(root, *_NAMING_FIELDS)))
-
-
-def only_author(root: Entity) -> str | None:
-    """The address of From as written; None unless there is exactly one."""
-    authors = _addresses(root, "From")
-    return authors[0] if len(authors) == 1 else None
 
 
 def _addresses(root: Entity, *names: str) -> list[str]:

@@ -17,11 +17,11 @@ from datetime import datetime
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint
-from secmailproxy.addressees import only_author
 from secmailproxy.errors import SigningKeyUnusable
 from secmailproxy.mime.autocrypt import certificate_field, key_part
 from secmailproxy.mime.enclosures import Enclosures
 from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.shown import author
 from secmailproxy.policy import normal_address
 
 GOSSIP_MOST = 32 * 1024
@@ -72,11 +72,11 @@ def _own_field(
     keystore: Keystore, message: Entity, signer: Fingerprint, sharing: Sharing, now: datetime
 ) -> bytes | None:
     """The Autocrypt field; None unless the signer's certificate is that of the only author."""
-    author = only_author(message)
-    certificate = keystore.minimal(signer, author, now, signs=True) if author else None
-    if author is None or certificate is None:
+    address = author(message)
+    certificate = keystore.minimal(signer, address, now, signs=True) if address else None
+    if address is None or certificate is None:
         return None
-    return certificate_field("Autocrypt", author, certificate, mutual=sharing.mutual)
+    return certificate_field("Autocrypt", address, certificate, mutual=sharing.mutual)
 
 
 def _gossip(keystore: Keystore, sender: str, named: Recipients, now: datetime) -> Iterator[bytes]:

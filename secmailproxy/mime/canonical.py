@@ -118,7 +118,7 @@ def embedding(octets: bytes) -> str:
 
 def _canonical(entity: Entity, *, embedded: bool) -> CanonicalEntity:
     """`embedded`: inside an embedded message, whose fields are not ours to rewrite in ASCII."""
-    fields = [_field(entity, index, embedded=embedded) for index in range(len(entity.fields))]
+    fields = _fields(entity, embedded=embedded)
     encoding = transfer.encoding_of(entity)
     if entity.is_multipart and entity.parts:
         body = _signed(entity) if _is_crypto(entity) else _multipart(entity, embedded=embedded)
@@ -217,6 +217,13 @@ def _closing(end: bytes) -> bytes:
         return end
     start = b"\r\n" if end.startswith(b"\r\n") else b""
     return start + delimiter + b"\r\n"
+
+
+def _fields(entity: Entity, *, embedded: bool) -> list[bytes]:
+    head = entity.header
+    if is_safe(head) and head.endswith(b"\r\n"):
+        return [field.raw(entity.octets) for field in entity.fields]
+    return [_field(entity, index, embedded=embedded) for index in range(len(entity.fields))]
 
 
 def _field(entity: Entity, index: int, *, embedded: bool) -> bytes:

@@ -17,10 +17,11 @@ from secmailproxy.mime.protected import may_leave
 from secmailproxy.mime.transfer import decoded_body, encoding_of
 
 _NOT_BY_VALUE = frozenset({"hp-outer", "content-type", "content-transfer-encoding"})
+"""Fields that header protection writes, or that are compared by what they mean."""
 _ADDED_PARAMETERS = frozenset({"hp", "protected-headers"})
 _ADDED_WHERE_MISSING = ("date", "message-id")
 
-_Reading = tuple[str, str]
+_Field = tuple[str, bytes]
 
 
 def difference(original: Entity, payload: Entity, enclosures: Enclosures = NOTHING) -> str | None:
@@ -52,7 +53,7 @@ def _different(before: Entity, after: Entity, *, root: bool = False) -> str | No
     whole = before.is_rfc822 and became == "message/global"
     if (kind != became and not whole) or _parameters(before, root=root) != _parameters(after, root=root):
         return f"the type {kind} became {became}, or its parameters differ"
-    if not root and (lost := _first_difference(_readings(before), _readings(after))):
+    if not root and (lost := _first_difference(_fields(before), _fields(after))):
         return f"in a part of type {kind} the field {lost} differs"
     if whole:
         return None if before.body == decoded_body(after) else "an embedded message differs"
@@ -70,7 +71,7 @@ def _different(before: Entity, after: Entity, *, root: bool = False) -> str | No
     )
 
 
-def _parameters(entity: Entity, *, root: bool) -> list[_Reading]:
+def _parameters(entity: Entity, *, root: bool) -> list[tuple[str, str]]:
     added = _ADDED_PARAMETERS if root else frozenset()
     return [(name, _as_text(value)) for name, value in entity.content_type.params if name not in added]
 
@@ -88,51 +89,47 @@ def _changed_root_field(
 ) -> str | None:
     """The name of the first field that is not as it was; those that a signer may touch left out."""
     added = (*enclosures.fields, *enclosures.inside)
-    own = [field.raw(payload.octets) for field in payload.fields if field.name.lower() not in _NOT_BY_VALUE]
-    if tuple(own[len(own) - len(added) :]) != added:
+    replaced = enclosures.names
+    olds = [one for one in _fields(original) if may_leave(one[0]) and one[0] not in replaced]
+    news = _fields(payload)
+    own = len(news) - len(added)
+    if tuple(raw for _, raw in news[own:]) != added:
         return "that was to be added"
-    olds = [one for one in _readings(original) if may_leave(one[0]) and one[0] not in enclosures.names]
     known = {name for name, _ in olds}
-    news = _readings(payload)
-    news = [
-        one for one in news[: len(news) - len(added)] if one[0] in known or one[0] not in _ADDED_WHERE_MISSING
-    ]
-    moved, stayed = _split(news)
+    moved, stayed = _split(one for one in news[:own] if one[0] in known or one[0] not in _ADDED_WHERE_MISSING)
     described, expected = _split(olds)
     if carrier is not payload:
-        moved += _readings(carrier)
+        moved += _fields(carrier)
     return _first_difference(expected, stayed) or _first_difference(described, moved)
 
 
-def _split(readings: Iterable[_Reading]) -> tuple[list[_Reading], list[_Reading]]:
+def _split(fields: Iterable[_Field]) -> tuple[list[_Field], list[_Field]]:
     """The fields that describe the body, and the others."""
-    sorted_out: tuple[list[_Reading], list[_Reading]] = ([], [])
-    for reading in readings:
-        sorted_out[not reading[0].startswith(MOVES_WITH_ITS_BODY)].append(reading)
+    sorted_out: tuple[list[_Field], list[_Field]] = ([], [])
+    for field in fields:
+        sorted_out[not field[0].startswith(MOVES_WITH_ITS_BODY)].append(field)
     return sorted_out
 
 
-def _first_difference(olds: list[_Reading], news: list[_Reading]) -> str | None:
-    """The name of the first field that is not the same in both."""
-    if olds == news:
-        return None
+def _first_difference(olds: list[_Field], news: list[_Field]) -> str | None:
+    """The name of the first field that does not say the same in both."""
     for old, new in zip(olds, news, strict=False):
-        if old != new:
+        if old != new and (old[0] != new[0] or _reading(*old) != _reading(*new)):
             return old[0]
-    return max(olds, news, key=len)[min(len(olds), len(news))][0]
+    return None if len(olds) == len(news) else max(olds, news, key=len)[min(len(olds), len(news))][0]
 
 
-def _readings(entity: Entity) -> list[_Reading]:
-    """Names in lower case and values as readers see them, without blanks, in order.
+def _fields(entity: Entity) -> list[_Field]:
+    """Names in lower case and octets, in order, of the fields that are compared by their value."""
+    octets = entity.octets
+    named = ((field.name.strip().lower(), field) for field in entity.fields)
+    return [(name, field.raw(octets)) for name, field in named if name not in _NOT_BY_VALUE]
 
-    Content-Type and the transfer encoding are compared by what they mean. Parameters with raw octets have
-    only one reading, that of their ASCII form.
+
+def _reading(name: str, raw: bytes) -> str:
+    """The value as readers see it, without blanks.
+
+    Parameters with raw octets have only one reading, that of their ASCII form.
     """
-    readings = []
-    for field in entity.fields:
-        name = field.name.strip().lower()
-        if name not in _NOT_BY_VALUE:
-            raw = field.raw(entity.octets)
-            value = (ascii_field(raw) if is_structural(name) else raw).partition(b":")[2]
-            readings.append((name, "".join(header.decode_words(header.unfold(value)).split())))
-    return readings
+    value = (ascii_field(raw) if is_structural(name) else raw).partition(b":")[2]
+    return "".join(header.decode_words(header.unfold(value)).split())

@@ -89,8 +89,8 @@ def own_copy(name: str, raw: bytes) -> bytes | None:
 
 def field_name(raw: bytes) -> str:
     """The name of a field in lower case; "" of a line that is no field."""
-    name, colon, _ = raw.partition(b":")
-    return name.rstrip(b" \t").lower().decode("latin-1") if colon else ""
+    colon = raw.find(b":")
+    return raw[:colon].rstrip(b" \t").lower().decode("latin-1") if colon >= 0 else ""
 
 
 def is_mark(raw: bytes) -> bool:

@@ -34,7 +34,8 @@ MESSAGE = (
     b"\r\n"
     b".treasure\r\n..\r\n.\r\nunder the mill\r\n"
 )
-WORDS = (b"windmill", b"treasure", b"mill", b"dave")
+WORDS = (b"windmill", b"treasure", b"the mill", b"dave@")
+"""Such as do not occur in base64 by chance."""
 
 
 @pytest.fixture
