@@ -250,6 +250,39 @@ def test_the_subject_outside_is_caught() -> None:
         prove_protection(parse(made.payload), made, Protects.CLEAR)
 
 
+def test_the_header_outside_of_an_encrypted_message_is_the_baselines() -> None:
+    """All but the subject and what repeats it; References and In-Reply-To too, and nothing of Bcc."""
+    fields = (
+        *(
+            b"Received: from a by b\r\n",
+            b"Resent-From: e@x\r\n",
+            b"From: a@x\r\n",
+            b"To: b@x\r\n",
+            b"Cc: c@x\r\n",
+        ),
+        *(
+            b"References: <1@x>\r\n <2@x>\r\n",
+            b"In-Reply-To: <2@x>\r\n",
+            b"Date: now\r\n",
+            b"Message-ID: <3@x>\r\n",
+        ),
+        *(b"X-Empty:\r\n", b"User-Agent: u\r\n"),
+    )
+    hidden = (b"Subject: s\r\n", b"Keywords: k\r\n", b"Comments: c\r\n", b"Thread-Topic: s\r\n")
+    blind = (b"BCC :\r\n d@x\r\n", b"resent-bcc:d@x\r\n")
+    made = ready(b"".join((*fields, *blind, *hidden)) + b"\r\nbody")
+    assert made.outer == (*fields, b"Subject: [...]\r\n")
+    assert made.payload.startswith(b"".join((*fields, *hidden)))
+    assert b"d@x" not in made.payload
+
+
+def test_bcc_of_an_attached_message_is_its_content() -> None:
+    """What is forwarded is what it was; only fields of ours are taken out of it, before."""
+    inner = b"Subject: in\r\nBcc: dave@example.org\r\n\r\n"
+    payload = parse(ready(HEAD + several(b"mixed", b"b", part(b"message/rfc822", inner))).payload)
+    assert payload.parts[0].body == inner
+
+
 @pytest.mark.parametrize("protects", list(Protects))
 def test_smtp_17_date_and_message_id_stay_and_are_the_same_inside_and_outside(protects: Protects) -> None:
     given = b"date: then\r\nMESSAGE-ID:\r\n <mine@example.org>\r\n" + one(b"text/plain", b"a")

@@ -44,6 +44,7 @@ _TELLS_OF_CONTENT = frozenset(
     {"keywords", "comments", "thread-topic", "summary", "x-subject", "x-original-subject", "original-subject"}
 )
 _OWN_COPY = frozenset({"from", "to", "date", "message-id", "in-reply-to", "references", "x-tuid"})
+_NAME = re.compile(r"[!-9;-~]+")
 _HP_PARAMETER = re.compile(rb';\s*(?:hp|protected-headers)\s*=\s*(?:"[^"]*"|[^;\s"]*)', re.IGNORECASE)
 
 HeaderPolicy = Callable[[str, bytes], bytes | None]
@@ -138,7 +139,7 @@ def outgoing_fields(
     """
     kept = [raw for raw in fields if may_leave(name := field_name(raw)) and name not in replaced]
     names = [field_name(raw) for raw in kept]
-    if "" in names:
+    if not all(map(_NAME.fullmatch, names)):
         raise MalformedMessage("the header of the message has a line that is no field")
     for name in _AT_MOST_ONCE:
         if names.count(name) > 1:

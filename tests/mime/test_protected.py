@@ -11,6 +11,7 @@ from secmailproxy.mime.protected import (
     HeaderPolicy,
     Protects,
     hide_subject,
+    hp_outer,
     outgoing_fields,
     own_copy,
     protect_header,
@@ -87,6 +88,12 @@ def test_hp_outer_of_the_sender_is_replaced_and_long_lines_are_folded() -> None:
         b"BCC : x@example.org,\r\n y@example.org\r\n",
         b"bCc\t:\r\n x@example.org\r\n",
         b"Resent-Bcc: x@example.org\r\n",
+        b"RESENT-BCC \t:x@example.org\r\n",
+        b"Bcc:\r\n",
+        b"bcc : \r\n \r\n\tx@example.org\r\n",
+        b"SECMAIL-Original : sha256=0\r\n",
+        b"x-SECMAILPROXY-wish\t:\r\n x\r\n",
+        b"Autocrypt-Gossip: addr=x@example.org; keydata=AAAA\r\n",
         b"Secmail-Verdict-0123: valid\r\n",
         b"X-Secmailproxy-Protect: never\r\n",
     ],
@@ -118,6 +125,79 @@ def test_smtp_17_date_and_message_id_are_kept_or_added() -> None:
 def test_ambiguous_headers_are_refused(fields: tuple[bytes, ...]) -> None:
     with pytest.raises(MalformedMessage):
         outgoing_fields(fields, date=b"now", message_id=b"<2@x>")
+
+
+def test_what_is_replaced_makes_room() -> None:
+    theirs = (b"autocrypt : addr=a@x; keydata=\r\n AAAA\r\n", b"AUTOCRYPT: x\r\n", *FIELDS)
+    kept = outgoing_fields(theirs, date=b"now", message_id=b"<2@x>", replaced={"autocrypt"})
+    assert kept == (*FIELDS, b"Date: now\r\n")
+
+
+@pytest.mark.parametrize("control", [b"Bcc\x0b", b"Bcc\x00", b"\xffBcc", b"B cc", b"Bcc\r\n"])
+def test_smtp_08_a_field_whose_name_is_none_is_refused(control: bytes) -> None:
+    """Some reader could take it for Bcc."""
+    with pytest.raises(MalformedMessage, match="no field"):
+        outgoing_fields([*FIELDS, control + b": x@example.org\r\n"], date=b"now", message_id=b"<2@x>")
+
+
+@pytest.mark.parametrize("length", range(985, 999))
+@pytest.mark.parametrize("name", [b"X:", b"X: ", b"X-A-Longer-Name:"])
+def test_no_line_of_hp_outer_is_too_long(length: int, name: bytes) -> None:
+    field = name + b"x" * (length - len(name)) + b"\r\n y\r\n"
+    listed = hp_outer(field)
+    assert max(map(len, listed.split(b"\r\n"))) <= 998
+    whole = header.unfold(listed).removeprefix(b"HP-Outer:").strip()
+    given = header.unfold(field).strip()
+    assert whole.partition(b":")[0] == given.partition(b":")[0]
+    assert whole.partition(b":")[2].strip() == given.partition(b":")[2].strip()
+
+
+EXAMPLE = (
+    b"Subject: smime-signed-enc-hp-baseline\r\n",
+    b"Message-ID: <smime-signed-enc-hp-baseline@example>\r\n",
+    b"From: Alice <alice@smime.example>\r\n",
+    b"To: Bob <bob@smime.example>\r\n",
+    b"Date: Sat, 20 Feb 2021 10:09:02 -0500\r\n",
+    b"User-Agent: Sample MUA Version 1.0\r\n",
+)
+"""The fields of a message in the appendix of RFC 9788, before it is protected."""
+
+
+def test_the_example_of_rfc_9788_is_protected_as_there() -> None:
+    """Apart from the place of Content-Type, and the parameter of the older draft."""
+    structural = (
+        b"MIME-Version: 1.0\r\n",
+        b"Content-Transfer-Encoding: 7bit\r\n",
+        b'Content-Type: text/plain; charset="utf-8"\r\n',
+    )
+    made = protect_header((*structural, *EXAMPLE), b"", Protects.CIPHER, hide_subject)
+    assert made.outer == (b"Subject: [...]\r\n", *EXAMPLE[1:])
+    payload = parse(made.payload)
+    fields = [field.raw(payload.octets) for field in payload.fields]
+    assert [raw for raw in fields if raw in EXAMPLE] == list(EXAMPLE)
+    assert header.values(payload, "HP-Outer") == tuple(raw.strip() for raw in made.outer)
+    assert payload.content_type.params == (
+        ("charset", "utf-8"),
+        ("protected-headers", "v1"),
+        ("hp", "cipher"),
+    )
+    assert len(fields) == 3 + len(EXAMPLE) + len(made.outer)
+
+
+def test_signed_mail_protects_all_fields_and_hides_none() -> None:
+    """What is empty, repeated, folded or unknown too."""
+    odd = (
+        b"X-Empty:\r\n",
+        b"Received: from a\r\n by b\r\n",
+        b"Received: from c\r\n",
+        b"Resent-From: a@x\r\n",
+        b"Resent-From: b@x\r\n",
+        b"Keywords: k\r\n",
+        b"X-Long: " + b"x" * 990 + b"\r\n",
+    )
+    made = protect_header((*EXAMPLE, *odd), b"", Protects.CLEAR, show_all)
+    assert made.outer == (*EXAMPLE, *odd)
+    assert made.payload.startswith(b"".join(made.outer))
 
 
 def test_references_and_reply_stay_outside_under_the_baseline() -> None:
