@@ -16,7 +16,7 @@ from typing import Literal
 
 from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
-from keystore.model import Certificate, SignatureState
+from keystore.model import Certificate, Scheme, SignatureState
 from keystore.secrets import Secrets, open_secrets
 from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
@@ -144,35 +144,58 @@ def _keystore(keystore: Keystore) -> Iterator[Check]:
 
 
 def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
-    """Whether the account has a key, for how long, and whether it works."""
-    identity = keystore.identity(address, now)
-    if identity is None:
+    """Whether the account has a key of either scheme, for how long, and whether it works."""
+    identities = {scheme: keystore.identity(address, now, scheme=scheme) for scheme in Scheme}
+    if not any(identities.values()):
         yield _no_key(keystore, address, now)
-        return
-    certificate = identity.certificate
+    for scheme, identity in identities.items():
+        if identity is not None:
+            yield _validity(identity.certificate, address, now)
+            works = _round_trip if scheme is Scheme.OPENPGP else _smime_round_trip
+            yield works(keystore, identity.certificate, address, now)
+
+
+def _validity(certificate: Certificate, address: str, now: datetime) -> Check:
+    is_smime = certificate.scheme is Scheme.SMIME
+    name = "S/MIME key" if is_smime else "key"
     left = certificate.expires - now if certificate.expires else None
     text = f"{certificate.fingerprint} ({certificate.algorithm})"
     if certificate.expires is None or left is None:
-        yield Check("key", address, "ok", f"{text}, never expires")
-    elif left > WARN_BEFORE:
-        yield Check("key", address, "ok", f"{text}, expires {certificate.expires:%Y-%m-%d}")
-    else:
-        yield Check(
-            "key",
-            address,
-            "warn",
-            f"{text} expires {certificate.expires:%Y-%m-%d}, in {left.days} days",
-            f"make a new one in time (secmailproxy setup {address} --generate-key) and give it to your peers",
-        )
-    yield _round_trip(keystore, certificate, address, now)
+        return Check(name, address, "ok", f"{text}, never expires")
+    if left > WARN_BEFORE:
+        return Check(name, address, "ok", f"{text}, expires {certificate.expires:%Y-%m-%d}")
+    renewal = (
+        f"make a new one in time (secmailproxy setup {address} --generate-key) and give it to your peers"
+    )
+    if is_smime:
+        renewal = "get a new one from the authority in time, and import it: secmailproxy key import FILE"
+    text += f" expires {certificate.expires:%Y-%m-%d}, in {left.days} days"
+    return Check(name, address, "warn", text, renewal)
 
 
 def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
     text = "there is no key: mail leaves unprotected, encrypted mail stays unreadable"
-    if unusable := keystore.unusable_own(address, now):
-        fingerprint, usability = unusable
-        text = f"{fingerprint} is not usable: {usability.explanation}"
+    for scheme in Scheme:
+        if unusable := keystore.unusable_own(address, now, scheme=scheme):
+            fingerprint, usability = unusable
+            text = f"{fingerprint} is not usable: {usability.explanation}"
+            break
     return Check("key", address, "fail", text, f"run: secmailproxy setup {address} --generate-key")
+
+
+def _smime_round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:
+    """Sign and verify, encrypt and decrypt a few octets with the account's own S/MIME key."""
+    name, own = "S/MIME round trip", certificate.fingerprint
+    remedy = f"see `secmailproxy key show {own}`"
+    try:
+        signature = keystore.smime.sign(_PROBE, own, now)
+        reader = keystore.smime.reader(own, now)
+        opened = keystore.smime.decrypt(keystore.smime.encrypt(_PROBE, [reader], now))
+    except KeystoreError as error:
+        return Check(name, address, "fail", str(error), remedy)
+    if opened != _PROBE or not keystore.smime.proves(_PROBE, signature.der, own):
+        return Check(name, address, "fail", "what was sealed is not what was opened", remedy)
+    return Check(name, address, "ok", "sealed and opened with the own key")
 
 
 def _round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:

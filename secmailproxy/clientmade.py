@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keystore.errors import NotReadable
+from keystore.keystore import Keystore
 from keystore.model import HIDDEN, Certificate, Holder, Scheme
 from secmailproxy.decision import Decider
 from secmailproxy.errors import NotAllowed
@@ -70,6 +71,11 @@ def _only_to_self(root: Entity, rcpt_tos: Sequence[str], decider: Decider) -> bo
     if all(decider.is_own(one) for one in rcpt_tos):
         return False
     keystore = decider.keystore
+    envelope, ciphertext = cms_octets(root), openpgp_ciphertext(root)
+    if envelope is not None:
+        return _is_only_for_own(envelope, keystore)
+    if ciphertext is None:
+        return False
     try:
         if (envelope := cms_octets(root)) is not None:
             known = keystore.smime.recipients(envelope)
@@ -84,6 +90,15 @@ def _only_to_self(root: Entity, rcpt_tos: Sequence[str], decider: Decider) -> bo
     except NotReadable:
         return False
     return bool(named) and all(_is_own(keystore.certificates(key_id)) for key_id in named)
+
+
+def _is_only_for_own(envelope: bytes, keystore: Keystore) -> bool:
+    """Whether every certificate that an S/MIME message is encrypted to has its secret key here."""
+    try:
+        named = keystore.smime.recipients(envelope)
+    except NotReadable:
+        return False
+    return bool(named) and all(one is not None and one.holder is not Holder.NONE for one in named)
 
 
 def _is_own(certificates: Sequence[Certificate]) -> bool:

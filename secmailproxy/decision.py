@@ -133,8 +133,16 @@ class Decider:
         return (identity, problem) if identity or problem or not account else self._own(account, scheme)
 
     def own_key(self, address: str) -> Fingerprint:
-        """The own OpenPGP key of `address`. Raises SigningKeyUnusable."""
+        """The own OpenPGP key of `address`, which own copies are encrypted to. Raises SigningKeyUnusable.
+
+        An S/MIME key does not serve: the copies could not be presented.
+        """
         identity, problem = self.identity(address)
+        if identity is None and not problem and self.identity(address, Scheme.SMIME)[0]:
+            problem = (
+                f"<{address}> has a key of S/MIME only, and own copies are made with OpenPGP; make one with: "
+                f'secmailproxy key generate {address} (by a rule with scheme = "smime", mail stays S/MIME)'
+            )
         if identity is None:
             raise SigningKeyUnusable(problem or no_key(address))
         return identity.certificate.fingerprint

@@ -63,11 +63,11 @@ class Sealer:
 
     def own_copy(self, message: Entity, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp) -> bytes:
         """A draft or sent mail for its owner: the octets of the message, as they are, inside."""
-        return self.sealed(for_owner(message), (own,), signer, stamp)
+        return self.sealed(_for_owner(message), (own,), signer, stamp)
 
     def at_rest(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
         """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
-        return self.sealed(for_rest(message), (own,), None, stamp)
+        return self.sealed(_for_rest(message), (own,), None, stamp)
 
     def sealed(
         self,
@@ -138,17 +138,17 @@ class Sealer:
         return any(one is not None and one.holder is Holder.OWN for one in found)
 
 
-def for_owner(message: Entity) -> ProtectedMessage:
-    """The payload of a draft or sent mail for its owner, whatever scheme will protect it."""
+def _for_owner(message: Entity) -> ProtectedMessage:
+    """The payload of a draft or sent mail for its owner."""
     if assemble.made(message) is not assemble.Made.SIGNED:
-        return for_rest(message)
+        return _for_rest(message)
     # Its header is protected, or not, by the signature inside; what was sent in clear stays visible.
     fields = _whole_fields(message)
     outer = tuple(_outside(raw) for raw in fields if _stays_visible(raw))
     return ProtectedMessage(outer, b"".join(fields) + b"\r\n" + message.body)
 
 
-def for_rest(message: Entity) -> ProtectedMessage:
+def _for_rest(message: Entity) -> ProtectedMessage:
     """The payload of a message for the owner of a mailbox, from which `kept.original` gives it back."""
     return kept(message, _whole_fields(message), _own_copy_outside)
 

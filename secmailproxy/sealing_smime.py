@@ -22,7 +22,6 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import ProtectedMessage, Protects
 from secmailproxy.mime.transfer import decoded_body
 from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside
-from secmailproxy.sealing import for_owner, for_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +62,6 @@ class SmimeSealer:
         reader = self.keystore.smime.reader(signer, stamp.now)
         wanted = [[reader if one == signer else one for one in copy] for copy in copies]
         return [self._enveloped(ready, inside, fingerprints, stamp) for fingerprints in wanted]
-
-    def own_copy(self, message: Entity, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp) -> bytes:
-        """A draft or sent mail for its owner: the octets of the message, as they are, inside."""
-        return self._for_owner(for_owner(message), own, signer, stamp)
-
-    def at_rest(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
-        """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
-        return self._for_owner(for_rest(message), own, None, stamp)
-
-    def _for_owner(
-        self, ready: ProtectedMessage, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp
-    ) -> bytes:
-        inside = self._signed_entity(ready.payload, signer, stamp) if signer else ready.payload
-        return self._enveloped(ready, inside, [self.keystore.smime.reader(own, stamp.now)], stamp)
 
     def _signed_entity(self, payload: bytes, signer: Fingerprint, stamp: Stamp) -> bytes:
         signature = self.keystore.smime.sign(payload, signer, stamp.now)

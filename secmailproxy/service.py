@@ -20,7 +20,7 @@ from typing import Protocol
 
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Identity
+from keystore.model import Identity, Scheme
 from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission
@@ -307,7 +307,7 @@ def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dic
 
 def account_report(account: AccountSection, keystore: Keystore) -> AccountReport:
     """How one account stands. Reads the keystore (blocks)."""
-    identity = keystore.identity(account.address)
+    identity = keystore.identity(account.address) or keystore.identity(account.address, scheme=Scheme.SMIME)
     return AccountReport(
         account.address,
         account.login,
@@ -321,10 +321,12 @@ def account_report(account: AccountSection, keystore: Keystore) -> AccountReport
 def _key_state(address: str, identity: Identity | None, keystore: Keystore) -> str:
     if identity is not None:
         expires = identity.certificate.expires
-        return f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
-    if unusable := keystore.unusable_own(address, utc_now()):
-        fingerprint, usability = unusable
-        return f"key {fingerprint} is not usable: {usability.explanation}"
+        until = f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
+        return until if identity.certificate.scheme is Scheme.OPENPGP else f"S/MIME only, {until}"
+    for scheme in Scheme:
+        if unusable := keystore.unusable_own(address, utc_now(), scheme=scheme):
+            fingerprint, usability = unusable
+            return f"key {fingerprint} is not usable: {usability.explanation}"
     return "no key: mail leaves unprotected and encrypted mail stays unreadable"
 
 

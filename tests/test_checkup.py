@@ -16,6 +16,7 @@ from secmailproxy.config import Config
 from secmailproxy.errands.spool import Spool
 from secmailproxy.folders import Folders
 from secmailproxy.localtls import KEY_SECRET, VALID_FOR, LocalTls
+from tests.fixtures.x509 import DAY, NOW, Authority, own
 from tests.smtp.test_notification import NOTIFICATION
 
 ADDRESS = "alice@example.test"
@@ -139,3 +140,18 @@ def test_a_listener_with_tls_lacks_its_certificate(config: Config, keystore: Key
     text = f'[listen]\nimaps = "127.0.0.1:1993"\n{CONFIG}'
     found = findings(Config.parse(text.encode(), config.folders))["certificate"]
     assert (found.state, "certificate create" in found.remedy) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("left", "state", "text"), [(40, "ok", "expires 2"), (5, "warn", "in 4 days")], ids=["long", "short"]
+)
+def test_an_smime_key_is_checked_too(
+    config: Config, keystore: Keystore, mail_authority: Authority, left: int, state: str, text: str
+) -> None:
+    own(keystore, mail_authority.person(ADDRESS, "p256", until=NOW + left * DAY))
+    found = findings(config)
+    assert (found["S/MIME key"].state, text in found["S/MIME key"].text) == (state, True), found
+    assert found["S/MIME round trip"].state == "ok", found["S/MIME round trip"]
+    assert "key" not in found
+    keystore.generate(ADDRESS)
+    assert {"key", "round trip", "S/MIME key", "S/MIME round trip"} <= set(findings(config))

@@ -143,16 +143,6 @@ def test_a_message_is_in_the_form_that_mail_programs_expect(sealer: SmimeSealer,
     assert b'filename="smime.p7s"' in signed.octets
 
 
-def test_an_own_copy_is_read_by_its_owner(sealer: SmimeSealer, alice: Issued, openssl: OpenSSL) -> None:
-    """IMAP-16, IMAP-17: signed or not, the octets of the message are inside."""
-    for signer in (None, alice.fingerprint):
-        made = sealer.own_copy(MESSAGE, alice.fingerprint, signer, STAMP)
-        assert b"treasure" not in made
-        assert b"Subject: The treasure" in openssl.decrypt(made, alice)
-    rest = sealer.at_rest(MESSAGE, alice.fingerprint, STAMP)
-    assert b"windmill" in openssl.decrypt(rest, alice)
-
-
 def test_an_owner_with_two_certificates_signs_with_one_and_reads_with_the_other(
     sealer: SmimeSealer, keystore: Keystore, mail_authority: Authority, openssl: OpenSSL
 ) -> None:

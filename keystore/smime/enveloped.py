@@ -32,6 +32,8 @@ from keystore.smime.signed import issuer_and_serial, name_in_messages
 
 _KEY_LENGTH = 32
 _BLOCK_BITS = 128
+_NAMING = ("enveloped_data", "authenticated_enveloped_data")
+"""Kinds of messages that name recipients."""
 _WRAP = "2.16.840.1.101.3.4.1.45"
 """id-aes256-wrap (RFC 3565)."""
 
@@ -83,7 +85,7 @@ def trial(certificate: bytes) -> bool:
 def recipients(der: bytes) -> tuple[bytes | None, ...]:
     """All whom a message names, as `name_in_messages` does; None: named otherwise. Raises NotReadable."""
     try:
-        return tuple(_named(one) for one in _enveloped_data(der)["recipient_infos"])
+        return tuple(_named(one) for one in _enveloped_data(der, *_NAMING)["recipient_infos"])
     except NotReadable:
         raise
     except Exception:  # noqa: BLE001  a parser of strangers' octets: whatever it raises, it is not readable
@@ -93,16 +95,16 @@ def recipients(der: bytes) -> tuple[bytes | None, ...]:
 def open_message(der: bytes, key: SecretKey) -> bytes:
     """Decrypt what `envelop` made, with a key of one of its recipients. Raises NotReadable."""
     try:
-        return _open(_enveloped_data(der), key)
+        return _open(_enveloped_data(der, "enveloped_data"), key)
     except NotReadable:
         raise
     except Exception:  # noqa: BLE001  whatever a parser or a primitive raises says nothing to anybody
         raise _damaged() from None
 
 
-def _enveloped_data(der: bytes) -> cms.EnvelopedData:
+def _enveloped_data(der: bytes, *kinds: str) -> cms.EnvelopedData | cms.AuthEnvelopedData:
     content = cms.ContentInfo.load(der, strict=True)
-    if content["content_type"].native != "enveloped_data":
+    if content["content_type"].native not in kinds:
         raise NotReadable("this S/MIME message is of a kind that is not supported", reason="unsupported")
     return content["content"]
 
