@@ -1,12 +1,12 @@
 """The reply guard at work: what is about to leave is held against what came encrypted (SMTP-20).
 
-In the process that serves, whatever process protects: only it has the memory. Synchronous, takes microseconds
-for what left encrypted, and one reading of the message for what leaves in clear.
+In the process that serves, whatever process protects: only it has the memory. What leaves encrypted costs a
+row in the database, and many that leave at once are written together; what leaves in clear costs one reading.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
 
 from secmailproxy import wishes
 from secmailproxy.decision import OutboundSettings, our_errors
@@ -16,18 +16,23 @@ from secmailproxy.mime import header
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import parse
 from secmailproxy.model import Protection
-from secmailproxy.replyguard import REFUSAL, Leaving, named_ids, own_ids, refused
+from secmailproxy.replyguard import REFUSAL, Leaving, is_in_clear, must_not_be_known, named_ids, own_ids
 from secmailproxy.rules import Protect
 
+_READ_AT_ONCE = 64 * 1024
+"""Octets of a message that is read faster than a thread is woken."""
+_WISHES = {Protect.NEVER, Protect.SIGN}
 
-@dataclass(frozen=True, slots=True)
+
 class ReplyGuard:
-    """Of one installation."""
+    """Of one installation, in one event loop."""
 
-    ids: EncryptedIds
+    def __init__(self, ids: EncryptedIds) -> None:
+        self._ids = ids
+        self._pending: set[bytes] = set()
+        self._writing = asyncio.Lock()
 
-    @our_errors()
-    def check(
+    async def check(
         self,
         message: bytes,
         product: bytes,
@@ -41,11 +46,33 @@ class ReplyGuard:
         Raises NotAllowed when it answers what came encrypted, KeystoreLocked, SecMailProxyError. What leaves
         encrypted is remembered: answers to one's own mail quote it, too.
         """
-        if protection not in {Protection.NONE, Protection.SIGNED}:
-            self.ids.remember(own_ids(product[: header.section_end(product, 0, len(product))]))
-            return
-        root = parse(crlf(message))
-        wished = wishes.read(root, settings.words).protect in {Protect.NEVER, Protect.SIGN}
-        leaving = Leaving(protection, account.lower() not in settings.unguarded, wished)
-        if refused(leaving, lambda: self.ids.any_known(named_ids(root))):
-            raise NotAllowed(REFUSAL)
+        with our_errors():
+            if not is_in_clear(protection):
+                await self._remember(own_ids(product[: header.section_end(product, 0, len(product))]))
+                return
+            arguments = (message, protection, account.lower() not in settings.unguarded, settings)
+            small = len(message) <= _READ_AT_ONCE
+            leaving = _leaving(*arguments) if small else await asyncio.to_thread(_leaving, *arguments)
+            if asked := must_not_be_known(leaving):
+                is_known = await asyncio.to_thread(self._ids.any_known, asked)
+                if is_known:
+                    raise NotAllowed(REFUSAL)
+
+    async def _remember(self, ids: frozenset[bytes]) -> None:
+        self._pending |= ids
+        async with self._writing:
+            if not self._pending:
+                return  # written together with those of another message
+            writing, self._pending = self._pending, set()
+            try:
+                await asyncio.to_thread(self._ids.remember, writing)
+            except BaseException:
+                # Whoever waits for one of these fails as well, or succeeds where this one did not.
+                self._pending |= writing
+                raise
+
+
+def _leaving(message: bytes, protection: Protection, guarded: bool, settings: OutboundSettings) -> Leaving:
+    root = parse(crlf(message))
+    wished = wishes.read(root, settings.words).protect in _WISHES
+    return Leaving(protection, guarded, wished, named_ids(root))

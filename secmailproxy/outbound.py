@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from keystore.keystore import Keystore
@@ -110,8 +109,8 @@ class Outbound:
         sender, settings = sender or envelope.mail_from, self._settings
         copies = await self._run(len(message), self._protect, envelope, message, sender, account, named)
         if self._guard is not None:
-            check = partial(self._guard.check, account=account, settings=settings)
-            await asyncio.to_thread(check, message, copies[0].octets, copies[0].protection)
+            product, protection = copies[0].octets, copies[0].protection
+            await self._guard.check(message, product, protection, account=account, settings=settings)
         return copies
 
     async def protect_to_self(self, address: str, message: bytes, *, sign: bool) -> bytes:

@@ -20,7 +20,7 @@ Security: the reference is matched liberally: a false match costs a question, a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from secmailproxy.mime import header
@@ -51,12 +51,19 @@ class Leaving:
     """Whether the account has the guard."""
     wished: bool
     """Whether this very message was wished to leave in clear."""
+    named: frozenset[bytes]
+    """As `named_ids` gives them."""
 
 
-def refused(leaving: Leaving, names_encrypted: Callable[[], bool]) -> bool:
-    """Whether the message must not leave. `names_encrypted` is asked only where it matters."""
-    in_clear = leaving.protection in {Protection.NONE, Protection.SIGNED}
-    return in_clear and leaving.guarded and not leaving.wished and names_encrypted()
+def is_in_clear(protection: Protection) -> bool:
+    """Whether everybody on its way can read the message."""
+    return protection in {Protection.NONE, Protection.SIGNED}
+
+
+def must_not_be_known(leaving: Leaving) -> frozenset[bytes]:
+    """The Message-IDs of which none may be that of an encrypted message; none where it may leave anyway."""
+    is_held = is_in_clear(leaving.protection) and leaving.guarded and not leaving.wished
+    return leaving.named if is_held else frozenset()
 
 
 def own_ids(head: bytes) -> frozenset[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -137,3 +139,34 @@ async def test_a_memory_that_cannot_be_read_lets_nothing_pass_in_clear(
     ):
         await leaves(desk, damaged)
     assert refusal.value.smtp_code == 451
+
+
+async def test_many_that_leave_at_once_are_all_remembered(desk: Desk, views: Views) -> None:
+    """They are written together; one whose writing is given up takes no other with it."""
+    guard = ReplyGuard(views.encrypted_ids)
+
+    async def leave(number: int) -> None:
+        product = b"Message-ID: <many-%d@x>\r\n\r\nciphertext" % number
+        await guard.check(b"", product, Protection.ENCRYPTED, account=BOB, settings=OutboundSettings())
+
+    tasks = [asyncio.create_task(leave(number)) for number in range(50)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [one for one in outcomes[1:] if one is not None] == []
+    assert all(views.encrypted_ids.any_known([b"many-%d@x" % number]) for number in range(1, 50))
+
+
+async def test_a_memory_that_cannot_be_written_stops_everybody(desk: Desk, tmp_path: Path) -> None:
+    """Also those whose ids another one would have written."""
+    with closing(Views.open(tmp_path / "views.sqlite3", desk.keystore)) as views:
+        guard = ReplyGuard(views.encrypted_ids)
+    product = b"Message-ID: <1@x>\r\n\r\nciphertext"
+    outcomes = await asyncio.gather(
+        *(
+            guard.check(b"", product, Protection.ENCRYPTED, account=BOB, settings=OutboundSettings())
+            for _ in range(3)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in outcomes] == [sqlite3.ProgrammingError] * 3

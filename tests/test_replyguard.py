@@ -10,34 +10,20 @@ from hypothesis import strategies as st
 
 from secmailproxy.mime.entity import parse
 from secmailproxy.model import Protection
-from secmailproxy.replyguard import REFUSAL, Leaving, named_ids, own_ids, refused
+from secmailproxy.replyguard import REFUSAL, Leaving, is_in_clear, must_not_be_known, named_ids, own_ids
 from secmailproxy.smtp.replies import LINE_LIMIT
 
 IN_CLEAR = {Protection.NONE, Protection.SIGNED}
 
 
 @pytest.mark.parametrize(
-    ("protection", "guarded", "wished", "names_one"),
-    list(product(Protection, [True, False], [True, False], [True, False])),
+    ("protection", "guarded", "wished"), list(product(Protection, [True, False], [True, False]))
 )
-def test_the_whole_table(protection: Protection, guarded: bool, wished: bool, names_one: bool) -> None:
-    expected = (protection in IN_CLEAR, guarded, wished, names_one) == (True, True, False, True)
-    assert refused(Leaving(protection, guarded, wished), lambda: names_one) is expected
-
-
-@pytest.mark.parametrize(
-    "leaving",
-    [
-        Leaving(Protection.SIGNED_AND_ENCRYPTED, guarded=True, wished=False),
-        Leaving(Protection.NONE, guarded=False, wished=False),
-        Leaving(Protection.NONE, guarded=True, wished=True),
-    ],
-)
-def test_nothing_is_looked_up_where_it_does_not_matter(leaving: Leaving) -> None:
-    def never() -> bool:
-        raise AssertionError
-
-    assert not refused(leaving, never)
+def test_the_whole_table(protection: Protection, guarded: bool, wished: bool) -> None:
+    named = frozenset({b"a@x", b"b@x"})
+    is_held = (protection in IN_CLEAR, guarded, wished) == (True, True, False)
+    assert must_not_be_known(Leaving(protection, guarded, wished, named)) == (named if is_held else set())
+    assert is_in_clear(protection) is (protection in IN_CLEAR)
 
 
 def test_the_refusal_fits_a_reply_and_names_the_remedies() -> None:
