@@ -246,7 +246,7 @@ class Conversation(SMTP):
         if method is None:
             await self._mistake(500, "5.5.2 command not recognized")
             return
-        if verb.upper() not in (b"MAIL", b"RCPT"):
+        if verb.upper() != b"RCPT":
             await self._settle()
             if self._leaving:
                 return

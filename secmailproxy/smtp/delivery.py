@@ -24,7 +24,8 @@ from secmailproxy.smtp.smarthost import Credentials, Smarthost, Transaction
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 4
-"""Copies under way at the same time; each is in memory twice then."""
+"""Transactions begun, or copies sent, at the same time: many logins in one moment look like an attack, and a
+copy is in memory twice while it is sent."""
 
 
 class Copy(Protocol):
@@ -88,26 +89,53 @@ async def deliver(
     """
     for copy in copies:
         smarthost.check(copy.octets)
-    options = dict(zip(envelope.rcpt_tos, envelope.rcpt_options, strict=False))
     with ExitStack() as stack:
+        begun = await _begin(smarthost, credentials, envelope, copies, stack)
+        if isinstance(begun, Reply):
+            return begun
+        return await _send_all(envelope, list(zip(begun, copies, strict=True)), report)
 
-        async def to_data(copy: Copy) -> Transaction | Reply:
-            transaction = await smarthost.start(credentials)
-            stack.callback(transaction.end)
-            smarthost.check(copy.octets)  # again: now it is known what the smarthost takes
-            rcpts = [(rcpt_to, options.get(rcpt_to, ())) for rcpt_to in copy.rcpt_tos]
-            refusal = await transaction.open(envelope.mail_from, envelope.mail_options, rcpts)
-            return transaction if refusal is None else refusal
 
-        begun = await asyncio.gather(*map(to_data, copies), return_exceptions=True)
-        ready: list[Transaction] = []
-        for one in begun:
-            if isinstance(one, BaseException):
-                raise one
-            if isinstance(one, Reply):
-                return one
-            ready.append(one)
-        return await _send_all(envelope, list(zip(ready, copies, strict=True)), report)
+async def _begin(
+    smarthost: Smarthost,
+    credentials: Credentials,
+    envelope: Envelope,
+    copies: Sequence[Copy],
+    stack: ExitStack,
+) -> list[Transaction] | Reply:
+    """A transaction at 354 for each copy, which `stack` ends, or the first refusal. Raises as `deliver`."""
+    options = dict(zip(envelope.rcpt_tos, envelope.rcpt_options, strict=False))
+    slots, failed = asyncio.Semaphore(_AT_ONCE), asyncio.Event()
+
+    async def to_data(copy: Copy) -> Transaction | Reply:
+        transaction = await smarthost.start(credentials)
+        stack.callback(transaction.end)
+        smarthost.check(copy.octets)  # again: now it is known what the smarthost takes
+        rcpts = [(rcpt_to, options.get(rcpt_to, ())) for rcpt_to in copy.rcpt_tos]
+        refusal = await transaction.open(envelope.mail_from, envelope.mail_options, rcpts)
+        return transaction if refusal is None else refusal
+
+    async def in_turn(copy: Copy) -> Transaction | Reply | Exception | None:
+        async with slots:
+            if failed.is_set():
+                return None  # a copy before this one tells why
+            try:
+                outcome: Transaction | Reply | Exception = await to_data(copy)
+            except Exception as error:  # noqa: BLE001  raised below, once the others have come to rest
+                outcome = error
+            if not isinstance(outcome, Transaction):
+                failed.set()
+            return outcome
+
+    ready = []
+    for outcome in await asyncio.gather(*map(in_turn, copies)):
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Reply):
+            return outcome
+        assert outcome is not None
+        ready.append(outcome)
+    return ready
 
 
 async def _send_all(envelope: Envelope, ready: Sequence[tuple[Transaction, Copy]], report: Report) -> Reply:

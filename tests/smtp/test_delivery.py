@@ -10,6 +10,7 @@ import pytest
 from secmailproxy.errors import LimitExceeded, MalformedMessage, UpstreamLost
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.delivery import Failure, deliver
+from secmailproxy.smtp.replies import reply_for
 from secmailproxy.smtp.smarthost import Smarthost
 from tests.smtp.peers import (
     EHLO,
@@ -117,6 +118,24 @@ async def test_a_refusal_before_the_data_refuses_all(verb: str, scripted: Script
     reply = await send(smarthost(peer.port))
     assert f"{reply.code} {reply.text}\r\n".encode() == REFUSALS[verb]
     assert peer.messages == []
+
+
+@pytest.mark.parametrize(("rcpt", "code"), [(b"550 5.7.1 no\r\n", 550), (cut, 451)])
+async def test_after_a_failure_no_more_transactions_are_begun(
+    rcpt: Answer, code: int, scripted: Scripts, smarthost: Hosts
+) -> None:
+    """Of many copies, those that are on their way come to rest; nobody gets anything."""
+    peer = await scripted({"RCPT": rcpt})
+    rcpt_tos = tuple(f"{number}@example.org" for number in range(40))
+    copies = [PlainCopy((one,), b"x\r\n") for one in rcpt_tos]
+    envelope = Envelope(USERNAME, rcpt_tos)
+    try:
+        reply = await deliver(smarthost(peer.port), LOGIN, envelope, copies, Reports())
+    except UpstreamLost as error:
+        reply = reply_for(error, "")
+    assert reply.code == code
+    assert len(peer.peers) < 10
+    assert "DATA" not in peer.verbs()
 
 
 def once_then(first: bytes, then: Answer) -> Answer:

@@ -128,6 +128,21 @@ async def test_a_sender_refused_before_the_recipients_that_came_with_it(
     assert [peer.verbs().count(verb) for verb in ("AUTH", "DATA")] == [1, 1]
 
 
+async def test_a_second_sender_waits_for_the_word_about_the_first(
+    scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """It is no nested MAIL if the first was refused."""
+    said = iter([b"550 5.1.8 no\r\n", b"250 2.1.0 ok\r\n"])
+
+    async def mail(peer: Peer) -> None:
+        await peer.say(next(said))
+
+    peer = await scripted({"EHLO": PIPELINING, "MAIL": mail})
+    user = await client((await proxy(peer.port)).port)
+    await user.send(b"MAIL FROM:<a@example.org>\r\nMAIL FROM:<alice@example.org>\r\nNOOP\r\n")
+    assert [(await user.reply())[:9] for _ in range(3)] == [b"550 5.1.8", b"250 2.1.0", b"250 2.0.0"]
+
+
 async def test_our_refusal_keeps_its_place_among_the_replies(
     scripted: Scripts, proxy: Proxies, client: Clients
 ) -> None:
