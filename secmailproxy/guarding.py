@@ -7,6 +7,7 @@ row in the database, and many that leave at once are written together; what leav
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from secmailproxy import wishes
 from secmailproxy.decision import OutboundSettings, our_errors
@@ -14,10 +15,11 @@ from secmailproxy.encryptedids import EncryptedIds
 from secmailproxy.errors import NotAllowed
 from secmailproxy.mime import header
 from secmailproxy.mime.canonical import crlf
-from secmailproxy.mime.entity import parse
+from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.model import Protection
 from secmailproxy.replyguard import REFUSAL, Leaving, is_in_clear, must_not_be_known, named_ids, own_ids
 from secmailproxy.rules import Protect
+from secmailproxy.wishes import SubjectWord
 
 _READ_AT_ONCE = 64 * 1024
 """Octets of a message that is read faster than a thread is woken."""
@@ -74,5 +76,16 @@ class ReplyGuard:
 
 def _leaving(message: bytes, protection: Protection, guarded: bool, settings: OutboundSettings) -> Leaving:
     root = parse(crlf(message))
-    wished = wishes.read(root, settings.words).protect in _WISHES
-    return Leaving(protection, guarded, wished, named_ids(root))
+    return Leaving(protection, guarded, _is_wished(root, settings.words), named_ids(root))
+
+
+def _is_wished(root: Entity, words: Sequence[SubjectWord]) -> bool:
+    """Whether the writer of this message wishes it in clear: by a field, or a word that begins the subject.
+
+    A word at its end may stem from the message that is answered, whose sender must not decide this.
+    """
+    first = (header.text(root, "Subject") or "").split(maxsplit=1)[:1]
+    spoken = [
+        one.wish.protect for one in words if [one.word.casefold()] == [word.casefold() for word in first]
+    ]
+    return wishes.read(root, ()).protect in _WISHES or any(one in _WISHES for one in spoken)

@@ -17,6 +17,7 @@ from secmailproxy.model import Envelope, Protection
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.policy import Protect, Rule
 from secmailproxy.views import Views
+from secmailproxy.wishes import SubjectWord, Wish
 from tests.fixtures.desk import ALICE, BOB, NOW, Desk, container, desk
 
 __all__ = ["desk"]
@@ -73,6 +74,28 @@ async def test_a_wish_for_this_message_lets_it_pass(wish: bytes, desk: Desk, vie
     """The owner has said it for this message; a rule for all lifts nothing (above)."""
     more = b"X-Secmailproxy-Protect: %b\r\n" % wish
     assert await leaves(desk, views, more=more) in {Protection.NONE, Protection.SIGNED}
+
+
+@pytest.mark.parametrize(
+    ("subject", "lifts"),
+    [
+        (b"[Clear] Re: the windmill", True),
+        (b"=?utf-8?q?=5Bclear=5D_Re=3A_x?=", True),
+        (b"Re: the windmill [clear]", False),
+        (b"Re: [clear] the windmill", False),
+    ],
+)
+async def test_a_word_of_the_subject_lifts_it_only_where_the_writer_has_put_it(
+    subject: bytes, lifts: bool, desk: Desk, views: Views
+) -> None:
+    """At the end it may be that of the sender who is answered."""
+    settings = OutboundSettings(words=(SubjectWord("[clear]", Wish(protect=Protect.NEVER)),))
+    more = b"Subject: %b\r\n" % subject
+    if lifts:
+        assert await leaves(desk, views, more=more, settings=settings) is Protection.NONE
+        return
+    with pytest.raises(NotAllowed, match="answers or forwards"):
+        await leaves(desk, views, more=more, settings=settings)
 
 
 async def test_a_wish_to_prefer_encryption_lifts_nothing(desk: Desk, views: Views) -> None:
