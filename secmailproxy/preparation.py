@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from secmailproxy.addressees import named_addresses
-from secmailproxy.errors import SecMailProxyError
+from secmailproxy.errors import MalformedMessage, SecMailProxyError
 from secmailproxy.mime.autocrypt import gossip_addresses
 from secmailproxy.mime.canonical import canonical, is_safe
 from secmailproxy.mime.compare import difference
@@ -60,7 +60,11 @@ class Stamp:
 
 
 class ProofFailed(SecMailProxyError):
-    """A product did not stand its proof; it is not sent."""
+    """A product did not stand its proof; it is not sent. The same message would fail again."""
+
+    smtp_code = 554
+    enhanced_status = "5.6.0"
+    exit_status = 65
 
 
 def prepared(
@@ -83,6 +87,8 @@ def prepared(
     policy = hide_subject if hidden else show_all
     ready = protect_header((*fields, *enclosures.fields), body, protects, policy, inside=enclosures.inside)
     payload = parse(ready.payload)
+    if payload.content_type.param("hp") != protects.value:
+        raise MalformedMessage("the Content-Type field of the message cannot be read")
     if not is_safe(body):
         raise ProofFailed("the canonical form of the message is not safe to sign")
     if found := difference(message, payload, enclosures):

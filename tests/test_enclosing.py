@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -95,6 +96,20 @@ async def test_own_mail_tells_the_key_that_signs_it(
     payload = inside(keystore, copy.octets) if protect is Protect.PREFER else parse(copy.octets).parts[0]
     assert header.values(payload, "Autocrypt") == (value,)
     assert not header.values(payload, "Autocrypt-Gossip")
+
+
+async def test_sequoia_takes_the_certificates_that_go_along(
+    keystore: Keystore, keys: dict[str, Fingerprint]
+) -> None:
+    """Of the header outside the sender's, of the one inside also those of the recipients."""
+    (copy,) = await sent(keystore, message(f"{BOB}, {CAROL}"), BOB, CAROL, sharing=Sharing(mutual=True))
+    for octets, people in (
+        (copy.octets, (ALICE,)),
+        (inside(keystore, copy.octets).octets, (ALICE, BOB, CAROL)),
+    ):
+        done = subprocess.run(["sq", "autocrypt", "decode"], input=octets, capture_output=True, check=True)
+        found = {key.fingerprint for key in openpgp.parse_keys(done.stdout)}
+        assert found == {keys[person] for person in people}
 
 
 @pytest.mark.parametrize(

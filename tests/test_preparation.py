@@ -11,13 +11,16 @@ import pytest
 
 from secmailproxy.errors import MalformedMessage
 from secmailproxy.mime import header, transfer
-from secmailproxy.mime.canonical import is_safe
+from secmailproxy.mime.canonical import crlf, is_safe
 from secmailproxy.mime.compare import difference
 from secmailproxy.mime.enclosures import NOTHING, Enclosures
-from secmailproxy.mime.entity import Entity, parse
+from secmailproxy.mime.entity import Entity, parse, parse_or_leaf
 from secmailproxy.mime.protected import ProtectedMessage, Protects
 from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside, prove_protection
 from tests.fixtures.awkward_mail import AWKWARD, CYRILLIC, HEAD, REFUSED, nested, one, part, several
+from tests.fixtures.odd_mail import odd_mail
+
+__all__ = ["odd_mail"]
 
 STAMP = Stamp(datetime(2026, 3, 2, tzinfo=UTC), "=-0123456789abcdef", "<made@example.org>")
 KEY = part(b"application/pgp-keys", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\r\n")
@@ -65,6 +68,21 @@ def test_mime_01_what_is_awkward_survives_transport_and_says_the_same(
     assert difference(before, payload, enclosed) is None
     carrier = payload.parts[0] if enclosed.part else payload
     assert charsets(carrier) == charsets(before)
+
+
+def test_mime_01_the_mail_of_others_is_made_safe_or_refused(odd_mail: list[bytes]) -> None:
+    """Ordinary, odd and malformed messages as they are found."""
+    refused = 0
+    for octets in odd_mail:
+        message = parse_or_leaf(crlf(octets))
+        try:
+            made = prepared(message, Protects.CIPHER, STAMP, hidden=True)
+        except (MalformedMessage, ProofFailed):
+            refused += 1
+        else:
+            assert is_safe(parse(made.payload).body)
+            assert difference(message, parse(made.payload)) is None
+    assert 0 < refused < len(odd_mail) // 4
 
 
 def charsets(entity: Entity) -> list[str | None]:

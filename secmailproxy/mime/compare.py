@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from secmailproxy.mime import header
+from secmailproxy.mime.address import address_list
 from secmailproxy.mime.enclosures import MOVES_WITH_ITS_BODY, NOTHING, Enclosures
-from secmailproxy.mime.encodedword import ascii_field
+from secmailproxy.mime.encodedword import ADDRESS_FIELDS, ascii_field
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.header import is_structural
 from secmailproxy.mime.protected import may_leave
@@ -127,9 +128,13 @@ def _fields(entity: Entity) -> list[_Field]:
 
 
 def _reading(name: str, raw: bytes) -> str:
-    """The value as readers see it, without blanks.
+    """The value as readers see it, without blanks; of addresses without quotes, with what they are read as.
 
     Parameters with raw octets have only one reading, that of their ASCII form.
     """
     value = (ascii_field(raw) if is_structural(name) else raw).partition(b":")[2]
-    return "".join(header.decode_words(header.unfold(value)).split())
+    text = "".join(header.decode_words(header.unfold(value)).split())
+    if name not in ADDRESS_FIELDS:
+        return text
+    addresses = (one.addr_spec if one.is_mailbox else "" for one in address_list(header.unfold(value)))
+    return "\n".join((text.replace('"', "").replace("\\", ""), *addresses))

@@ -21,6 +21,9 @@ ADDRESS_FIELDS = frozenset(
 _WORD_OCTETS = 42
 """Octets in one encoded word: 56 base64 digits, 68 characters in all (at most 75, RFC 2047 section 2)."""
 
+_NEAR = 80
+"""Octets in which white space is looked for the next word."""
+
 _RAW_WORDS = re.compile(rb"(?<!\S)[^\s]*[\x80-\xff][^\s]*(?:\s+[^\s]*[\x80-\xff][^\s]*)*")
 _RAW_PHRASE = re.compile(
     rb'"(?:[^"\\]|\\.)*[\x80-\xff](?:[^"\\]|\\.)*"'
@@ -33,6 +36,8 @@ _RAW_PARAMETER = re.compile(
     rb'([A-Za-z0-9!#$&.^_`{|}~-]+)=(?:"((?:[^"\\]|\\.)*[\x80-\xff](?:[^"\\]|\\.)*)"|([^\s;"]*[\x80-\xff][^\s;"]*))',
     re.DOTALL,
 )
+_RAW_IN_WORD = re.compile(rb"=\?[^?\s]+\?[qQ]\?[^?\s]*[\x80-\xff][^?\s]*\?=")
+_RAW = re.compile(rb"[\x80-\xff]")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -44,9 +49,23 @@ def ascii_field(raw: bytes) -> bytes:
     lower = name.strip().lower().decode("latin-1")
     if lower.startswith("content-") and lower != "content-description":
         return name + colon + _RAW_PARAMETER.sub(_parameter, value)
+    value = _RAW_IN_WORD.sub(_quoted_word, value)
     if lower in ADDRESS_FIELDS:
         return name + colon + _phrases(value)
-    return name + colon + _RAW_WORDS.sub(lambda match: _words(match[0]), value)
+    return name + colon + _RAW_WORDS.sub(_beside_words, value)
+
+
+def _quoted_word(match: re.Match[bytes]) -> bytes:
+    """An encoded word in which octets of its charset stand raw, with these written as they should be."""
+    return _RAW.sub(lambda octet: b"=%02X" % octet[0][0], match[0])
+
+
+def _beside_words(match: re.Match[bytes]) -> bytes:
+    """Encoded words for raw ones. A blank between two encoded words is not shown, so it goes inside."""
+    value = match.string
+    before = b" " if value[max(0, match.start() - _NEAR) : match.start()].rstrip().endswith(b"?=") else b""
+    after = b" " if value[match.end() : match.end() + _NEAR].lstrip().startswith(b"=?") else b""
+    return _words(before + match[0] + after)
 
 
 def _phrases(value: bytes) -> bytes:

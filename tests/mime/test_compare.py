@@ -57,6 +57,22 @@ def test_what_protection_may_change_is_no_difference(old: bytes, new: bytes) -> 
     assert difference(parse(MESSAGE), parse(changed)) is None
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        (b'"J\xc3\xbcrgen S." <j@x>', b"=?utf-8?B?SsO8cmdlbiBTLg==?= <j@x>", True),
+        (b'"J\xfcrgen S." <j@x>', b"=?iso-8859-1?Q?J=FCrgen_S.?= <j@x>", True),
+        (b'"a, b@y" <j@x>', b"a, b@y <j@x>", False),
+        (b"J <j@x>", b"J <j@x>, k@x", False),
+        (b"J <j@x>", b"j@x", False),
+        (b"friends: j@x;", b"friends: j@x, k@x;", False),
+    ],
+)
+def test_addresses_are_compared_by_whom_they_name(old: bytes, new: bytes, same: bool) -> None:
+    before, after = (parse(b"To: " + value + b"\r\n" + MESSAGE) for value in (old, new))
+    assert difference(before, after) == (None if same else "the field to differs")
+
+
 def test_fields_that_must_not_leave_may_be_missing() -> None:
     assert difference(parse(b"Bcc: secret@x\r\n" + MESSAGE), parse(MESSAGE)) is None
     assert difference(parse(b"Cc: public@x\r\n" + MESSAGE), parse(MESSAGE)) == "the field cc differs"

@@ -62,3 +62,21 @@ def test_another_reader_agrees(word: str) -> None:
     parsed = email.message_from_bytes(made + b"\r\n", policy=email.policy.default)
     if "=?" not in word:
         assert str(parsed["Subject"]) == f"x {word} y"
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        (
+            b"Subject: =?koi8-r?Q?\xcb\xcc\xc1?= and =?iso-8859-1?q?fr\xfcsche?=\r\n",
+            "\u043a\u043b\u0430 and fr\u00fcsche",
+        ),
+        (b"Subject: =?utf-8?q?one?= tw\xc3\xb6 =?utf-8?q?three?=\r\n", "one tw\u00f6 three"),
+        (b"Subject: tw\xc3\xb6\r\n =?utf-8?q?three?=\r\n", "tw\u00f6 three"),
+        (b"To: =?iso-8859-1?Q?J\xfcrgen?= <j@x>\r\n", "J\u00fcrgen <j@x>"),
+    ],
+)
+def test_raw_octets_in_and_beside_encoded_words_are_shown_as_before(field: bytes, shown: str) -> None:
+    made = ascii_field(field)
+    assert made.isascii()
+    assert header.decode_words(header.unfold(made.partition(b":")[2])).strip() == shown
