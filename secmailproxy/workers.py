@@ -30,6 +30,8 @@ _HEAD = struct.Struct(">Q")
 """Before each value: how many octets it has."""
 _BUFFER = 1024 * 1024
 """Octets that a socket may hold, so that few pieces make a large message."""
+_PIECE = 256 * 1024
+"""Octets that are handed to the transport at once; what it cannot send now, it copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class _Answers(asyncio.Protocol):
         self._buffer = bytearray()
         self._answer: asyncio.Future[object] | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Both ends are there."""
@@ -98,9 +102,22 @@ class _Answers(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         if self._transport.is_closing():
             raise EOFError
-        octets = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self._transport.writelines((_HEAD.pack(len(octets)), octets))
+        octets = memoryview(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        self._transport.write(_HEAD.pack(len(octets)))
+        for start in range(0, len(octets), _PIECE):
+            self._transport.write(octets[start : start + _PIECE])
+            await self._drained.wait()
+            if self._transport.is_closing():
+                raise EOFError
         return await self._answer
+
+    def pause_writing(self) -> None:
+        """The process is behind."""
+        self._drained.clear()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._drained.set()
 
     def data_received(self, data: bytes) -> None:
         """A piece of an answer."""
@@ -118,6 +135,7 @@ class _Answers(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The process has ended, or is told to."""
+        self._drained.set()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(EOFError())
             self._answer.exception()  # who asked may have left

@@ -27,6 +27,7 @@ from aiosmtpd.smtp import SMTP
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.logs import place
 from secmailproxy.model import Reply
+from secmailproxy.smtp.aside import aside
 from secmailproxy.smtp.commands import Refused
 from secmailproxy.smtp.replies import render, reply_for, with_status
 from secmailproxy.smtp.settings import SubmissionSettings
@@ -270,7 +271,8 @@ class Conversation(SMTP):
 
     async def message(self, limit: int) -> Gathered | None:
         """What follows 354, None when the client left before the dot."""
-        while (gathered := self._wire.message(limit)) is None:
+        wire = self._wire
+        while (gathered := await aside(wire.work, lambda: wire.message(limit))) is None:
             if not await self._read():
                 return None
         return gathered

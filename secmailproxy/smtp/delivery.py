@@ -88,7 +88,7 @@ async def deliver(
     MalformedMessage or LimitExceeded, all while nothing has been accepted, as far as that is known.
     """
     for copy in copies:
-        smarthost.check(copy.octets)
+        await smarthost.check(copy.octets)
     with ExitStack() as stack:
         begun = await _begin(smarthost, credentials, envelope, copies, stack)
         if isinstance(begun, Reply):
@@ -110,7 +110,7 @@ async def _begin(
     async def to_data(copy: Copy) -> Transaction | Reply:
         transaction = await smarthost.start(credentials)
         stack.callback(transaction.end)
-        smarthost.check(copy.octets)  # again: now it is known what the smarthost takes
+        await smarthost.check(copy.octets)  # again: now it is known what the smarthost takes
         rcpts = [(rcpt_to, options.get(rcpt_to, ())) for rcpt_to in copy.rcpt_tos]
         refusal = await transaction.open(envelope.mail_from, envelope.mail_options, rcpts)
         return transaction if refusal is None else refusal

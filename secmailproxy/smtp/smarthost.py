@@ -20,6 +20,7 @@ from functools import partial
 
 from secmailproxy.accounts import Credentials, Mechanism
 from secmailproxy.errors import LimitExceeded, MalformedMessage, SecMailProxyError, UpstreamLost
+from secmailproxy.smtp.aside import aside
 from secmailproxy.smtp.connection import Connection, SmarthostSettings, tls_context
 from secmailproxy.smtp.exchange import Exchange
 from secmailproxy.smtp.sasl import mechanisms
@@ -106,9 +107,9 @@ class Smarthost:
         limit = (self.extensions or {}).get("SIZE", "")
         return int(limit) or None if limit.isdecimal() else None
 
-    def check(self, octets: bytes) -> None:
+    async def check(self, octets: bytes) -> None:
         """Raises MalformedMessage or LimitExceeded for a message that cannot be sent here."""
-        if reason := fault(octets):
+        if reason := await aside(len(octets), lambda: fault(octets)):
             raise MalformedMessage(reason)
         if self.size_limit is not None and len(octets) > self.size_limit:
             raise LimitExceeded(

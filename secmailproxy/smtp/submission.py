@@ -173,7 +173,7 @@ class Submission:
             if {address for copy in copies for address in copy.rcpt_tos} != set(envelope.rcpt_tos):
                 raise SecMailProxyError("the copies are not for the recipients of the message; not sent")
             if len(copies) == 1:
-                self._account.smarthost.check(copies[0].octets)
+                await self._account.smarthost.check(copies[0].octets)
                 reply = await (early or transaction.data())
                 return await transaction.send(copies[0].octets) if reply.code == 354 else reply
             self.reset()

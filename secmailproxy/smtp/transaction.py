@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from secmailproxy.errors import MalformedMessage, UpstreamLost
 from secmailproxy.model import Reply
+from secmailproxy.smtp.aside import aside
 from secmailproxy.smtp.exchange import Coming, Exchange
 from secmailproxy.smtp.wire import dot_stuffed, fault
 
@@ -100,9 +101,8 @@ class Transaction:
 
         Raises MalformedMessage before the first octet; UpstreamLost when the outcome is unknown.
         """
-        if reason := fault(octets):
-            raise MalformedMessage(reason)
-        reply = await self._open.message(dot_stuffed(octets))
+        stuffed = await aside(len(octets), lambda: _stuffed(octets))
+        reply = await self._open.message(stuffed)
         if reply.code // 100 == 3:
             raise self._nonsense("the message", reply)
         self._state = _State.READY
@@ -193,3 +193,9 @@ def _mail(mail_from: str, options: Sequence[str]) -> bytes:
 
 def _rcpt(rcpt_to: str, options: Sequence[str]) -> bytes:
     return " ".join((f"RCPT TO:<{rcpt_to}>", *options)).encode()
+
+
+def _stuffed(octets: bytes) -> bytes:
+    if reason := fault(octets):
+        raise MalformedMessage(reason)
+    return dot_stuffed(octets)

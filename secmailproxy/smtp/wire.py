@@ -30,11 +30,8 @@ class Gathered:
     octets: bytes
     """Without dot-stuffing, ending in CRLF unless empty; empty too when `too_large`."""
     too_large: bool = False
-
-    @property
-    def fault(self) -> str:
-        """Why the message cannot be passed on safely, or ""."""
-        return fault(self.octets)
+    fault: str = ""
+    """Why the message cannot be passed on safely, or ""."""
 
 
 class Wire:
@@ -78,6 +75,11 @@ class Wire:
             raise LineFault("control character in a line")
         return line
 
+    @property
+    def work(self) -> int:
+        """Over how many octets `message` goes next: all, once the end seems to be there."""
+        return len(self._buffer) if self._buffer.endswith(_END) else 0
+
     def message(self, limit: int) -> Gathered | None:
         """The message up to the final dot, or None until it is complete; at most `limit` octets are kept."""
         if not self._gathering:
@@ -101,7 +103,7 @@ class Wire:
         octets = b"" if self._too_large else content.replace(b"\r\n.", b"\r\n")[2:]
         if self._too_large or len(octets) > limit:
             return Gathered(b"", too_large=True)
-        return Gathered(octets)
+        return Gathered(octets, fault=fault(octets))
 
 
 def fault(octets: bytes) -> str:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +18,11 @@ import pytest
 
 from bench.load import sessions, submit_all
 from secmailproxy.crew import Crew
+from secmailproxy.model import Envelope
 from secmailproxy.outbound import Outbound, OutboundSettings
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.desk import ALICE, BOB, MADE, Desk, desk
+from tests.fixtures.growth import cost
 from tests.fixtures.processes import free_port, running
 from tests.fixtures.proxy import SOURCES
 from tests.fixtures.workers import hired, until
@@ -50,10 +54,10 @@ def taker(ca: TestCA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Smar
         yield Smarthost(port, folder / "ledger")
 
 
-def letters(first: int, count: int) -> Iterator[bytes]:
+def letters(first: int, count: int, lines: int = 40) -> Iterator[bytes]:
     for number in range(first, first + count):
         head = f"From: {ALICE}\r\nTo: {BOB}\r\nSubject: a secret\r\nMessage-ID: <{number}@example.org>\r\n"
-        yield head.encode() + b"\r\n" + b"Meet me at the windmill.\r\n" * 40 + b".\r\n"
+        yield head.encode() + b"\r\n" + b"Meet me at the windmill, and bring the map.\r\n" * lines + b".\r\n"
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,44 @@ async def test_smtp_01_many_submissions_arrive_once_each_and_leave_nothing_behin
     assert after.tasks == before.tasks
     assert after.descriptors == before.descriptors
     assert after.objects - before.objects < MESSAGES, "one object or more for each message"
+
+
+@contextmanager
+def turns(found: list[float], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put into `found` the seconds of the processor that each turn of the event loop takes."""
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        found.append(time.thread_time() - began)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.Handle, "_run", timed)
+        yield
+
+
+async def test_a_large_message_takes_no_long_turn_of_the_loop(
+    desk: Desk,
+    taker: Smarthost,
+    proxy: Callable[..., Awaitable[Proxy]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other sessions wait for a small part of what protecting takes: that is done elsewhere, in pieces."""
+    (message,) = letters(100_000, 1, lines=50_000)
+    async with hired(desk) as workers:
+        workers.call()
+        await until(workers, 2)
+        outbound = Outbound(desk.keystore, OutboundSettings(), crew=Crew(workers))
+        port = (await proxy(taker.port, outbound)).port
+
+        def submit() -> None:
+            with sessions(1, port, ALICE, BOB, PASSWORD) as (session,):
+                session.submit(message)
+                assert b"encrypted" in session.last
+
+        found: list[float] = []
+        with turns(found, monkeypatch):
+            await asyncio.to_thread(submit)
+    here = cost(lambda: outbound.steadily("_protect", (Envelope(ALICE, (BOB,)), message, ALICE, ALICE, None)))
+    assert 5 * max(found) < here
