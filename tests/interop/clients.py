@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fixtures.clients import Workplace, crlf
-from tests.interop.letters import Leaf, leaf, leaves
+from tests.interop.letters import SIGNATURES, Leaf, leaf, leaves
 from tests.interop.post import Delivery, Protection, message_id
 from tests.interop.readers import Reader, Reading, Ring
 
@@ -138,7 +138,7 @@ def _as_shown(shown: re.Match[str], copy: bytes) -> Reading:
         shown["protection"] == "PGP/MIME signed and encrypted",
         frozenset(one.replace(" ", "") for one in good),
         re.sub(r"\s*\n\s+", " ", shown["subject"]),
-        [one for one in leaves(copy) if one[0] != "application/pgp-signature"],
+        [one for one in leaves(copy) if one[0] not in SIGNATURES],
     )
 
 

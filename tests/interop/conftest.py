@@ -15,6 +15,7 @@ from tests.fixtures.people import ProxyUser, gnupg_user, introduce, proxy_user
 from tests.fixtures.processes import service_folder, wait_until
 from tests.fixtures.proxy import Upstream, proxy_factory
 from tests.fixtures.senders import SENDERS
+from tests.fixtures.x509 import Authority, learn, own
 from tests.interop.letters import BLIND, LETTERS
 from tests.interop.post import Delivery, People, Post, Protection, message_id
 
@@ -35,21 +36,39 @@ def rings() -> Iterator[Callable[[], GnuPG]]:
         yield make
 
 
+RULE = """
+[[rules]]
+to = "{erin}"
+scheme = "smime"
+protect = "sign"
+"""
+
+
 @pytest.fixture(scope="session")
-def people(upstream: Upstream, dovecot: Dovecot, rings: Callable[[], GnuPG]) -> Iterator[People]:
-    """Alice with her proxy; Bob and Blind with OpenPGP keys that she knows; Carol without one."""
+def people(
+    upstream: Upstream, dovecot: Dovecot, rings: Callable[[], GnuPG], mail_authority: Authority
+) -> Iterator[People]:
+    """Everybody has a mailbox, and Alice, who sends, the certificates that she needs."""
+    carol, listed, dora, erin = (dovecot.mailbox(name) for name in ("carol", "listed", "dora", "erin"))
     with proxy_factory(upstream) as factory:
-        alice = proxy_user(factory, dovecot.mailbox("alice"))
+        alice = proxy_user(factory, dovecot.mailbox("alice"), config=RULE.format(erin=erin.address))
         bob, blind = (gnupg_user(rings(), dovecot.mailbox(name)) for name in ("bob", "blind"))
         for person in (bob, blind):
             introduce(alice, person)
-        carol = dovecot.mailbox("carol")
-        listed = dovecot.mailbox("listed")
-        home = factory.home(bob.mailbox, carol, listed)
+        # gpgsm 2.2 decrypts with keys of RSA only.
+        alices, doras, blinds = (
+            mail_authority.person(person.address, "rsa2048", 50 + number)
+            for number, person in enumerate((alice, dora, blind))
+        )
+        with alice.home.keystore() as keystore:
+            own(keystore, alices)
+            learn(keystore, doras)
+            learn(keystore, blinds)
+        home = factory.home(bob.mailbox, carol, listed, dora, erin)
         reader = ProxyUser(carol, home, factory, Fingerprint(bob.fingerprint))
         reader.learn(alice.certificate())
         reader.learn(bob.gnupg.export_secret(bob.fingerprint))
-        yield People(alice, bob, blind, carol, reader, listed)
+        yield People(alice, bob, blind, carol, reader, listed, dora, erin, alices, doras)
 
 
 @pytest.fixture(scope="session")

@@ -178,6 +178,9 @@ LETTERS = {
 BLIND = "blind copy"
 """The one that has a blind recipient beside."""
 
+SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature")
+"""Types of parts that are no content."""
+
 Leaf = tuple[str, str | None, bytes]
 
 

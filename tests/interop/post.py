@@ -10,6 +10,7 @@ from enum import Enum
 
 from tests.fixtures.dovecot import Mailbox
 from tests.fixtures.people import GnuPGUser, ProxyUser
+from tests.fixtures.x509 import Issued
 
 
 class Protection(Enum):
@@ -17,11 +18,17 @@ class Protection(Enum):
 
     SIGNED = "OpenPGP, signed"
     ENCRYPTED = "OpenPGP, encrypted"
+    SMIME_SIGNED = "S/MIME, signed"
+    SMIME_ENCRYPTED = "S/MIME, encrypted"
 
     @property
     def encrypts(self) -> bool:
         """Whether nobody but the recipients can read it; then it is signed, and the subject is hidden."""
-        return self is Protection.ENCRYPTED
+        return self in (Protection.ENCRYPTED, Protection.SMIME_ENCRYPTED)
+
+
+OPENPGP = (Protection.SIGNED, Protection.ENCRYPTED)
+SMIME = (Protection.SMIME_SIGNED, Protection.SMIME_ENCRYPTED)
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,26 @@ class People:
     """Bob and Carol with a proxy of their own, for the side that reads."""
     listed: Mailbox
     """One more of theirs, behind the same proxy, for what came by a mailing list."""
+    dora: Mailbox
+    """Has an S/MIME certificate and no other, so that she gets what it encrypts."""
+    erin: Mailbox
+    """Gets what is signed with S/MIME, by a rule."""
+    alices: Issued
+    """Alice's S/MIME certificate and key."""
+    doras: Issued
 
     def recipient(self, protection: Protection) -> Mailbox:
         """Whom Alice writes to for this protection."""
-        return self.bob.mailbox if protection.encrypts else self.carol
+        return {
+            Protection.SIGNED: self.carol,
+            Protection.ENCRYPTED: self.bob.mailbox,
+            Protection.SMIME_SIGNED: self.erin,
+            Protection.SMIME_ENCRYPTED: self.dora,
+        }[protection]
+
+    def signer(self, protection: Protection) -> str:
+        """The fingerprint of Alice's certificate, as other programs name it."""
+        return self.alices.fingerprint_sha1 if protection in SMIME else self.alice.fingerprint
 
 
 @dataclass(frozen=True)
@@ -82,8 +105,10 @@ def signed_parts(octets: bytes) -> tuple[bytes, bytes]:
 
 
 def ciphertext(octets: bytes) -> bytes:
-    """The armored OpenPGP message of a multipart/encrypted message."""
+    """The armored OpenPGP message of a multipart/encrypted message, or the DER of an S/MIME one."""
     parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
+    if parsed.get_content_type() == "application/pkcs7-mime":
+        return parsed.get_payload(decode=True)
     assert parsed.get_content_type() == "multipart/encrypted", parsed.get_content_type()
     first, second = parsed.iter_parts()
     assert first.get_content_type() == "application/pgp-encrypted"

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pysequoia
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.fixtures.gnupg import GnuPG
+from tests.fixtures.x509 import Gpgsm, Issued, OpenSSL
 from tests.interop.letters import Leaf, leaves, subject
 from tests.interop.post import Delivery, Protection, ciphertext, signed_parts
 
@@ -37,6 +41,10 @@ class Ring:
     certificate: bytes
     """Alice's, armored."""
     certificate_fingerprint: str
+    doras: Issued
+    """Dora's S/MIME certificate and key, which gpgsm has."""
+    root: x509.Certificate
+    """What she trusts."""
 
     @property
     def folder(self) -> Path:
@@ -100,6 +108,33 @@ def by_pysequoia(ring: Ring, protection: Protection, deliveries: Sequence[Delive
             signature = pysequoia.Sig.from_bytes(octets)
             opened = pysequoia.verify(bytes=payload, store=lambda _: [alice], signature=signature)
         good = {one.certificate.upper() for one in opened.valid_sigs}
+        yield _reading(payload, good, decrypted=protection.encrypts)
+
+
+def by_openssl(ring: Ring, protection: Protection, deliveries: Sequence[Delivery]) -> Iterator[Reading]:
+    """openssl cms takes whole messages; it trusts the root alone."""
+    openssl = OpenSSL(ring.folder)
+    roots = openssl.file("root.pem", ring.root.public_bytes(Encoding.PEM))
+    for delivery in deliveries:
+        message = openssl.decrypt(delivery.octets, ring.doras) if protection.encrypts else delivery.octets
+        options = ("-CAfile", roots, "-purpose", "smimesign", "-signer", "signer.pem")
+        payload = openssl("cms", "-verify", *options, octets=message)
+        signer = x509.load_pem_x509_certificate((ring.folder / "signer.pem").read_bytes())
+        good = {signer.fingerprint(hashes.SHA1()).hex().upper()}
+        yield _reading(payload, good, decrypted=protection.encrypts)
+
+
+def by_gpgsm(ring: Ring, protection: Protection, deliveries: Sequence[Delivery]) -> Iterator[Reading]:
+    """gpgsm takes DER."""
+    gpgsm = Gpgsm(ring.gnupg.home)
+    for delivery in deliveries:
+        entity = gpgsm.decrypt(ciphertext(delivery.octets)) if protection.encrypts else delivery.octets
+        payload, signature = signed_parts(entity)
+        for name, octets in (("signed", payload), ("signature", signature)):
+            (ring.folder / name).write_bytes(octets)
+        done = gpgsm.run("--verify", str(ring.folder / "signature"), str(ring.folder / "signed"))
+        status = done.stderr.decode().splitlines()
+        good = {line.split()[2] for line in status if line.startswith("[GNUPG:] VALIDSIG ")}
         yield _reading(payload, good, decrypted=protection.encrypts)
 
 
