@@ -97,10 +97,12 @@ set charset=utf-8
 """
 KEEP = '#!/bin/sh\ncat "$1" >>{home}/shown\necho %% >>{home}/shown\n'
 SHOWN = re.compile(
-    r"^Message-ID: <(?P<name>[^>]*)>\n.*"
+    r"^Message-ID: <(?P<name>[^>]*)>\nSubject: [^\n]*\n(?:[ \t][^\n]*\n)*\n"
+    r"(?P<enveloped>\[-- The following data is S/MIME encrypted --\]\n\n)?"
     r"\[-- Begin signature information --\]\n(?P<signature>.*)\[-- End signature information --\]\n\n"
     r"\[-- The following data is (?P<protection>[^\n]*) --\]\n\n"
-    r"Subject: (?P<subject>.*?)\n\n.*\n\[-- End of (?P=protection) data --\]\n\Z",
+    r"Subject: (?P<subject>.*?)\n\n.*\n\[-- End of (?P=protection) data --\]\n"
+    r"(?(enveloped)\n\[-- End of S/MIME encrypted data --\]\n)\Z",
     re.DOTALL | re.MULTILINE,
 )
 """What mutt displays: outer header, verdict, subject of the protected header, decoded, and text."""
@@ -132,11 +134,11 @@ def _by(program: str) -> Reader:
 
 
 def _as_shown(shown: re.Match[str], copy: bytes) -> Reading:
-    fingerprints = re.findall(r"Fingerprint: ([0-9A-F ]+)", shown["signature"])
-    good = fingerprints if shown["signature"].startswith("Good signature") else []
+    names = re.findall(r"Fingerprint: ([0-9A-F ]+)|aka: <([^>]+)>", shown["signature"])
+    good = names if shown["signature"].startswith("Good signature") else []
     return Reading(
-        shown["protection"] == "PGP/MIME signed and encrypted",
-        frozenset(one.replace(" ", "") for one in good),
+        bool(shown["enveloped"]) or shown["protection"] == "PGP/MIME signed and encrypted",
+        frozenset(fingerprint.replace(" ", "") or address for fingerprint, address in good),
         re.sub(r"\s*\n\s+", " ", shown["subject"]),
         [one for one in leaves(copy) if one[0] not in SIGNATURES],
     )

@@ -64,9 +64,11 @@ class People:
             Protection.SMIME_ENCRYPTED: self.dora,
         }[protection]
 
-    def signer(self, protection: Protection) -> str:
-        """The fingerprint of Alice's certificate, as other programs name it."""
-        return self.alices.fingerprint_sha1 if protection in SMIME else self.alice.fingerprint
+    def signer(self, protection: Protection) -> tuple[str, ...]:
+        """What names Alice's certificate: its fingerprint; for mutt, where it is X.509, its address."""
+        if protection in SMIME:
+            return self.alices.fingerprint_sha1, self.alice.address
+        return (self.alice.fingerprint,)
 
 
 @dataclass(frozen=True)

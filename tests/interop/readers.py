@@ -24,7 +24,7 @@ class Reading:
 
     decrypted: bool
     good: frozenset[str]
-    """Fingerprints of the certificates whose signatures it calls good, of whose it says which."""
+    """Whose signatures it calls good: fingerprints of certificates, or addresses where it says no more."""
     subject: str
     """As it shows it, decoded."""
     leaves: list[Leaf]
