@@ -22,7 +22,13 @@ from tests.fixtures.certificates import TestCA
 from tests.fixtures.sink import smtp_sink
 
 UPSTREAM = ImapUpstream("imap.example.org", 993)
-ALICE = Account("Alice@example.org", UPSTREAM, imap_username="al-imap", smtp_username="shared")
+ALICE = Account(
+    "Alice@example.org",
+    UPSTREAM,
+    aliases=("Info@example.org",),
+    imap_username="al-imap",
+    smtp_username="shared",
+)
 BOB = Account("bob@example.org", UPSTREAM, login=Login.LOCAL, imap_username="shared")
 CAROL = Account("carol@example.org", UPSTREAM, login=Login.LOCAL, imap_username="alice@example.org")
 
@@ -96,6 +102,7 @@ def test_replace_serves_the_new_accounts(accounts: Accounts) -> None:
 
 async def test_a_local_submission_login_needs_no_server(accounts: Accounts) -> None:
     account = await accounts.authenticate_submission("bob@example.org", "lokål")
+    assert account.others == {"alice@example.org", "info@example.org", "carol@example.org"}
     assert account.address == "bob@example.org"
     assert account.credentials == Credentials("bob@example.org", "upstream")
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keystore.model import Scheme
 from keystore.secrets import SecretsSettings
 from secmailproxy.accounts import Account, ImapUpstream, Login
 from secmailproxy.config import Config
@@ -16,6 +17,7 @@ from secmailproxy.config_errors import ConfigProblems, key_lines
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders
 from secmailproxy.policy import Protect
+from secmailproxy.wishes import SubjectWord, Wish
 from tests.fixtures.certificates import TestCA
 
 ACCOUNT = """
@@ -145,6 +147,29 @@ def test_everything_can_be_said(folders: Folders, tmp_path: Path, ca: TestCA) ->
         ("[[rules]]\nto = 'bob'\n", ":2: rules[0].to: 'bob' is no pattern; write an address"),
         ("[[rules]]\nhide_subject = 'no!'\n", ":2: rules[0].hide_subject: must be true or false"),
         ("[[rules]]\nfingerprints = ['AB']\n", ":2: rules[0].fingerprints[0]: 'AB' is not a fingerprint"),
+        ("[[rules]]\nscheme = 'pgp'\n", ":2: rules[0].scheme: must be one of 'any', 'openpgp', 'smime'"),
+        ("[[rules]]\naccount = 'work'\n", ":2: rules[0].account: 'work' is not a mail address"),
+        (
+            ACCOUNT + "[[rules]]\naccount = 'x@work.example'\n",
+            ": a rule is for the account x@work.example, which is no account here",
+        ),
+        ("[[wishes]]\nprotect = 'sign'\n", ":1: wishes[0].word: is missing"),
+        ("[[wishes]]\nword = '[encrypt]'\n", ":1: wishes[0]: a word wishes nothing; add protect"),
+        ("[[wishes]]\nword = 'two words'\nprotect = 'sign'\n", ":2: wishes[0].word: 'two words' is not one"),
+        ("[[wishes]]\nword = ''\nprotect = 'sign'\n", ":2: wishes[0].word: '' is not one word"),
+        ("[[wishes]]\nword = '[x]'\nprotect = 'encrypt'\n", ":3: wishes[0].protect: must be one of"),
+        (
+            "[[wishes]]\nword = '[x]'\nprotect = 'sign'\n[[wishes]]\nword = '[X]'\nattach_key = true\n",
+            ": two of [[wishes]] have the word [x]; remove one of them",
+        ),
+        (
+            ACCOUNT.replace("[[accounts]]", "[[accounts]]\naliases = ['ALICE@example.org']"),
+            ": alice@example.org is an account here and an alias too; remove the alias",
+        ),
+        (
+            ACCOUNT.replace("[[accounts]]", "[[accounts]]\naliases = ['a@x.example', 'A@x.example']"),
+            ": two accounts have the alias a@x.example; remove one of them",
+        ),
         ("[[rules]]\nto = 3\n", ":2: rules[0].to: must be text in quotes"),
         ("rules = 3\n", ":1: rules: must be a list"),
         (ACCOUNT.replace("address =", "name ="), ":2: accounts[0].address: is missing; add it"),
@@ -276,3 +301,26 @@ def test_the_example_is_right(tmp_path: Path) -> None:
     config = Config.parse(octets, Folders(tmp_path / "config.toml", tmp_path / "state", tmp_path / "cache"))
     assert [one.address for one in config.accounts] == ["alice@example.org", "alice@work.example"]
     assert [rule.protect for rule in config.rules] == ["require", "sign"]
+
+
+def test_rules_wishes_and_aliases_reach_what_decides(folders: Folders) -> None:
+    config = Config.parse(
+        (
+            "[[rules]]\nscheme = 'smime'\naccount = 'ALICE@example.org'\n[[rules]]\nscheme = 'any'\n"
+            "[[wishes]]\nword = '[x]'\nprotect = 'require'\nscheme = 'openpgp'\nhide_subject = false\n"
+            + ACCOUNT.replace("[[accounts]]", "[[accounts]]\naliases = ['Info@Example.org']")
+        ).encode(),
+        folders,
+    )
+    settings = config.outbound_settings()
+    assert [(rule.scheme, rule.account) for rule in settings.rules] == [
+        (Scheme.SMIME, "ALICE@example.org"),
+        (None, ""),
+    ]
+    wish = Wish(protect=Protect.REQUIRE, scheme=Scheme.OPENPGP, hide_subject=False)
+    assert settings.words == (SubjectWord("[x]", wish),)
+    assert settings.aliases == {"info@example.org": "alice@example.org"}
+    assert (
+        config.account_of("INFO@example.org") == config.account_of("other@example.org") == "alice@example.org"
+    )
+    assert config.account_values()[0].aliases == ("Info@Example.org",)

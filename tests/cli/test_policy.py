@@ -95,8 +95,12 @@ QUESTIONS: list[tuple[tuple[str, ...], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("rcpt_tos", "field"), QUESTIONS)
-@pytest.mark.parametrize("sender", [ALICE, "info@example.org", "unlisted@example.org"])
+@pytest.mark.parametrize(
+    ("sender", "rcpt_tos", "field"),
+    [(ALICE, *question) for question in QUESTIONS]
+    + [("info@example.org", (DAN,), "")]
+    + [("unlisted@example.org", rcpt_tos, "") for rcpt_tos in ((DAN,), (BOB,), ("eve@example.net",))],
+)
 def test_what_is_shown_is_what_is_done(
     sender: str, rcpt_tos: tuple[str, ...], field: str, home: ProxyHome, policy_test: Try
 ) -> None:
