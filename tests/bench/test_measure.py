@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import Row, added, alternating, cost, faster
+from bench.measure import Row, added, alternating, at_most, cost, faster, rate
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("ours", "other")
@@ -25,6 +25,11 @@ NAMES = ("ours", "other")
         (cost, [1.2, 1.0], 1.15, 1.2, False),
         (added, [0.005, 0.002], 3.1, 3.0, True),
         (added, [0.006, 0.002], 3.0, 4.0, False),
+        (rate, [0.001, 0.0001], 900.0, 1000.0, True),
+        (rate, [0.002, 0.0001], 900.0, 500.0, False),
+        (rate, [0.002, 0.0001], None, 500.0, None),
+        (at_most, [0.04, 0.001], 50.0, 40.0, True),
+        (at_most, [0.06, 0.001], 50.0, 60.0, False),
     ],
 )
 def test_ratios_and_aims(
