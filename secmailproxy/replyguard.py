@@ -72,8 +72,11 @@ def own_ids(head: bytes) -> frozenset[bytes]:
 
 
 def named_ids(root: Entity) -> frozenset[bytes]:
-    """The Message-IDs of what the message answers or forwards, as an attachment too."""
-    return frozenset((*_ids(root, *_NAMING), *_embedded(root)))
+    """The Message-IDs of what the message answers, forwards (as an attachment too), or is sent on of.
+
+    The last is its own: who redirects ("bounces") a message hands over its octets as they were shown.
+    """
+    return frozenset((*_ids(root, "Message-ID", *_NAMING), *_embedded(root)))
 
 
 def _embedded(entity: Entity) -> Iterator[bytes]:

@@ -63,7 +63,12 @@ EMBEDDED = (
 
 def test_what_is_forwarded_as_an_attachment_is_named() -> None:
     assert named_ids(parse(EMBEDDED % b"")) == {b"a@x"}
-    assert named_ids(parse(b"Subject: x\r\nMessage-ID: <me@x>\r\n\r\nIn-Reply-To: <a@x>\r\n")) == frozenset()
+    assert named_ids(parse(b"Subject: x\r\n\r\nIn-Reply-To: <a@x>\r\n")) == frozenset()
+
+
+def test_a_message_that_is_sent_on_as_it_was_names_itself() -> None:
+    message = b"Resent-To: c@x\r\nResent-Message-ID: <b@x>\r\nMessage-ID: <a@x>\r\n\r\ntext\r\n"
+    assert named_ids(parse(message)) == {b"a@x"}
 
 
 def test_an_attached_message_that_is_encrypted_itself_may_go() -> None:
