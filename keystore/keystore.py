@@ -13,15 +13,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keystore import forms, openpgp, policy
+from keystore import forms, openpgp
 from keystore.cache import CertificateCache, matches
 from keystore.errors import KeyRefused, StoreLocked
 from keystore.gnupg import Gnupg
 from keystore.importing import Importer, Origin
+from keystore.judging import cut_down, judge
 from keystore.messages import Messages
 from keystore.model import (
     Certificate,
@@ -67,8 +68,8 @@ class Keystore:
         self._vault = vault
         self._gnupg = gnupg
         self._cache = CertificateCache(store)
-        self._importer = Importer(store, vault, self._judge)
-        self._messages = Messages(self._cache, vault, gnupg, self._judge)
+        self._importer = Importer(store, vault, judge)
+        self._messages = Messages(self._cache, vault, gnupg, judge)
 
     @classmethod
     def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
@@ -130,7 +131,7 @@ class Keystore:
         certificate = self._cache.get(fingerprint)
         if certificate is None:
             return Usability((), Reason.NO_CERTIFICATE)
-        return self._judge(certificate, purpose, now, address)
+        return judge(certificate, purpose, now, address)
 
     def select(
         self,
@@ -150,14 +151,14 @@ class Keystore:
             found = [(one, self._cache.get(one), self._pinned(one, now, scheme)) for one in pinned]
             return select_pinned(address, found)
         claiming = [one for one in self._cache.by_address(address) if one.scheme is scheme]
-        return select(address, [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
+        return select(address, [(one, judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
 
     def identity(
         self, address: str, now: datetime | None = None, *, scheme: Scheme = Scheme.OPENPGP
     ) -> Identity | None:
         """Return the own certificate to sign with for an own address; None when there is none that can."""
         now = now or datetime.now(UTC)
-        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
+        able = [(one, judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         usable = [candidate for candidate in able if candidate[1].usable]
         return Identity(address.lower(), max(usable, key=standing)[0]) if usable else None
 
@@ -176,7 +177,7 @@ class Keystore:
 
         To be asked when `identity` has answered None.
         """
-        unusable = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
+        unusable = [(one, judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         if not unusable:
             return None
         best, why = max(unusable, key=standing)
@@ -206,7 +207,7 @@ class Keystore:
             X509Importer,
         )  # its libraries take long to import, and many have no use for them
 
-        importer = X509Importer(self._store, self._vault, self._judge)
+        importer = X509Importer(self._store, self._vault, judge)
         taken = importer.take_all(octets, origin, passphrase)
         both = openpgp.is_armored(octets) and not forms.is_der(octets)
         return taken + (self._importer.take_all(octets, origin, passphrase) if both else [])
@@ -283,20 +284,7 @@ class Keystore:
         With `signs`, a subkey stays that signs in place of the primary key. None where the certificate cannot
         be used so at `now`: another address, expired, revoked, rejected.
         """
-        certificate = self._demand(fingerprint)
-        second = now.replace(microsecond=0)
-        purposes = (Purpose.ENCRYPT, Purpose.SIGN) if signs else (Purpose.ENCRYPT,)
-        judged = [self._judge(certificate, purpose, now, address) for purpose in purposes]
-        if certificate.scheme is not Scheme.OPENPGP or not all(one.usable for one in judged):
-            return None
-        user_ids = policy.valid_user_ids(openpgp.facts(certificate.octets), second)
-        user_id = next(one for one in user_ids if address.lower() in policy.addresses([one]))
-        try:
-            octets = openpgp.minimal(certificate.octets, user_id, tuple(one.keys[0] for one in judged))
-        except KeyRefused:
-            return None
-        again = [_usability(octets, purpose, second, address) for purpose in purposes]
-        return octets if [one.keys[:1] for one in again] == [one.keys[:1] for one in judged] else None
+        return cut_down(self._demand(fingerprint), address, now, signs=signs)
 
     @staticmethod
     def armored(certificate: bytes) -> bytes:
@@ -312,7 +300,7 @@ class Keystore:
             SmimeMessages,
         )  # its libraries take long to import, and many have no use for them
 
-        return SmimeMessages(self._cache, self._vault, self._judge)
+        return SmimeMessages(self._cache, self._vault, judge)
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:
         """Sign `octets` as they are; StoreLocked when the signer's holder does not answer."""
@@ -381,49 +369,8 @@ class Keystore:
             return Usability((), Reason.OTHER_SCHEME)
         return self.usability(fingerprint, Purpose.ENCRYPT, now)
 
-    def _judge(
-        self, certificate: Certificate, purpose: Purpose, now: datetime, address: str | None = None
-    ) -> Usability:
-        if certificate.trust is Trust.REJECTED:
-            return Usability((), Reason.REJECTED)
-        # OpenPGP counts whole seconds: one answer serves for all of a second, however often it is asked for.
-        second = now.replace(microsecond=0)
-        if certificate.scheme is Scheme.SMIME:
-            return _smime_usability(certificate.octets, purpose, second, address)
-        usability = _usability(certificate.octets, purpose, second, address)
-        if not usability.usable or purpose is not Purpose.ENCRYPT:
-            return usability
-        keys = tuple(key for key in usability.keys if _passes_trial(certificate.octets, key))
-        return Usability(keys) if keys else Usability((), Reason.ENGINE_REFUSES)
-
     def _demand(self, fingerprint: Fingerprint) -> Certificate:
         certificate = self._cache.get(fingerprint)
         if certificate is None:
             raise KeyRefused(f"there is no certificate {fingerprint} in this keystore")
         return certificate
-
-
-@lru_cache(maxsize=1024)
-def _usability(certificate: bytes, purpose: Purpose, second: datetime, address: str | None) -> Usability:
-    return policy.usability(openpgp.facts(certificate), purpose, second, address)
-
-
-@lru_cache(maxsize=2048)
-def _passes_trial(certificate: bytes, key: Fingerprint) -> bool:
-    try:
-        openpgp.trial(certificate, [key])
-    except KeyRefused:
-        return False
-    return True
-
-
-@lru_cache(maxsize=1024)
-def _smime_usability(
-    certificate: bytes, purpose: Purpose, second: datetime, address: str | None
-) -> Usability:
-    from keystore import smime  # its libraries take long to import, and many have no use for them
-
-    usability = smime.usability(smime.facts(certificate), purpose, second, address)
-    if usability.usable and purpose is Purpose.ENCRYPT and not smime.trial(certificate):
-        return Usability((), Reason.ENGINE_REFUSES)
-    return usability

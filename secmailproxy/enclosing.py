@@ -17,6 +17,7 @@ from datetime import datetime
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint
+from secmailproxy.addressees import named_addresses
 from secmailproxy.errors import SigningKeyUnusable
 from secmailproxy.mime.autocrypt import certificate_field, key_part
 from secmailproxy.mime.enclosures import Enclosures
@@ -64,7 +65,7 @@ def enclosures(
     if not sharing.autocrypt:
         return Enclosures(part=part)
     own = _own_field(keystore, message, signer, sharing, now)
-    gossip = _within(_gossip(keystore, normal_address(sender), named, now))
+    gossip = _within(_gossip(keystore, message, normal_address(sender), named, now))
     return Enclosures((own,) if own else (), tuple(gossip), part)
 
 
@@ -79,13 +80,18 @@ def _own_field(
     return certificate_field("Autocrypt", address, certificate, mutual=sharing.mutual)
 
 
-def _gossip(keystore: Keystore, sender: str, named: Recipients, now: datetime) -> Iterator[bytes]:
+def _gossip(
+    keystore: Keystore, message: Entity, sender: str, named: Recipients, now: datetime
+) -> Iterator[bytes]:
     """A field for each named recipient but the sender, when there are two or more."""
-    others = dict.fromkeys(one for rcpt_to in named.addresses if (one := normal_address(rcpt_to)) != sender)
+    told = named_addresses(message) - {sender}
+    others = [one for one in dict.fromkeys(map(normal_address, named.addresses)) if one in told]
     if len(others) < 2:
         return
+    known = [one for fingerprint in named.fingerprints if (one := keystore.certificate(fingerprint))]
     for address in others:
-        certificates = (keystore.minimal(one, address, now) for one in named.fingerprints)
+        claiming = (one.fingerprint for one in known if address in one.addresses)
+        certificates = (keystore.minimal(fingerprint, address, now) for fingerprint in claiming)
         certificate = next((one for one in certificates if one is not None), None)
         field = certificate and certificate_field("Autocrypt-Gossip", address, certificate)
         if field:

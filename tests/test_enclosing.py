@@ -208,6 +208,17 @@ def test_no_gossip_of_a_certificate_that_is_rejected_or_of_another_address(
     assert [one.partition(b";")[0] for one in made.inside] == [b"Autocrypt-Gossip: addr=bob@example.org"]
 
 
+def test_smtp_09_whoever_the_header_does_not_name_gets_no_gossip(
+    keystore: Keystore, keys: dict[str, Fingerprint]
+) -> None:
+    """Though all are recipients of one copy, as with `secmailproxy message seal`."""
+    named = Recipients((BOB, CAROL, DAVE), [keys[one] for one in (BOB, CAROL, DAVE)])
+    for to, wanted in ((f"{BOB}, {CAROL}", 2), (BOB, 0)):
+        made = enclosures(keystore, parse(message(to)), ALICE, keys[ALICE], Sharing(), LATER, named)
+        assert len(made.inside) == wanted
+        assert not any(b"dave" in one for one in made.inside)
+
+
 def test_gossip_has_its_limit() -> None:
     """What finds no room is left out; what is smaller may still come after it."""
     fields = [bytes([one]) * (GOSSIP_MOST // 3) for one in range(4)]
