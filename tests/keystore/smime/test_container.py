@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystore import forms, openpgp, smime
@@ -101,6 +101,7 @@ def test_openpgp_is_not_taken_for_x509(mail_authority: Authority) -> None:
         assert not forms.is_x509(octets)
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_no_octets_do_more_than_be_refused(data: st.DataObject) -> None:
     """Changed at any place, a file is read or refused; nothing else is raised."""

@@ -6,12 +6,12 @@ import statistics
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystore import smime
 from keystore.errors import KeyRefused, NotReadable
-from tests.fixtures.x509 import KINDS, NOW, Authority, Issued, OpenSSL, private_key, root
+from tests.fixtures.x509 import NOW, Authority, Issued, OpenSSL, private_key, root
 
 OCTETS = b"Content-Type: text/plain\r\n\r\nUnder the windmill.\r\n"
 BOB = root(number=100).person("bob@example.org", "p256", 60)
@@ -20,7 +20,7 @@ ENVELOPE = smime.envelop(OCTETS, [BOB.der, CAROL.der])
 SIGNATURE = smime.sign(OCTETS, smime.SecretKey(BOB.der, BOB.key), [], NOW).der
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["rsa2048", "p256", "p384", "p521"])
 def test_what_is_enveloped_opens_with_each_key(mail_authority: Authority, kind: str) -> None:
     people = [mail_authority.person("a@example.org", kind, 1), BOB, CAROL]
     for octets in (b"", b"x" * 15, b"x" * 16, OCTETS):
@@ -107,6 +107,7 @@ def test_a_signature_with_its_octets_inside_is_not_detached(openssl: OpenSSL) ->
     assert not smime.proves(OCTETS, openssl(*words, *second, octets=OCTETS), BOB.der)
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_strangers_write_is_refused_in_our_words(data: st.DataObject) -> None:
     start = data.draw(st.sampled_from([ENVELOPE, SIGNATURE]))
