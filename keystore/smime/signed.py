@@ -46,31 +46,30 @@ class CmsSignature:
 
 def sign(octets: bytes, key: SecretKey, chain: Sequence[bytes], now: datetime) -> CmsSignature:
     """Sign `octets` as they are at `now` (whole seconds); certificates of `chain` (DER) are sent along."""
-    certificate = x509.Certificate.load(key.certificate_octets)
     name = _digest_name(key.certificate_octets)
     attributes = _attributes(name, hashlib.new(name, octets).digest(), key.certificate_octets, now)
+    fixed = _fixed(key.certificate_octets)
     signer = cms.SignerInfo(
         {
             "version": "v1",
-            "sid": cms.SignerIdentifier({"issuer_and_serial_number": issuer_and_serial(certificate)}),
-            "digest_algorithm": algos.DigestAlgorithm({"algorithm": name}),
-            "signed_attrs": attributes,
-            "signature_algorithm": _signature_algorithm(key.certificate_octets, name),
-            "signature": _signature(key, name, attributes.dump()),
+            "sid": cms.SignerIdentifier.load(fixed.sid),
+            "digest_algorithm": algos.DigestAlgorithm.load(fixed.digest),
+            "signed_attrs": cms.CMSAttributes.load(attributes),
+            "signature_algorithm": algos.SignedDigestAlgorithm.load(fixed.signature),
+            "signature": _signature(key, name, attributes),
         }
     )
     data = cms.SignedData(
         {
             "version": "v1",
-            "digest_algorithms": [algos.DigestAlgorithm({"algorithm": name})],
+            "digest_algorithms": [algos.DigestAlgorithm.load(fixed.digest)],
             "encap_content_info": {"content_type": "data"},
-            "certificates": [certificate, *(x509.Certificate.load(one) for one in chain)],
-            "signer_infos": [signer],
+            "certificates": [x509.Certificate.load(one) for one in (key.certificate_octets, *chain)],
+            "signer_infos": [cms.SignerInfo.load(signer.dump())],
         }
     )
-    return CmsSignature(
-        cms.ContentInfo({"content_type": "signed_data", "content": data}).dump(), _MICALG[name]
-    )
+    der = cms.ContentInfo({"content_type": "signed_data", "content": data}).dump()
+    return CmsSignature(der, _MICALG[name])
 
 
 def proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
@@ -119,24 +118,46 @@ def _proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
     return _verifies(certificate, name, signer["signature"].native, attributes)
 
 
-def _attributes(name: str, digest: bytes, certificate: bytes, now: datetime) -> cms.CMSAttributes:
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What is the same in every signature of a certificate, in DER: asn1crypto takes long to write it."""
+
+    sid: bytes
+    digest: bytes
+    signature: bytes
+    attributes: tuple[bytes, ...]
+
+
+@lru_cache(maxsize=64)
+def _fixed(certificate: bytes) -> _Fixed:
+    name = _digest_name(certificate)
+    identifier = tsp.ESSCertIDv2({"cert_hash": hashlib.sha256(certificate).digest()})
+    attributes = (
+        cms.CMSAttribute({"type": "content_type", "values": ["data"]}),
+        cms.CMSAttribute({"type": "smime_capabilities", "values": [_capabilities()]}),
+        cms.CMSAttribute(
+            {"type": "signing_certificate_v2", "values": [tsp.SigningCertificateV2({"certs": [identifier]})]}
+        ),
+    )
+    sid = issuer_and_serial(x509.Certificate.load(certificate))
+    return _Fixed(
+        sid=cms.SignerIdentifier({"issuer_and_serial_number": sid}).dump(),
+        digest=algos.DigestAlgorithm({"algorithm": name}).dump(),
+        signature=_signature_algorithm(certificate, name).dump(),
+        attributes=tuple(one.dump() for one in attributes),
+    )
+
+
+def _attributes(name: str, digest: bytes, certificate: bytes, now: datetime) -> bytes:
+    """The signed attributes as they are signed: a SET in DER."""
     moment = now.replace(microsecond=0)
     form = "utc_time" if moment.year < _LAST_UTC_TIME else "general_time"
-    identifier = tsp.ESSCertIDv2({"cert_hash": hashlib.sha256(certificate).digest()})
-    return cms.CMSAttributes(
-        [
-            cms.CMSAttribute({"type": "content_type", "values": ["data"]}),
-            cms.CMSAttribute({"type": "message_digest", "values": [digest]}),
-            cms.CMSAttribute({"type": "signing_time", "values": [cms.Time({form: moment})]}),
-            cms.CMSAttribute({"type": "smime_capabilities", "values": [_capabilities()]}),
-            cms.CMSAttribute(
-                {
-                    "type": "signing_certificate_v2",
-                    "values": [tsp.SigningCertificateV2({"certs": [identifier]})],
-                }
-            ),
-        ]
-    )
+    made = [
+        cms.CMSAttribute({"type": "message_digest", "values": [digest]}),
+        cms.CMSAttribute({"type": "signing_time", "values": [cms.Time({form: moment})]}),
+    ]
+    whole = [*_fixed(certificate).attributes, *(one.dump() for one in made)]
+    return bytes(cms.CMSAttributes([cms.CMSAttribute.load(one) for one in whole]).dump())
 
 
 def _capabilities() -> core.Asn1Value:
