@@ -281,6 +281,35 @@ async def test_a_server_that_ends_an_idle_connection_is_believed(
     assert [len(one.messages) for one in peer.peers] == [1, 1]
 
 
+async def test_a_transaction_given_up_while_a_reply_is_to_come_is_cut(
+    scripted: Scripts, smarthost: Hosts
+) -> None:
+    """What it says late is not waited for by another transaction."""
+    peer = await scripted({"EHLO": PIPELINING, "RCPT": b""})
+    host = smarthost(peer.port)
+    async with host.begin(LOGIN) as transaction:
+        assert (await transaction.mail(USERNAME)).positive
+        transaction.rcpt("bob@example.org")
+        await until(lambda: "RCPT" in peer.verbs())
+    peer.script["RCPT"] = b"250 2.1.5 ok\r\n"
+    assert await send(host) == 250
+    assert peer.peers[0].verbs()[-1] == "RCPT"
+    assert len(peer.peers) == 2
+
+
+async def test_a_connection_on_which_421_was_said_is_over(scripted: Scripts, smarthost: Hosts) -> None:
+    """RFC 5321 section 3.8: even if the server does not close it."""
+    peer = await scripted({"RCPT": b"421 4.3.2 bye\r\n"})
+    host = smarthost(peer.port)
+    async with host.begin(LOGIN) as transaction:
+        assert (await transaction.mail(USERNAME)).positive
+        assert (await transaction.rcpt("bob@example.org")).code == 421
+    peer.script["RCPT"] = b"250 2.1.5 ok\r\n"
+    assert await send(host) == 250
+    assert peer.peers[0].verbs()[-1] == "RCPT"
+    assert len(peer.peers) == 2
+
+
 async def test_a_connection_that_is_half_dead_is_replaced(scripted: Scripts, smarthost: Hosts) -> None:
     """It takes commands and answers nothing: they are said again elsewhere, octet for octet (SMTP-12)."""
     peer = await scripted()
