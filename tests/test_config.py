@@ -14,6 +14,7 @@ from keystore.secrets import SecretsSettings
 from secmailproxy.accounts import Account, ImapUpstream, Login
 from secmailproxy.config import Config
 from secmailproxy.config_errors import ConfigProblems, key_lines
+from secmailproxy.enclosing import Sharing
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders
 from secmailproxy.policy import Protect
@@ -54,6 +55,24 @@ def test_the_least_configuration_has_safe_defaults(folders: Folders) -> None:
     assert (account.login, account.encrypt_drafts, account.encrypt_sent) == ("mailbox", True, True)
     assert config.secrets.backend == "keyring"
     assert config.rules == ()
+
+
+def test_each_account_says_which_keys_go_along(folders: Folders) -> None:
+    """Addresses are found in any case; who is no account has the defaults."""
+    other = ACCOUNT.replace('"alice@', '"Bob@').replace(
+        "imap =", 'autocrypt = false\nprefer_encrypt = "mutual"\nattach_key = true\nimap =', 1
+    )
+    settings = Config.parse((ACCOUNT + other).encode(), folders).outbound_settings()
+    assert settings.sharing_of("ALICE@example.org") == Sharing()
+    assert settings.sharing_of("", "bob@EXAMPLE.org") == Sharing(
+        autocrypt=False, mutual=True, attach_key=True
+    )
+    assert settings.sharing_of("", "carol@example.org") == Sharing(
+        autocrypt=True, mutual=False, attach_key=False
+    )
+    (problem,) = problems(ACCOUNT.replace("imap =", 'prefer_encrypt = "always"\nimap =', 1), folders)
+    assert "prefer_encrypt" in problem
+    assert "mutual" in problem
 
 
 def test_everything_can_be_said(folders: Folders, tmp_path: Path, ca: TestCA) -> None:

@@ -28,6 +28,11 @@ def leaves(entity: Entity) -> Iterator[Entity]:
         yield from leaves(part)
 
 
+def parts(entity: Entity) -> int:
+    """How many entities there are in it, itself counted."""
+    return 1 + sum(map(parts, entity.parts))
+
+
 def contents(entity: Entity) -> list[bytes]:
     """The decoded content of each leaf."""
     return [transfer.decoded_body(leaf) for leaf in leaves(entity)]
@@ -298,6 +303,7 @@ def test_any_message_is_made_safe_and_says_the_same(message: bytes) -> None:
     assert is_safe(form.octets)
     assert difference(before, after) is None
     assert canonical(after).octets == form.octets
+    assert len(form.octets) <= 78 / 57 * len(message) + 120 * parts(after)
     if "message/global" not in [leaf.content_type.full for leaf in leaves(after)]:
         assert contents(after) == contents(before)
 
