@@ -77,8 +77,14 @@ class SmimeMessages:
             if one.scheme is Scheme.SMIME and one.holder is Holder.OWN
         ]
         usable = [one for one in others if self._judge(one, Purpose.ENCRYPT, now).usable]
-        if certificate in usable or not usable:
-            return self._usable(fingerprint, Purpose.ENCRYPT, now).fingerprint
+        if certificate in usable:
+            return fingerprint
+        if not usable:
+            why = self._judge(certificate, Purpose.ENCRYPT, now).explanation
+            raise KeyRefused(
+                f"the own S/MIME certificate {fingerprint} cannot be encrypted to ({why}); import the one "
+                "that is for encryption, with its key"
+            )
         return max(usable, key=lambda one: (one.created, one.fingerprint)).fingerprint
 
     def chain(self, certificate: Certificate, *, root: bool) -> list[Certificate]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_priv
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from keystore.errors import KeyRefused
-from keystore.forms import PEM_BLOCK, Block, is_der
+from keystore.forms import Label, PemBlock, is_der, pem_blocks
 from keystore.smime.key import PrivateKey, supported
 
 MAX_CERTIFICATES_IN_FILE = 1000
@@ -51,7 +50,7 @@ def read(octets: bytes, passphrase: Passphrase) -> Contents:
     if is_der(octets):
         _read_der(octets, passphrase, contents)
     else:
-        blocks = islice(PEM_BLOCK.finditer(octets), MAX_CERTIFICATES_IN_FILE + 1)
+        blocks = islice(pem_blocks(octets), MAX_CERTIFICATES_IN_FILE + 1)
         for block in blocks:
             _read_block(block, passphrase, contents)
     if len(contents.certificates) > MAX_CERTIFICATES_IN_FILE:
@@ -61,14 +60,14 @@ def read(octets: bytes, passphrase: Passphrase) -> Contents:
     return contents
 
 
-def _read_block(block: re.Match[bytes], passphrase: Passphrase, contents: Contents) -> None:
-    kind = block[1]
-    if kind in Block.KEYS:
-        contents.keys.append(_pem_key(block[0] + b"\n", passphrase))
-    elif kind in Block.CERTIFICATES:
-        contents.add(_decoded(block[2]))
-    elif kind in Block.BUNDLES:
-        _read_bundle(_decoded(block[2]), contents)
+def _read_block(block: PemBlock, passphrase: Passphrase, contents: Contents) -> None:
+    kind = block.label
+    if kind in Label.KEYS:
+        contents.keys.append(_pem_key(block.whole + b"\n", passphrase))
+    elif kind in Label.CERTIFICATES:
+        contents.add(_decoded(block.digits))
+    elif kind in Label.BUNDLES:
+        _read_bundle(_decoded(block.digits), contents)
 
 
 def _decoded(body: bytes) -> bytes:

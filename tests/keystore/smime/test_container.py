@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keystore import forms, openpgp, smime
 from keystore.errors import KeyRefused
+from tests.fixtures.growth import assert_linear
 from tests.fixtures.x509 import PASSPHRASE, Authority, Issued, OpenSSL, root
 
 BOB = root(number=100).person("bob@example.org", "p256", 60)
@@ -114,3 +115,8 @@ def test_no_octets_do_more_than_be_refused(data: st.DataObject) -> None:
         with contextlib.suppress(KeyRefused):
             for one in smime.read(changed, lambda: "x").certificates:
                 smime.certificate(one)
+
+
+@pytest.mark.parametrize("piece", [b"-----BEGIN A-----\n", b"-----BEGIN A-----\n-----END B-----\n", b"-----"])
+def test_blocks_without_an_end_cost_no_more_than_their_length(piece: bytes) -> None:
+    assert_linear(lambda size: piece * size, forms.is_x509, 40_000)
