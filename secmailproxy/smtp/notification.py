@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from secmailproxy.mime import header
-from secmailproxy.mime.canonical import clean_field, crlf
+from secmailproxy.mime.canonical import clean_field, crlf, is_safe
 from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import parse_or_leaf
 from secmailproxy.model import Reply
@@ -96,7 +96,7 @@ def returned_header(message: bytes) -> str:
         for name in _RETURNED
         for field in header.find_all(root, name)[:1]
     )
-    return b"".join(raw for raw in raws if raw.isascii()).decode("ascii")
+    return b"".join(raw for raw in raws if raw.isascii() and is_safe(raw)).decode("ascii")
 
 
 def render(notification: Notification, *, plainly: bool) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secmailproxy.model import Reply
@@ -116,6 +116,8 @@ def test_addresses_that_are_not_ascii() -> None:
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
+@settings(max_examples=60, deadline=None)
+@example(reply="", original="", envelope_id="", header=b"\r\x00")
 @given(reply=_TEXTS, original=_TEXTS, envelope_id=_TEXTS, header=st.binary(max_size=200))
 def test_nothing_that_others_say_adds_a_field_or_a_part(
     reply: str, original: str, envelope_id: str, header: bytes
