@@ -15,7 +15,9 @@ is for all recipients. It chooses freely where the rule is "prefer"; any other r
     require       refused  refused  refused  require
 
 Security: what cannot be read as a wish is refused, never ignored, so that a typing error in "require" sends
-nothing in clear. No text of the message is in an error.
+nothing in clear. A correspondent can put a word into a subject that comes back in the answer ("Re: hello
+[clear]"), or a field into a message that is sent on; there they cannot ask for less protection. No text of
+the message is in an error.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from keystore.model import Scheme
 from secmailproxy.errors import NotAllowed
@@ -34,6 +37,7 @@ from secmailproxy.rules import Protect, Rule
 
 PREFIX = "X-Secmailproxy-"
 
+_ANSWERING = frozenset({"in-reply-to", "references"})
 _OURS = re.compile(r"(?:x)?secmailproxy")
 _NOT_A_LETTER = re.compile(r"[^a-z]")
 _STRENGTH = {Protect.NEVER: 0, Protect.SIGN: 1, Protect.PREFER: 2, Protect.REQUIRE: 3}
@@ -71,12 +75,28 @@ _FIELDS: dict[str, dict[str, Wish]] = {
 def read(root: Entity, words: Sequence[SubjectWord]) -> Wish:
     """What the message wishes.
 
-    Raises NotAllowed for a wish that is malformed, unknown or contradicts another one.
+    Raises NotAllowed for a wish that is malformed, unknown or contradicts another one, and for one that could
+    be somebody else's and asks for less protection.
     """
-    wish = NO_WISH
-    for one in (*_of_fields(root), *_of_subjects(root, words)):
-        wish = _both(wish, one)
+    first, last = _of_subjects(root, words)
+    wish = reduce(_both, [*_of_fields(root), *first, *last], NO_WISH)
+    names = {field.name.lower() for field in root.fields}
+    if _is_weak(wish) and any(name.startswith("resent-") for name in names):
+        raise NotAllowed(
+            "the message is sent on, and a wish in it asks for less protection; it may be that of somebody "
+            "else. Take the wish out"
+        )
+    if any(map(_is_weak, last)) and names & _ANSWERING:
+        raise NotAllowed(
+            "the message answers or forwards another one, and a word at the end of its subject asks for less "
+            "protection; it may be your correspondent's. Take it out, or write it at the start"
+        )
     return wish
+
+
+def _is_weak(wish: Wish) -> bool:
+    """Whether the wish could make the protection less than it would be without."""
+    return wish.protect in (Protect.SIGN, Protect.NEVER) or wish.hide_subject is False
 
 
 def without_words(root: Entity, words: Sequence[SubjectWord]) -> Entity:
@@ -85,9 +105,9 @@ def without_words(root: Entity, words: Sequence[SubjectWord]) -> Entity:
     edits = []
     for field in header.find_all(root, "Subject"):
         value = field.value(root.octets)
-        left, found = cut(value, known)
-        if found:
-            edits.append(Edit(field.value_start, field.value_start + len(value), left))
+        found = cut(value, known)
+        if found.at_start or found.at_end:
+            edits.append(Edit(field.value_start, field.value_start + len(value), found.value))
     return parse(apply(root.octets, root.start, root.end, edits)) if edits else root
 
 
@@ -134,13 +154,14 @@ def _of_fields(root: Entity) -> Iterator[Wish]:
         yield values[value]
 
 
-def _of_subjects(root: Entity, words: Sequence[SubjectWord]) -> Iterator[Wish]:
+def _of_subjects(root: Entity, words: Sequence[SubjectWord]) -> tuple[list[Wish], list[Wish]]:
+    """By words at the start and at the end."""
     if not words:
-        return
+        return [], []
     meant = {one.word: one.wish for one in words}
-    for field in header.find_all(root, "Subject"):
-        _, found = cut(field.value(root.octets), list(meant))
-        yield from (meant[word] for word in found)
+    cuts = [cut(field.value(root.octets), list(meant)) for field in header.find_all(root, "Subject")]
+    first = [meant[word] for found in cuts for word in found.at_start]
+    return first, [meant[word] for found in cuts for word in found.at_end]
 
 
 def _both(first: Wish, second: Wish) -> Wish:

@@ -84,6 +84,38 @@ def test_what_cannot_be_obeyed_is_refused_without_its_text(header: bytes) -> Non
         assert text not in refusal.value.text
 
 
+WEAK = (
+    SubjectWord("[clear]", Wish(protect=NEVER)),
+    SubjectWord("[sign]", Wish(protect=SIGN)),
+    SubjectWord("[show]", Wish(hide_subject=False)),
+)
+
+
+@pytest.mark.parametrize("word", [one.word for one in WEAK])
+@pytest.mark.parametrize(
+    "field", [b"In-Reply-To: <1@x>", b"REFERENCES:\r\n <1@x>", b"Resent-To: carol@example.org"]
+)
+def test_a_word_of_a_correspondent_cannot_ask_for_less_protection(word: str, field: bytes) -> None:
+    """A subject comes back in the answer to it, with whatever stands at its end."""
+    subject = f"Subject: Re: hello {word}\r\n".encode()
+    assert read(parse(subject + b"\r\n"), WEAK) != NO_WISH
+    with pytest.raises(NotAllowed, match="less"):
+        read(parse(subject + field + b"\r\n\r\n"), WEAK)
+    if not field.startswith(b"Resent"):
+        owners = f"Subject: {word} Re: hello\r\n".encode()
+        assert read(parse(owners + field + b"\r\n\r\n"), WEAK) != NO_WISH
+
+
+def test_fields_are_the_owners_but_in_what_is_sent_on() -> None:
+    answer, sent_on = b"In-Reply-To: <1@x>\r\n", b"Resent-From: alice@example.org\r\n"
+    never = b"X-Secmailproxy-Protect: never\r\n"
+    assert wish_of(answer + never).protect is NEVER
+    with pytest.raises(NotAllowed, match="sent on"):
+        wish_of(sent_on + never)
+    for strong in (b"X-Secmailproxy-Protect: require\r\n", b"Subject: Re: x [encrypt]\r\n"):
+        assert wish_of(answer + strong).protect is wish_of(sent_on + strong).protect is REQUIRE
+
+
 @given(st.binary(max_size=20))
 def test_no_value_of_a_field_is_ignored(value: bytes) -> None:
     """Obeyed or refused: there is no third way, so that no typing error sends in clear."""

@@ -59,7 +59,7 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
     finally:
         keystore.close()
     if made(parse(copy.octets)) is Made.NOTHING and made(parse(message)) is Made.NOTHING:
-        why = "a rule says so" if is_own else f"there is no usable key for {envelope.mail_from}"
+        why = "a rule or wish says so" if is_own else f"there is no usable key for {envelope.mail_from}"
         click.echo(f"secmailproxy: the message is in clear: {why}", err=True)
     sys.stdout.buffer.write(copy.octets)
     sys.stdout.buffer.flush()

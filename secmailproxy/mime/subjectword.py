@@ -13,28 +13,37 @@ from secmailproxy.mime.encodedword import encoded_words
 from secmailproxy.mime.header import Piece, pieces
 
 
-def cut(value: bytes, words: Sequence[str]) -> tuple[bytes, list[str]]:
-    """`value` without those of `words` that stand whole at its start or end, and which of them were there.
+class Cut(NamedTuple):
+    """A value without the words that were looked for, and which of them stood where."""
+
+    value: bytes
+    at_start: list[str]
+    at_end: list[str]
+
+
+def cut(value: bytes, words: Sequence[str]) -> Cut:
+    """`value` without those of `words` that stand whole at its start or end.
 
     `value` is what follows the colon, folds included, without the final line end. Words are compared without
     regard to case. The octets of what stays are kept, but for an encoded word that held one of them: its rest
     is encoded anew. A value without any of them comes back as it is.
     """
     known = {_folded(word): word for word in words}
-    left, found = pieces(value), []
+    left, at_start, at_end = pieces(value), list[str](), list[str]()
     while shown := "".join(piece.text for piece in left):
         first, last = _first(shown), _last(shown)
         if word := known.get(_folded(first.word)):
             left = _without_start(left, first.end)
+            at_start.append(word)
         elif word := known.get(_folded(last.word)):
             left = _without_end(left, last.start)
+            at_end.append(word)
         else:
             break
-        found.append(word)
-    if not found:
-        return value, []
+    if not at_start and not at_end:
+        return Cut(value, [], [])
     octets = b"".join(piece.octets for piece in left).strip(b" \t\r\n")
-    return (b" " + octets if octets else b""), found
+    return Cut(b" " + octets if octets else b"", at_start, at_end)
 
 
 class _Span(NamedTuple):

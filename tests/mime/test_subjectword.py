@@ -38,9 +38,9 @@ WORD = "[encrypt]"
     ],
 )
 def test_a_word_goes_and_the_octets_of_the_rest_stay(value: bytes, left: bytes) -> None:
-    got, found = cut(value, [WORD])
-    assert got == left
-    assert set(found) == {WORD}
+    got = cut(value, [WORD])
+    assert got.value == left
+    assert {*got.at_start, *got.at_end} == {WORD}
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,17 @@ def test_a_word_goes_and_the_octets_of_the_rest_stay(value: bytes, left: bytes) 
     ],
 )
 def test_what_is_no_whole_word_at_an_end_stays(value: bytes) -> None:
-    assert cut(value, [WORD]) == (value, [])
-    assert cut(value, []) == (value, [])
+    assert cut(value, [WORD]) == cut(value, []) == (value, [], [])
+
+
+def test_it_is_told_where_the_words_stood() -> None:
+    assert cut(b" [key] [encrypt] a [KEY]", [WORD, "[key]"]) == (b" a", ["[key]", WORD], ["[key]"])
 
 
 def test_letters_written_in_two_ways_are_the_same() -> None:
     composed, apart = "verschl\u00fcsselt:", "VERSCHLu\u0308SSELT:"
-    assert cut(b" " + apart.encode() + b" x", [composed]) == (b" x", [composed])
-    assert cut(b" STRASSE x", ["stra\u00dfe"]) == (b" x", ["stra\u00dfe"])
+    assert cut(b" " + apart.encode() + b" x", [composed]) == (b" x", [composed], [])
+    assert cut(b" STRASSE x", ["stra\u00dfe"]) == (b" x", ["stra\u00dfe"], [])
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40).filter(
@@ -96,8 +99,8 @@ def test_the_rest_is_read_as_before_whatever_encodes_it(
     assert callable(other)
     start, end = (f"{WORD} {one}", two) if first else (one, f"{two} {WORD}")
     value = b" " + form(start, charset) + b" x\r\n " + other(end, charset)
-    got, found = cut(value, [WORD])
-    assert found == [WORD]
+    got, *found = cut(value, [WORD])
+    assert found == ([[WORD], []] if first else [[], [WORD]])
     assert decode_words(got).split() == [one, "x", two]
     assert all(len(word) <= 75 for word in re.findall(rb"=\?utf-8\?B\?[^?]*\?=", got) if word not in value)
 
@@ -105,6 +108,6 @@ def test_the_rest_is_read_as_before_whatever_encodes_it(
 @given(st.binary(max_size=80))
 def test_pieces_are_all_of_the_value(value: bytes) -> None:
     assert b"".join(piece.octets for piece in pieces(value)) == value
-    got, found = cut(value, [WORD, "a"])
-    assert found or got == value
-    assert cut(got, [WORD, "a"]) == (got, [])
+    got, *found = cut(value, [WORD, "a"])
+    assert any(found) or got == value
+    assert cut(got, [WORD, "a"]) == (got, [], [])
