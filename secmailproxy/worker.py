@@ -19,7 +19,7 @@ import secmailproxy.outbound  # noqa: F401
 from keystore.keystore import Keystore
 from secmailproxy.logs import place, start_logging
 from secmailproxy.supervision import keep_private
-from secmailproxy.workers import Start, Task, receive, send
+from secmailproxy.workers import WRITE_BUFFER, Start, Task, receive, send
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     questions = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb", buffering=WRITE_BUFFER)
     os.dup2(2, 1)
     try:
         _serve(questions, answers)

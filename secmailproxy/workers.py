@@ -32,6 +32,8 @@ _BUFFER = 1024 * 1024
 """Octets that a socket may hold, so that few pieces make a large message."""
 _PIECE = 256 * 1024
 """Octets that are handed to the transport at once; what it cannot send now, it copies."""
+WRITE_BUFFER = 64 * 1024
+"""Octets of an answer that leave a process at once, so that who waits for it is woken once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,12 @@ class _Answers(asyncio.Protocol):
         if self._transport.is_closing():
             raise EOFError
         octets = memoryview(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
-        self._transport.write(_HEAD.pack(len(octets)))
-        for start in range(0, len(octets), _PIECE):
-            self._transport.write(octets[start : start + _PIECE])
+        self._transport.write(_HEAD.pack(len(octets)) + octets[:_PIECE])
+        for start in range(_PIECE, len(octets), _PIECE):
             await self._drained.wait()
+            self._transport.write(octets[start : start + _PIECE])
             if self._transport.is_closing():
-                raise EOFError
+                break
         return await self._answer
 
     def pause_writing(self) -> None:
