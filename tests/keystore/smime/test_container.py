@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keystore import forms, openpgp, smime
 from keystore.errors import KeyRefused
 from tests.fixtures.growth import assert_linear
-from tests.fixtures.x509 import PASSPHRASE, Authority, Issued, OpenSSL, root
+from tests.fixtures.x509 import PASSPHRASE, Authority, Gpgsm, Issued, OpenSSL, root
 
 BOB = root(number=100).person("bob@example.org", "p256", 60)
 RSA = root(number=100).person("rsa@example.org", "rsa2048")
@@ -61,6 +61,15 @@ def test_pkcs12_of_others(openssl: OpenSSL) -> None:
         found = read(openssl(*words, *more), lambda: PASSPHRASE)
         assert found.certificates[0] == RSA.der
         assert smime.belongs(found.keys[0], RSA.der)
+
+
+def test_pkcs12_of_gpgsm(gpgsm: Gpgsm) -> None:
+    """`gpgsm --export-secret-key-p12`: with this a key moves from GnuPG to the keystore."""
+    (gpgsm.home / "gpg-agent.conf").write_text("allow-loopback-pinentry\n")
+    gpgsm.own(RSA)
+    words = ["--pinentry-mode=loopback", "--passphrase-fd=0", "--export-secret-key-p12", RSA.fingerprint_sha1]
+    exported = gpgsm.run(*words, octets=PASSPHRASE.encode() + b"\n").stdout
+    assert smime.belongs(read(exported, lambda: PASSPHRASE).keys[0], RSA.der)
 
 
 @pytest.mark.parametrize("form", ["PEM", "DER"])
