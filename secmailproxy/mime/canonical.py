@@ -94,10 +94,10 @@ def is_safe(octets: bytes) -> bool:
         return False
     if octets.startswith(b"From ") or b"\nFrom " in octets:
         return False
-    return not _has_long_line(octets)
+    return not has_long_line(octets)
 
 
-def _has_long_line(octets: bytes) -> bool:
+def has_long_line(octets: bytes) -> bool:
     """Whether a line has more than LINE_MOST octets; looks at one line end in a thousand octets."""
     start = 0
     while len(octets) - start > LINE_MOST:
@@ -111,7 +111,7 @@ def _has_long_line(octets: bytes) -> bool:
 def embedding(octets: bytes) -> str:
     """What encoding an embedded message may claim (RFC 2046 section 5.2.1) when it is not changed."""
     bare = octets.count(b"\r\n") != octets.count(b"\n") or octets.count(b"\r\n") != octets.count(b"\r")
-    if bare or b"\0" in octets or _has_long_line(octets):
+    if bare or b"\0" in octets or has_long_line(octets):
         return "binary"
     return "7bit" if octets.isascii() else "8bit"
 

@@ -106,7 +106,7 @@ def _path(
 def _parameters(text: str, known: dict[str, str], offered: Collection[str]) -> dict[str, str]:
     """Keyword in upper case to the parameter as written."""
     parameters: dict[str, str] = {}
-    for word in text.split():
+    for word in filter(None, text.split(" ")):  # no other character is a blank here
         found = _PARAMETER.fullmatch(word)
         if found is None or not word.isascii():
             raise Refused(501, "5.5.4 syntax error in a parameter")

@@ -140,6 +140,10 @@ class Conversation(SMTP):
             self._write(Reply(421, "4.3.2 shutting down"))
             self._hang_up()
 
+    def leave(self) -> None:
+        """Read no further command: what the client has sent is not to be trusted, or of no use any more."""
+        self._leaving = self._cut_short = True
+
     def _hang_up(self) -> None:
         """Close; a second time would make a transport of TLS forget its connection."""
         if self.transport is not None and not self.transport.is_closing():
@@ -197,7 +201,7 @@ class Conversation(SMTP):
                 self.loop.call_later(_LINGER_SECONDS, self._writer.transport.abort)
 
     async def _linger(self) -> None:
-        """After 421, take what still comes, unread: to close upon it would cost the client that reply.
+        """Where we end it, take what still comes, unread; to close upon it would cost the client our reply.
 
         TLS does the like by itself. Who was not admitted, or must go since the server stops, gets no more
         of our time.
@@ -336,7 +340,7 @@ class Conversation(SMTP):
 
     async def _send(self, code: int, text: str) -> None:
         if code == 421:
-            self._leaving = self._cut_short = True
+            self.leave()
         self._write(Reply(code, text))
         if not self._writer.transport.get_write_buffer_size():
             return

@@ -21,6 +21,7 @@ from secmailproxy.smtp.conversation import HOSTNAME, Conversation
 from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.smtp.submission import Protector, Report, Submission
+from secmailproxy.smtp.wire import Gathered
 
 log = logging.getLogger(__name__)
 
@@ -183,10 +184,12 @@ class Session(Authentication):
         gathered = await self.message(self._size_limit)
         if gathered is None:
             return
-        if gathered.too_large or gathered.fault:
+        if refusal := self._refusal(gathered):
             submission.reset()
-            limit = f"5.3.4 at most {self._size_limit} octets fit once the message is protected"
-            raise Refused(*((552, limit) if gathered.too_large else (554, f"5.6.0 {gathered.fault}")))
+            await self.answer(refusal)
+            if gathered.fault:
+                self.leave()
+            return
         recipients = submission.recipients
         try:
             reply = await submission.data(gathered.octets)
@@ -203,6 +206,14 @@ class Session(Authentication):
             },
         )
         await self.answer(reply)
+
+    def _refusal(self, gathered: Gathered) -> Reply | None:
+        """Why a message is not even looked at, or None."""
+        if gathered.too_large:
+            limit = self._size_limit
+            return Reply(552, f"5.3.4 at most {limit} octets fit once the message is protected")
+        fault = gathered.fault or gathered.header_fault
+        return Reply(554, f"5.6.0 {fault}") if fault else None
 
     async def smtp_RSET(self, arg: str | None) -> None:
         """RSET: the transaction is forgotten on both sides."""

@@ -25,7 +25,7 @@ from secmailproxy.smtp.connection import Connection, SmarthostSettings, tls_cont
 from secmailproxy.smtp.exchange import Exchange
 from secmailproxy.smtp.sasl import mechanisms
 from secmailproxy.smtp.transaction import CHECK_TIMEOUT, Origin, Transaction
-from secmailproxy.smtp.wire import fault
+from secmailproxy.smtp.wire import fault, long_line_fault
 
 __all__ = ["Credentials", "Smarthost", "SmarthostSettings", "Transaction"]
 
@@ -109,7 +109,7 @@ class Smarthost:
 
     async def check(self, octets: bytes) -> None:
         """Raises MalformedMessage or LimitExceeded for a message that cannot be sent here."""
-        if reason := await aside(len(octets), lambda: fault(octets)):
+        if reason := await aside(len(octets), lambda: fault(octets) or long_line_fault(octets)):
             raise MalformedMessage(reason)
         if self.size_limit is not None and len(octets) > self.size_limit:
             raise LimitExceeded(

@@ -4,13 +4,16 @@ PURE. Standards: RFC 5321 sections 2.3.8 (line endings), 4.1.1.4 (DATA), 4.5.2 (
 (limits); RFC 4954 section 4 (length of an AUTH line).
 
 Security: a message ends at CRLF "." CRLF and nowhere else, so that nothing inside it can pass for commands
-(smuggling); what holds a bare CR, a bare LF or NUL is reported as a fault and must not be sent on.
+(smuggling); what holds a bare CR, a bare LF or NUL is reported as a fault and must not be sent on. Where such
+a message ends may have been meant otherwise, so that what follows it must not be read as commands.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from secmailproxy.mime.canonical import LINE_MOST, has_long_line
 
 LINE_LIMIT = 12288
 """Octets of a command line without CRLF: the longest that a standard allows, an AUTH line."""
@@ -31,7 +34,17 @@ class Gathered:
     """Without dot-stuffing, ending in CRLF unless empty; empty too when `too_large`."""
     too_large: bool = False
     fault: str = ""
-    """Why the message cannot be passed on safely, or ""."""
+    """Why the message cannot be passed on safely, nor what follows it be trusted, or ""."""
+
+    @property
+    def header_fault(self) -> str:
+        """Why its header cannot be passed on, or "". A body can be encoded anew, a header cannot."""
+        if self.octets.startswith(b"\r\n"):
+            return ""
+        end = self.octets.find(b"\r\n\r\n")
+        if has_long_line(self.octets if end < 0 else self.octets[: end + 2]):
+            return f"a line of the header has more than {LINE_MOST} octets"
+        return ""
 
 
 class Wire:
@@ -113,6 +126,19 @@ def fault(octets: bytes) -> str:
         return "bare CR or LF in the message; lines must end in CRLF"
     if 0 in octets:
         return "NUL octet in the message"
+    return ""
+
+
+def long_line_fault(octets: bytes) -> str:
+    """Why these octets cannot leave as they are, though they are not ambiguous, or "".
+
+    A relay would break the line, or refuse it. What we have protected has none.
+    """
+    if has_long_line(octets):
+        return (
+            f"a line of the message has more than {LINE_MOST} octets, and it would leave as it is; let the "
+            "mail client encode it"
+        )
     return ""
 
 

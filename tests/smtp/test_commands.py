@@ -57,6 +57,8 @@ def test_mail(argument: str, path: Path) -> None:
         ("FROM:<a@example.org> RET=HDRS", {"8BITMIME"}, 555),
         ("FROM:<a@example.org> ENVID=x", {"8BITMIME"}, 555),
         ("FROM:<a@example.org> SMTPUTF8", {"DSN"}, 555),
+        ("FROM:<a@example.org> RET=HDRS\u2003ENVID=x", ALL, 501),
+        ("FROM:<a@example.org> ENVID=x\u00a0y", ALL, 501),
         ("FROM:<a@example.org> XYZ=1", ALL, 555),
         ("FROM:<a@example.org> NOTIFY=NEVER", ALL, 555),
         ("FROM:<ä@example.org>", ALL, 553),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 
@@ -115,13 +116,12 @@ async def test_a_message_beyond_the_size_limit(scripted: Scripts, proxy: Proxies
     assert len(peer.messages) == 1
 
 
-async def test_long_lines_and_large_messages_arrive_as_they_were(
-    scripted: Scripts, proxy: Proxies, client: Clients
-) -> None:
-    """Lines of any length; dots, blanks and 8-bit octets stay."""
+async def test_large_messages_arrive_as_they_were(scripted: Scripts, proxy: Proxies, client: Clients) -> None:
+    """Lines of every length that is allowed; dots, blanks and 8-bit octets stay."""
     peer = await scripted()
     user = await client((await proxy(peer.port)).port)
-    message = b"Subject: x\r\n\r\n" + b"y" * 1_000_000 + b"\r\n.\r\n..\r\n \t\r\n\xfc\r\n" * 20_000
+    lines = b"y" * 998 + b"\r\n.\r\n..\r\n \t\r\n\xfc\r\n" + b"." * 998 + b"\r\n"
+    message = b"Subject: x\r\n\r\n" + lines * 1000
     await user.begin()
     wire = message.replace(b"\r\n.", b"\r\n..") + DOT
     assert (await user.ask(b"DATA")).startswith(b"354 ")
@@ -130,23 +130,102 @@ async def test_long_lines_and_large_messages_arrive_as_they_were(
     assert peer.messages == [wire]
 
 
-# Smuggling.
-
-SMUGGLED = b"MAIL FROM:<admin@example.org>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nevil\r\n"
-ENDINGS = [
-    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r\r\n.\r\r\n",
-    b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\x00",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-async def test_nothing_is_smuggled(ending: bytes, scripted: Scripts, proxy: Proxies, client: Clients) -> None:
-    """SMTP-11: refused as a whole, the connection in step, never a second message upstream."""
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (b"Subject: " + b"x" * 990 + b"\r\n\r\nbody\r\n", b"a line of the header has more than 998 octets"),
+        (b"Subject: x\r\n" + b"x" * 999 + b"\r\n", b"a line of the header has more than 998 octets"),
+        (b"Subject: x\r\n\r\n" + b"x" * 999 + b"\r\n", b"a line of the message has more than 998 octets"),
+        (b"\r\n" + b"x" * 999 + b"\r\n\r\n", b"a line of the message has more than 998 octets"),
+    ],
+)
+async def test_lines_that_are_too_long_do_not_leave(
+    message: bytes, text: bytes, scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """RFC 5321 section 4.5.3.1.6: 554 5.6.0, and the session goes on. What is protected: test_clients.py."""
     peer = await scripted()
     user = await client((await proxy(peer.port)).port)
     await user.begin()
-    assert (await submit(user, b"Subject: x\r\n\r\na" + ending + SMUGGLED)).startswith(b"554 5.6.0 ")
+    reply = await submit(user, message)
+    assert reply.startswith(b"554 5.6.0 " + text)
     assert peer.messages == []
+    await user.begin()
+    assert (await submit(user)).startswith(b"250 ")
+
+
+@pytest.mark.parametrize(
+    ("ehlo", "mail", "reply"),
+    [
+        (b"8BITMIME", b"BODY=8BITMIME", b"250 "),
+        (b"8BITMIME", b"BODY=7BIT", b"250 "),
+        (b"X", b"BODY=8BITMIME", b"554 5.6.3 "),
+        (b"X", b"", b"554 5.6.3 "),
+        (b"8BITMIME\r\n250-SMTPUTF8", b"SMTPUTF8", b"250 "),
+        (b"8BITMIME\r\n250-SMTPUTF8", b"BODY=8BITMIME SMTPUTF8", b"250 "),
+    ],
+)
+async def test_octets_outside_ascii(
+    ehlo: bytes, mail: bytes, reply: bytes, scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """RFC 6152, RFC 6531: what the smarthost cannot take is refused; BODY= is for those that know it."""
+    peer = await scripted({"EHLO": b"250-x\r\n250-AUTH PLAIN\r\n250-" + ehlo + b"\r\n250 HELP\r\n"})
+    user = await client((await proxy(peer.port)).port)
+    assert (await user.ask(b"MAIL FROM:<alice@example.org> " + mail)).startswith(b"250 ")
+    assert (await user.ask(b"RCPT TO:<bob@example.org>")).startswith(b"250 ")
+    assert (await submit(user, b"Subject: x\r\n\r\n\xc3\xa4\r\n")).startswith(reply)
+    (line,) = [line for line in peer.lines if line.startswith(b"MAIL ")]
+    assert line.split()[2:] == (mail.split() if ehlo != b"X" else [])
+
+
+async def test_smtputf8_needs_8bitmime(scripted: Scripts, proxy: Proxies, client: Clients) -> None:
+    """RFC 6531 section 3.1: header fields in UTF-8 could not follow."""
+    peer = await scripted({"EHLO": b"250-x\r\n250-AUTH PLAIN\r\n250 SMTPUTF8\r\n"})
+    user = await client((await proxy(peer.port)).port)
+    assert b"SMTPUTF8" not in await user.ask(b"EHLO client.example")
+    assert (await user.ask(b"MAIL FROM:<a@example.org> SMTPUTF8")).startswith(b"555 5.5.4 ")
+    assert (await user.ask(b"MAIL FROM:<a@example.org> BODY=BINARYMIME")).startswith(b"501 5.5.4 ")
+
+
+# Smuggling.
+
+SMUGGLED = b"MAIL FROM:<admin@example.org>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nevil\r\n"
+LINE_ENDS = (b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\n\n", b"\r\n\r", b"\r\0\n", b"\r\n\0", b"\0\r\n")
+ENDINGS = [
+    *(
+        before + b"." + after
+        for before in LINE_ENDS
+        for after in LINE_ENDS
+        if before != b"\r\n" or not after.startswith(b"\r\n")
+    ),
+    b"\0",
+    b"\r\n.\0\r\n",
+    b"\r\n..\n",
+    b"\r\n..\r",
+    b"\x0b.\r",
+]
+
+
+@pytest.mark.parametrize("arriving", ["at once", "octet by octet"])
+async def test_nothing_is_smuggled(arriving: str, scripted: Scripts, proxy: Proxies, client: Clients) -> None:
+    """SMTP-11: refused as a whole; what follows is never a command, and never a second message upstream.
+
+    That holds for an end that is one, such as CR CRLF "." CRLF, as well: it may have been meant otherwise.
+    """
+    peer = await scripted()
+    front = await proxy(peer.port)
+    for ending in ENDINGS if arriving == "at once" else ENDINGS[::7]:
+        user = await client(front.port)
+        await user.begin()
+        assert (await user.ask(b"DATA")).startswith(b"354 ")
+        octets = b"Subject: x\r\n\r\na" + ending + SMUGGLED + DOT + SMUGGLED + DOT
+        for at in range(0, len(octets), 1 if arriving == "octet by octet" else len(octets)):
+            await user.send(octets[at : at + (1 if arriving == "octet by octet" else len(octets))])
+            await asyncio.sleep(0)
+        assert (await user.reply()).startswith(b"554 5.6.0 "), ending
+        assert await user.reply() == b"", ending
+        user.writer.close()
+    assert peer.messages == []
+    user = await client(front.port)
     await user.begin()
     assert (await submit(user)).startswith(b"250 ")
     assert peer.messages == [MESSAGE + DOT]

@@ -103,6 +103,41 @@ def test_faults(octets: bytes, word: str) -> None:
     assert bool(word) == bool(fault(octets))
 
 
+BROKEN = [
+    before + b"." + after
+    for before in (b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\n\r", b"\0\r\n")
+    for after in (b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\n\0")
+    if before != b"\r\n" or not after.startswith(b"\r\n")
+]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 1000])
+def test_broken_ends_are_faults_for_every_segmentation(step: int) -> None:
+    """SMTP-11: LF.CRLF, CRLF.LF and every other pair of line ends, cut anywhere."""
+    for broken in BROKEN:
+        stream = b"a\r\n\r\nb" + broken + b"MAIL FROM:<x>\r\n.\r\nQUIT\r\n"
+        found, _ = message_of(stream[at : at + step] for at in range(0, len(stream), step))
+        assert found is not None
+        assert found.fault, broken
+
+
+@pytest.mark.parametrize(
+    ("octets", "is_long"),
+    [
+        (b"", False),
+        (b"A: " + b"x" * 995 + b"\r\n\r\n", False),
+        (b"A: " + b"x" * 996 + b"\r\n\r\n", True),
+        (b"A: b\r\nC: " + b"x" * 996, True),
+        (b"A: b\r\nC: d\r\n " + b"x" * 998 + b"\r\n", True),
+        (b"A: b\r\n\r\n" + b"x" * 5000 + b"\r\n", False),
+        (b"\r\n" + b"x" * 5000 + b"\r\n\r\n", False),
+    ],
+)
+def test_long_lines_in_a_header(octets: bytes, is_long: bool) -> None:
+    """998 octets are the most (RFC 5322 section 2.1.1); a body is judged when it is known how it leaves."""
+    assert bool(Gathered(octets).header_fault) is is_long
+
+
 @pytest.mark.parametrize(
     ("message", "wire"),
     [
