@@ -43,6 +43,8 @@ _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d[.\d]*")
 """How a browser begins, which a web page can make send commands to this port in the body of a request."""
 _LINGER_SECONDS = 5.0
 """In which a client that we leave may read what it has been sent."""
+_UNREAD_MOST = 64 * 1024
+"""Octets of replies that wait for a client."""
 _FAULT_LIMIT = 10
 """Unknown or malformed commands after which a client is shown the door."""
 
@@ -184,6 +186,8 @@ class Conversation(SMTP):
         # The library's way again; a new writer would let the old one close the connection.
         self._reader._transport = transport  # type: ignore[attr-defined]  # see above
         self._writer._transport = transport  # type: ignore[attr-defined]  # see above
+        # As in clear; asyncio would let eight times as much wait for a client that does not read.
+        transport.set_write_buffer_limits(_UNREAD_MOST)
         self.transport, self.over_tls = transport, True
 
     # Lines in, replies out.
