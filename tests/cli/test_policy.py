@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,13 @@ def fingerprints(home: ProxyHome) -> dict[str, Fingerprint]:
         return {
             one.addresses[0].partition("@")[0].upper(): one.fingerprint for one in keystore.certificates()
         }
+
+
+@pytest.fixture(scope="module")
+def outbound(home: ProxyHome) -> Iterator[Outbound]:
+    """What the proxy would do; opened once, for its secrets take long to derive."""
+    with home.keystore() as keystore:
+        yield Outbound(keystore, Config.load(home.folders).outbound_settings())
 
 
 Try = Callable[..., Result]
@@ -102,29 +109,26 @@ QUESTIONS: list[tuple[tuple[str, ...], str]] = [
     + [("unlisted@example.org", rcpt_tos, "") for rcpt_tos in ((DAN,), (BOB,), ("eve@example.net",))],
 )
 def test_what_is_shown_is_what_is_done(
-    sender: str, rcpt_tos: tuple[str, ...], field: str, home: ProxyHome, policy_test: Try
+    sender: str, rcpt_tos: tuple[str, ...], field: str, outbound: Outbound, policy_test: Try
 ) -> None:
     recipients = [word for rcpt_to in rcpt_tos for word in ("--to", rcpt_to)]
     result = policy_test("--from", sender, *recipients, *(("--header", field) if field else ()), "--json")
     shown: dict[str, Any] = json.loads(result.stdout)
     lines = [f"From: {sender}", f"To: {', '.join(rcpt_tos)}", *([field] if field else []), "", "Treasure", ""]
-    config = Config.load(home.folders)
-    with home.keystore() as keystore:
-        outbound = Outbound(keystore, config.outbound_settings())
 
-        async def submit() -> str:
-            for rcpt_to in rcpt_tos:
-                await outbound.check_recipient(sender, rcpt_to, account=ALICE)
-            message = "\r\n".join(lines).encode()
-            copies = await outbound.protect(Envelope(sender, rcpt_tos), message, account=ALICE)
-            assert [list(copy.rcpt_tos) for copy in copies] == [one["recipients"] for one in shown["copies"]]
-            return copies[0].protection.value
+    async def submit() -> str:
+        for rcpt_to in rcpt_tos:
+            await outbound.check_recipient(sender, rcpt_to, account=ALICE)
+        message = "\r\n".join(lines).encode()
+        copies = await outbound.protect(Envelope(sender, rcpt_tos), message, account=ALICE)
+        assert [list(copy.rcpt_tos) for copy in copies] == [one["recipients"] for one in shown["copies"]]
+        return copies[0].protection.value
 
-        try:
-            done = (asyncio.run(submit()), 0, "")
-        except SecMailProxyError as error:
-            reply = reply_for(error, "")
-            done = ("refused", error.exit_status, f"{reply.code} {reply.text}")
+    try:
+        done = (asyncio.run(submit()), 0, "")
+    except SecMailProxyError as error:
+        reply = reply_for(error, "")
+        done = ("refused", error.exit_status, f"{reply.code} {reply.text}")
     reply_shown = shown["refusal"]["reply"] if shown["refusal"] else ""
     assert (shown["decision"], result.exit_code, reply_shown) == done
 
