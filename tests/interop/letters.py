@@ -8,6 +8,7 @@ import email.policy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 
 TEXT = "The treasure is buried beneath the crooked windmill."
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -28,7 +29,8 @@ class Letter:
         """The message `<name>` from `sender` to `to`, `hidden` a blind recipient."""
         fields = self.fields or f"Subject: {self.subject}\r\n".encode()
         head = f"From: Alice <{sender}>\r\nTo: {to}\r\n" + (f"Bcc: {hidden}\r\n" if hidden else "")
-        head += f"Date: Mon, 02 Mar 2026 10:00:00 +0100\r\nMessage-ID: <{name}>\r\n"
+        # Thunderbird takes no signature that was made an hour before or after the date of its message.
+        head += f"Date: {formatdate(localtime=True)}\r\nMessage-ID: <{name}>\r\n"
         return head.encode() + fields + b"MIME-Version: 1.0\r\n" + self.entity
 
 

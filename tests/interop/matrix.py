@@ -25,6 +25,12 @@ def _rows(columns: list[str], lines: list[list[str]]) -> Iterator[Mapping[str, s
         yield dict(zip(columns, cells, strict=True))
 
 
+def row(reader: str, protection: str) -> dict[str, str]:
+    """What the document says of a reader: column -> cell."""
+    (found,) = (one for one in table("reader") if (one["reader"], one["protection"]) == (reader, protection))
+    return {column: found[column] for column in ("decrypts", "verifies", "content", "subject")}
+
+
 def said(facts: Mapping[str, bool]) -> dict[str, str]:
     """Facts as a row says them."""
     return {name: "yes" if fact else "-" for name, fact in facts.items()}

@@ -14,7 +14,7 @@ from tests.fixtures.people import leaked
 from tests.fixtures.x509 import Authority, Gpgsm
 from tests.interop.clients import by_mutt, by_neomutt, by_notmuch
 from tests.interop.letters import BLIND, LETTERS, SIGNATURES, leaves, subject
-from tests.interop.matrix import said, table
+from tests.interop.matrix import row, said, table
 from tests.interop.post import OPENPGP, SMIME, Delivery, Post, Protection, message_id, verdict
 from tests.interop.readers import (
     Reader,
@@ -75,14 +75,6 @@ def facts(deliveries: Sequence[Delivery], readings: Sequence[Reading], *signer: 
     }
 
 
-def row(reader: str, protection: Protection) -> dict[str, str]:
-    """What the document says of them."""
-    (found,) = (
-        one for one in table("reader") if (one["reader"], one["protection"]) == (reader, protection.value)
-    )
-    return {column: found[column] for column in ("decrypts", "verifies", "content", "subject")}
-
-
 PROTECTIONS = pytest.mark.parametrize("protection", Protection, ids=lambda one: one.value)
 
 
@@ -93,7 +85,7 @@ def test_the_reader_finds_what_the_document_says(
     deliveries = post.of(protection)
     readings = list(READERS[reader][0](ring, protection, deliveries))
     found = facts(deliveries, readings, *post.people.signer(protection))
-    assert said(found) == row(reader, protection)
+    assert said(found) == row(reader, protection.value)
 
 
 @PROTECTIONS
@@ -108,13 +100,16 @@ def test_our_own_side_that_reads_finds_what_the_document_says(protection: Protec
         good = {items["fpr"]} if items["signature"] == "valid" else set()
         content = [leaf for leaf in leaves(octets) if leaf[0] not in SIGNATURES]
         readings.append(Reading(status.endswith("encrypted"), frozenset(good), subject(octets), content))
-    assert said(facts(deliveries, readings, *people.signer(protection))) == row("secmailproxy", protection)
+    assert said(facts(deliveries, readings, *people.signer(protection))) == row(
+        "secmailproxy", protection.value
+    )
 
 
 def test_the_document_has_a_row_for_each_reader_and_protection() -> None:
     rows = [(one["reader"], one["protection"]) for one in table("reader")]
     tested = [(reader, protection.value) for reader, protection in PAIRS]
     tested += [("secmailproxy", protection.value) for protection in Protection]
+    tested += [("Thunderbird", protection.value) for protection in OPENPGP]
     assert sorted(rows) == sorted(tested)
     assert all(one["version"] for one in table("reader"))
 
