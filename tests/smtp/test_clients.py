@@ -13,7 +13,7 @@ import pytest
 
 from keystore.keystore import Keystore
 from keystore.model import Certificate
-from secmailproxy.mime.assemble import openpgp_ciphertext
+from secmailproxy.mime.assemble import Made, made, openpgp_ciphertext
 from secmailproxy.mime.entity import parse
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.policy import Protect, Rule
@@ -220,3 +220,26 @@ async def test_many_clients_at_once_lose_nothing_and_double_nothing(
         f"<{number}.{count}@example.org>".encode() for number in range(clients) for count in range(messages)
     )
     assert sink.logins <= clients
+
+
+async def test_smtp_08_a_wish_is_obeyed_or_answered_and_does_not_leave(
+    sink: Sink,
+    proxy: Callable[..., Awaitable[Proxy]],
+    client: Callable[..., Awaitable[Client]],
+    outbound: Callable[..., Outbound],
+) -> None:
+    """From the client to the smarthost; nothing is sent where the wish cannot be read or obeyed."""
+    front = await proxy(sink.port, outbound())
+    user = await client(front.port)
+    for wish, to, answer in (
+        (b"require", b"bob@example.org", b"250 "),
+        (b"sign", b"bob@example.org", b"250 "),
+        (b"requre", b"bob@example.org", b"554 5.7.1 "),
+        (b"require", b"carol@example.org", b"554 5.7.5 no encryption key for <carol@example.org>"),
+    ):
+        await user.begin(to)
+        head = b"From: alice@example.org\r\nx-secmailproxy-PROTECT:\r\n %b\r\nTo: %b\r\n" % (wish, to)
+        assert (await submit(user, head + b"\r\nThe treasure\r\n")).startswith(answer)
+    encrypted, signed = (one.octets for one in sink.accepted)
+    assert (made(parse(encrypted)), made(parse(signed))) == (Made.ENCRYPTED, Made.SIGNED)
+    assert b"secmailproxy" not in (encrypted + signed).lower()
