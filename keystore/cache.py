@@ -62,7 +62,7 @@ class CertificateCache:
         """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
         with self._store.lock:
             self._refresh()
-            hexadecimal = _HEXADECIMAL.fullmatch(query.replace(" ", ""))
+            hexadecimal = _HEXADECIMAL.fullmatch(query.replace(" ", "").replace(":", ""))
             if hexadecimal and len(hexadecimal[1]) in {16, 40, 64}:
                 return self._by_digits(hexadecimal[1].upper())
             if "@" in query.strip()[1:] and " " not in query.strip():

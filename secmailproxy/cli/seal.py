@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import click
 
+from keystore.model import Scheme
 from secmailproxy.cli.context import (
     Passphrase,
     load_config_or_defaults,
@@ -55,7 +56,8 @@ def command(file: str, from_: str, to: tuple[str, ...], protect: str | None, pas
         outbound, account = Outbound(keystore, settings), config.account_of(envelope.mail_from)
         named = frozenset(map(normal_address, envelope.rcpt_tos))
         (copy,) = asyncio.run(outbound.protect(envelope, message, account=account, named=named))
-        is_own = keystore.identity(envelope.mail_from, datetime.now(UTC)) is not None
+        now = datetime.now(UTC)
+        is_own = any(keystore.identity(envelope.mail_from, now, scheme=scheme) for scheme in Scheme)
     finally:
         keystore.close()
     if made(parse(copy.octets)) is Made.NOTHING and made(parse(message)) is Made.NOTHING:

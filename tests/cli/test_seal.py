@@ -12,6 +12,7 @@ from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.entity import parse
 from tests.fixtures.proxy import CONFIG, SECRETS_PASSPHRASE, ProxyHome
+from tests.fixtures.x509 import Authority, OpenSSL, learn, own
 
 ALICE, BOB, CAROL = (f"{name}@example.org" for name in ("alice", "bob", "carol"))
 MESSAGE = b"From: alice@example.org\nTo: bob@example.org\nBcc: x@example.org\nSubject: windmill\n\nTreasure\n"
@@ -74,6 +75,21 @@ def test_a_sealed_message_opens_again(home: ProxyHome, tmp_path: Path) -> None:
     assert opened.exit_code == 0
     assert b"Subject: windmill\r\n" in opened.stdout_bytes
     assert opened.stdout_bytes.endswith(b"\r\n\r\nTreasure\r\n")
+
+
+def test_smime_where_the_sender_has_that_only(
+    home: ProxyHome, mail_authority: Authority, openssl: OpenSSL
+) -> None:
+    with home.keystore() as keystore:
+        own(keystore, mail_authority.person(CAROL))
+        learn(keystore, reader := mail_authority.person("dave@example.org", "rsa2048"))
+    signed = seal("--from", CAROL, "--to", BOB)
+    assert (signed.exit_code, signed.stderr) == (0, "")
+    assert b"Treasure" in openssl.verify(signed.stdout_bytes, mail_authority.above[0])
+    sealed = seal("--from", CAROL, "--to", "dave@example.org").stdout_bytes
+    assert b"Treasure" in openssl.verify(openssl.decrypt(sealed, reader), mail_authority.above[0])
+    clear = seal("--from", CAROL, "--to", BOB, "--protect", "never")
+    assert "a rule or wish says so" in clear.stderr
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,8 @@ def test_export_and_back(
 
 def test_found_by_address_fingerprint_and_words(keystore: Keystore, alice: Issued) -> None:
     own(keystore, alice)
-    for query in (ALICE, alice.fingerprint, alice.fingerprint[:16], "ali example.org"):
+    as_openssl = ":".join(alice.fingerprint[at : at + 2] for at in range(0, 64, 2))
+    for query in (ALICE, alice.fingerprint, as_openssl, alice.fingerprint[:16], "ali example.org"):
         assert [one.fingerprint for one in keystore.certificates(query)] == [alice.fingerprint], query
     assert len(keystore.certificates("authority")) == 1
 
