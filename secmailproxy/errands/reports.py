@@ -23,7 +23,6 @@ from typing import Protocol
 
 from keystore.errors import KeystoreError
 from secmailproxy.accounts import ImapLogin, SubmissionAccount
-from secmailproxy.errands.client import Client
 from secmailproxy.errands.spool import Spool, Waiting, waiting
 from secmailproxy.errors import LoginRefused, SecMailProxyError, SigningKeyUnusable
 from secmailproxy.logs import place
@@ -202,6 +201,9 @@ class Reports:
 
     async def _deliver(self, login: ImapLogin, names: Sequence[str]) -> None:
         """Store what is not stored yet. Raises with everything not proven to be stored still in the spool."""
+        # Here, since there is seldom anything to deliver, and its library makes every start slower.
+        from secmailproxy.errands.client import Client
+
         client = await Client.connect(login)
         try:
             await client.open(_INBOX, read_only=True)
