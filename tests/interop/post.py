@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import EmailMessage
 from enum import Enum
 
 from tests.fixtures.dovecot import Mailbox
@@ -92,35 +94,41 @@ class Post:
         return [delivery for (one, _), delivery in self.arrived.items() if one is protection]
 
 
-def signed_parts(octets: bytes) -> tuple[bytes, bytes]:
-    """What is signed of a multipart/signed message (CRLF), octet for octet, and the decoded signature.
+def _outside(octets: bytes) -> tuple[EmailMessage, bytes]:
+    """The header section, interpreted, and the body as it is; a whole message would take long to parse."""
+    head, _, body = octets.partition(b"\r\n\r\n")
+    return email.message_from_bytes(head, policy=email.policy.SMTP), body
 
-    Read with nothing but RFC 2046: the part is what stands between two delimiter lines.
-    """
-    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
-    assert parsed.get_content_type() == "multipart/signed", parsed.get_content_type()
-    delimiter = b"\r\n--" + parsed.get_boundary().encode()
-    _, payload, _, end = octets.split(delimiter)
+
+def _between_delimiters(header: EmailMessage, body: bytes) -> list[bytes]:
+    """The parts of a multipart, read with nothing but RFC 2046: what stands between delimiter lines."""
+    _, *parts, end = (b"\r\n" + body).split(b"\r\n--" + header.get_param("boundary").encode())
     assert end.startswith(b"--")
-    signature = list(parsed.iter_parts())[1].get_payload(decode=True)
-    return payload.removeprefix(b"\r\n"), signature
+    return [part.removeprefix(b"\r\n") for part in parts]
+
+
+def signed_parts(octets: bytes) -> tuple[bytes, bytes]:
+    """What is signed of a multipart/signed message (CRLF), octet for octet, and the decoded signature."""
+    header, body = _outside(octets)
+    assert header["Content-Type"].content_type == "multipart/signed", header["Content-Type"]
+    payload, signature = _between_delimiters(header, body)
+    return payload, email.message_from_bytes(signature).get_payload(decode=True)
 
 
 def ciphertext(octets: bytes) -> bytes:
     """The armored OpenPGP message of a multipart/encrypted message, or the DER of an S/MIME one."""
-    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
-    if parsed.get_content_type() == "application/pkcs7-mime":
-        return parsed.get_payload(decode=True)
-    assert parsed.get_content_type() == "multipart/encrypted", parsed.get_content_type()
-    first, second = parsed.iter_parts()
-    assert first.get_content_type() == "application/pgp-encrypted"
-    return second.get_payload(decode=True)
+    header, body = _outside(octets)
+    if header["Content-Type"].content_type == "application/pkcs7-mime":
+        return base64.b64decode(body)
+    assert header["Content-Type"].content_type == "multipart/encrypted", header["Content-Type"]
+    version, encrypted = _between_delimiters(header, body)
+    assert version.startswith(b"Content-Type: application/pgp-encrypted\r\n")
+    return encrypted.partition(b"\r\n\r\n")[2]
 
 
 def message_id(octets: bytes) -> str:
     """The Message-ID without its brackets; it is never hidden."""
-    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
-    return str(parsed["Message-ID"]).strip("<>")
+    return str(_outside(octets)[0]["Message-ID"]).strip("<>")
 
 
 def verdict(reader: ProxyUser, octets: bytes) -> tuple[str, dict[str, str]]:
