@@ -297,9 +297,12 @@ class Store:
     # -- the database itself
 
     def _set_up(self) -> None:
+        # One state of the file: another process may be making it meanwhile.
+        self._database.execute("BEGIN")
         application = self._pragma("application_id")
         version = self._pragma("user_version")
         empty = not self._database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        self._database.execute("COMMIT")
         if application != _APPLICATION_ID and not (empty and application == 0 and version == 0):
             raise StoreDamaged(f"{self._path} is not a keystore; move it away or restore it from a backup")
         if version > len(_MIGRATIONS):

@@ -50,9 +50,9 @@ def load(der: bytes) -> x509.Certificate:
             # Serial numbers and the like that RFC 5280 forbids, and authorities issued all the same.
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
-            # Both are parsed when first asked for; what fails must fail here.
-            list(certificate.extensions)
-            list(certificate.subject), list(certificate.issuer)
+            # Parsed when first asked for; what fails must fail here.
+            for parts in (certificate.extensions, certificate.subject, certificate.issuer):
+                list(parts)
     except Exception:  # noqa: BLE001  a parser of strangers' octets: whatever it raises, it is not readable
         raise KeyRefused("this is not an X.509 certificate, or it is damaged") from None
     return certificate

@@ -267,3 +267,22 @@ def test_the_scheme_of_a_certificate_is_kept(store):
     store.put_secret(StoredSecret(V6, Holder.OWN, b"wrapped"))
     assert store.certificate(V6).scheme is row.scheme is Scheme.SMIME
     assert store.secrets() == [StoredSecret(V6, Holder.OWN, b"wrapped", b"octets", Scheme.SMIME)]
+
+
+def test_a_keystore_that_another_process_makes_meanwhile(path):
+    """What is read of the file to tell whether it is a keystore is of one moment."""
+    others: list[threading.Thread] = []
+
+    class Interrupted(Store):
+        def _pragma(self, name: str) -> int:
+            value = super()._pragma(name)
+            if name == "application_id" and not others:
+                others.append(threading.Thread(target=lambda: Store(path).close()))
+                others[0].start()
+                others[0].join(0.5)
+            return value
+
+    Interrupted(path).close()
+    others[0].join()
+    with closing(Store(path)) as store:
+        assert store.certificates() == []
