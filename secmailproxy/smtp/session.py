@@ -65,7 +65,7 @@ class Session(Authentication):
     @property
     def in_transaction(self) -> bool:
         """From MAIL to the reply to DATA."""
-        return self._submission is not None and self._submission.open
+        return self._submission is not None and self._submission.under_way
 
     def forget(self) -> None:
         """End the mail transaction, if there is one."""

@@ -90,11 +90,17 @@ class Submission:
         """How the last message was protected; None where that was not decided."""
         self._asked: dict[str, Asked] = {}
         self._due = 0
+        self._leaving = False
 
     @property
     def open(self) -> bool:
         """Whether MAIL was accepted and neither DATA nor RSET has followed."""
         return self._mail is not None
+
+    @property
+    def under_way(self) -> bool:
+        """From MAIL until what became of the message is known."""
+        return self.open or self._leaving
 
     @property
     def smtputf8(self) -> bool:
@@ -161,6 +167,7 @@ class Submission:
         Raises SecMailProxyError.
         """
         self.left = None
+        self._leaving = True
         try:
             transaction, mail = self._begun()
             envelope = self.envelope()
@@ -181,6 +188,7 @@ class Submission:
             report = partial(self._report, account, message)
             return await deliver(account.smarthost, account.credentials, envelope, copies, report)
         finally:
+            self._leaving = False
             self.reset()
 
     def envelope(self) -> Envelope:
