@@ -24,6 +24,7 @@ from secmailproxy.config import Config
 from secmailproxy.config_writer import AccountEntry, ServerEntry
 from secmailproxy.errors import LoginRefused, SigningKeyUnusable, UpstreamUnavailable, UsageError
 from secmailproxy.folders import Folders
+from secmailproxy.localtls import LocalCertificate, LocalTls, read_certificate
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
 
@@ -40,6 +41,8 @@ class Wish:
     key: KeyWish
     adopt: str = ""
     """A fingerprint, where `key` is "adopt"."""
+    local_tls: bool = False
+    """Whether mail clients are to find TLS here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Outcome:
     fingerprint: str | None
     key_action: str
     """"generated", "adopted", "kept" or "none"."""
+    certificate: LocalCertificate | None
+    """That of our own listeners, where mail clients are to find TLS here."""
 
 
 def now() -> datetime:
@@ -109,11 +114,12 @@ def enrol(
         address = wish.account.address
         kept.set(password_secret(address), password)
         made = _local_password(kept, wish.account, local_password)
+        certificate = _certificate(folders, secrets) if wish.local_tls else None
         config = config_writer.save(folders, text)
     except BaseException:
         kept.undo()
         raise
-    return Outcome(config, made, fingerprint, action)
+    return Outcome(config, made, fingerprint, action, certificate)
 
 
 class _Kept:
@@ -138,6 +144,13 @@ class _Kept:
                 self._secrets.delete(name)
             else:
                 self._secrets.set(name, value)
+
+
+def _certificate(folders: Folders, secrets: Secrets) -> LocalCertificate:
+    """The one there is, which mail clients may trust already, else a new one."""
+    if folders.certificate.exists():
+        return read_certificate(folders.certificate)
+    return LocalTls(folders.certificate, secrets).make(now())
 
 
 def _local_password(kept: _Kept, account: AccountEntry, given: str | None) -> str | None:

@@ -34,6 +34,7 @@ _PORTS: dict[tuple[Kind, Tls], int] = {
     ("smtp", "implicit"): 465,
     ("smtp", "starttls"): 587,
 }
+_USUAL_TLS = {"imaps": "127.0.0.1:1993", "submissions": "127.0.0.1:1465"}
 _WORDS: dict[Kind, str] = {"imap": "IMAP server", "smtp": "Submission server (SMTP)"}
 
 
@@ -100,7 +101,8 @@ class Answers:
             name=name if name is not None else (before.name if before else ""),
             login=self._flags["login"] or (before.login if before else "mailbox"),
         )
-        return Wish(account, self._tables(), self._key(), self._flags["adopt_key"] or "")
+        adopt, local_tls = self._flags["adopt_key"] or "", self._flags["local_tls"]
+        return Wish(account, self._tables(), self._key(), adopt, local_tls)
 
     def password(self) -> str:
         """The mailbox's password: given, stored (when nothing may be asked), or asked."""
@@ -187,17 +189,23 @@ class Answers:
             self._flags["secrets"] = "file"
 
     def _tables(self) -> dict[str, dict[str, Any]]:
-        listen = {
-            key: self._flags[f"listen_{key}"]
-            for key in ("imap", "submission")
-            if self._flags[f"listen_{key}"] is not None
-        }
         secrets: dict[str, Any] = {}
         if self._flags["secrets"]:
             secrets["backend"] = self._flags["secrets"]
         if self._flags["secrets_passphrase_file"]:
             secrets["passphrase_file"] = str(self._flags["secrets_passphrase_file"].absolute())
-        return {"listen": listen, "secrets": secrets}
+        return {"listen": self._listen(), "secrets": secrets}
+
+    def _listen(self) -> dict[str, str]:
+        """Where mail clients come in, as far as it changes."""
+        names = ("imap", "submission", *_USUAL_TLS)
+        given = {name: self._flags[f"listen_{name}"] for name in names}
+        if self._flags["local_tls"]:
+            present = self._config.listen.addresses
+            given |= {
+                name: usual for name, usual in _USUAL_TLS.items() if not given[name] and name not in present
+            }
+        return {name: address for name, address in given.items() if address is not None}
 
     def _key(self) -> KeyWish:
         if self._flags["generate_key"]:

@@ -74,6 +74,11 @@ def server_options(kind: str, words: str) -> Callable[[Callable[..., R]], Callab
 @click.option("--no-key", is_flag=True, help="Do without a key for now.")
 @click.option("--listen-imap", metavar="HOST:PORT", help="Where mail clients read (loopback only).")
 @click.option("--listen-submission", metavar="HOST:PORT", help="Where mail clients submit (loopback only).")
+@click.option(
+    "--local-tls", is_flag=True, help="TLS between mail clients and the proxy too: make its certificate."
+)
+@click.option("--listen-imaps", metavar="HOST:PORT", help="Where they read with TLS from the first octet.")
+@click.option("--listen-submissions", metavar="HOST:PORT", help="The same for submission.")
 @click.option("--no-discovery", is_flag=True, help="Do not look for servers in the network.")
 @click.option("--non-interactive", is_flag=True, help="Ask nothing; fail where an answer is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (implies no questions).")
@@ -164,6 +169,7 @@ def as_document(wish: Wish, outcome: Outcome) -> dict[str, Any]:
             "imap": _client(account.address, *listen.reading),
             "submission": _client(account.address, *listen.sending),
         },
+        "certificate": outcome.certificate.fingerprint if outcome.certificate else None,
         "servers": {"imap": _server(account.imap), "smtp": _server(account.smtp)},
         "key": {"fingerprint": outcome.fingerprint, "action": outcome.key_action},
     }
@@ -214,6 +220,18 @@ def as_text(wish: Wish, outcome: Outcome) -> str:
         "",
         *(f"  {line}".rstrip() for line in table),
         "",
+        *_of_certificate(outcome),
         "Then start the proxy: secmailproxy serve (if it runs already, send it SIGHUP).",
     ]
     return "\n".join(lines)
+
+
+def _of_certificate(outcome: Outcome) -> list[str]:
+    if outcome.certificate is None:
+        return []
+    return [
+        "The client must trust the certificate of the proxy (docs/clients.md), which this writes to a file:",
+        "  secmailproxy certificate export --output secmailproxy.pem",
+        f"Its SHA-256 fingerprint: {outcome.certificate.fingerprint}",
+        "",
+    ]

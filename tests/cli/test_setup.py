@@ -16,8 +16,11 @@ from typing import Any
 import click.testing
 import pytest
 
+from keystore.secrets import open_secrets
 from secmailproxy.autoconfig.discovery import Discovery
 from secmailproxy.cli import program
+from secmailproxy.config import Config
+from secmailproxy.localtls import LocalTls
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot, Mailbox
 from tests.fixtures.gnupg import GnuPG
@@ -369,3 +372,30 @@ def test_a_key_stays_in_gnupg(
     doctor = run("doctor", "--json")
     trip = next(one for one in json.loads(doctor.stdout)["checks"] if one["name"] == "round trip")
     assert trip["state"] == "ok", trip
+
+
+def test_local_tls_makes_a_certificate_once(
+    home: Path, run: Run, mailbox: Mailbox, postfix: Postfix, ca: TestCA, tmp_path: Path
+) -> None:
+    words = (*options(mailbox, postfix, ca, tmp_path), "--local-tls")
+    first = json.loads(run(*words, "--json", "--listen-imaps", "[::1]:2993").stdout)
+    assert first["client"]["imap"] | {"username": ""} == {
+        "host": "::1",
+        "port": 2993,
+        "username": "",
+        "security": "tls",
+        "authentication": "password",
+    }
+    assert first["client"]["submission"]["port"] == 1465
+    shown = json.loads(run("certificate", "show", "--json").stdout)
+    assert first["certificate"] == shown["fingerprint"]
+    config = Config.load()
+    secrets = open_secrets(config.secrets_settings(None))
+    tls = LocalTls(config.folders.certificate, secrets)
+    tls.load()
+    assert tls.context() is not None
+
+    again = run(*words)
+    assert again.exit_code == 0, again.output
+    assert shown["fingerprint"] in again.stdout
+    assert "2993" in again.stdout
