@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -83,6 +84,26 @@ def _sync(proxy: Proxy, mailbox: Mailbox) -> None:
         imap.ok(b"SELECT INBOX")
         found = imap.ok(b"UID FETCH 1:* (UID FLAGS RFC822.SIZE BODY.PEEK[])")
         assert len(found) == MESSAGES + 1
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the proxy and the processes it has started hold."""
+
+    megabytes: float
+    """In memory; shared pages count in each."""
+    descriptors: int
+    threads: int
+    """These two of the proxy alone: the others come and go."""
+
+    @classmethod
+    def by(cls, proxy: Proxy) -> Held:
+        """Now."""
+        own = Path(f"/proc/{proxy.process.pid}")
+        return cls(resident(proxy), len(list((own / "fd").iterdir())), len(list((own / "task").iterdir())))
+
+    def __str__(self) -> str:
+        return f"{self.megabytes:.1f} MB, {self.descriptors} descriptors, {self.threads} threads"
 
 
 def resident(proxy: Proxy) -> float:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from bench.crypto import Keys, entity, keys
 from bench.load import Session, sessions, submit_all
 from bench.measure import Row, added, alternating, at_most, cost, faster, rate, seconds
 from tests.fixtures.certificates import TestCA, authority
+from tests.fixtures.dovecot import running_dovecot
+from tests.fixtures.postfix import stopped_postfix
 from tests.fixtures.processes import free_port, running
 from tests.fixtures.proxy import Proxy, ProxyHome, Upstream, proxy_factory, serving
 
@@ -51,8 +55,8 @@ class Ways:
     proxy: Proxy
     smarthost: int
     ca: TestCA
-    ledger: Path
-    """A line for each message that the smarthost has accepted: its Message-ID."""
+    arrived: Callable[[], Counter[str]]
+    """The Message-IDs of what the smarthost has accepted, with their angle brackets."""
 
     @contextmanager
     def proxied(self, count: int) -> Iterator[list[Session]]:
@@ -80,7 +84,29 @@ def ways(kind: str = "ed25519") -> Iterator[Ways]:
             proxy_factory(upstream) as factory,
             serving(_prepared(factory.home(Sender()), kind)) as proxy,
         ):
-            yield Ways(proxy, port, ca, ledger)
+            yield Ways(proxy, port, ca, lambda: Counter(ledger.read_text().split()))
+
+
+@contextmanager
+def ways_to_postfix() -> Iterator[Ways]:
+    """The same, with a Postfix that takes everything and delivers nothing."""
+    with (
+        authority() as ca,
+        running_dovecot(ca) as dovecot,
+        stopped_postfix(ca, dovecot) as stopped,
+        stopped.running("virtual_transport = discard:\nsmtpd_client_connection_count_limit = 0") as postfix,
+        proxy_factory(
+            Upstream(ca.ca_file, dovecot.imaps_port, postfix.submissions_port, smtp_tls="implicit")
+        ) as factory,
+        serving(_prepared(factory.home(dovecot.account(SENDER, PASSWORD)), "ed25519")) as proxy,
+    ):
+        yield Ways(proxy, postfix.submissions_port, ca, lambda: queued(postfix.log()))
+
+
+def queued(log: str) -> Counter[str]:
+    """The Message-IDs of the messages that a Postfix has put into its queue, from its log."""
+    names = dict(re.findall(r"cleanup\[\d+\]: (\w+): message-id=(<[^>]*>)", log))
+    return Counter(names[number] for number in re.findall(r"qmgr\[\d+\]: (\w+): from=", log))
 
 
 def _prepared(home: ProxyHome, kind: str) -> ProxyHome:
