@@ -1,11 +1,4 @@
-"""Certificates, addresses, secret keys and peers on disk: one SQLite database.
-
-    certificates   one row for each certificate, with its scheme and what the owner thinks of it
-    addresses      the addr-specs of its user IDs, lower case
-    keys           its primary key and subkeys, to find a certificate by an issuer or recipient
-    secret_keys    which holder has its secret half; for our own, the wrapped octets
-    peers          what was last seen of a correspondent
-    facts          single values: the check value of the keystore key
+"""Certificates, addresses, secret keys and peers on disk: one SQLite database, with the tables of `schema`.
 
 Nothing here understands OpenPGP or X.509. WAL and `synchronous=FULL`: what a call has stored survives a
 power cut, and another process may read and write meanwhile. `version` tells when what was read may have
@@ -28,48 +21,9 @@ from typing import Any, TypeVar
 
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
 from keystore.model import Fingerprint, Holder, Peer, Scheme, Trust, key_id
+from keystore.schema import APPLICATION_ID, MIGRATIONS
 
-_APPLICATION_ID = 0x534D5031
 _BUSY_SECONDS = 10.0
-_MIGRATIONS = (
-    """
-    CREATE TABLE certificates (
-        fingerprint TEXT PRIMARY KEY,
-        octets BLOB NOT NULL,
-        trust TEXT NOT NULL,
-        source TEXT NOT NULL,
-        added TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE addresses (
-        address TEXT NOT NULL,
-        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
-        PRIMARY KEY (address, certificate)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX addresses_by_certificate ON addresses (certificate);
-    CREATE TABLE keys (
-        key_id TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
-        PRIMARY KEY (key_id, fingerprint, certificate)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX keys_by_certificate ON keys (certificate);
-    CREATE TABLE secret_keys (
-        certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
-        holder TEXT NOT NULL,
-        wrapped BLOB,
-        CHECK ((holder = 'own') = (wrapped IS NOT NULL))
-    ) STRICT;
-    CREATE TABLE peers (
-        address TEXT PRIMARY KEY,
-        seen TEXT NOT NULL,
-        encrypted TEXT,
-        signer TEXT
-    ) STRICT;
-    CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-    """,
-    "ALTER TABLE certificates ADD COLUMN scheme TEXT NOT NULL DEFAULT 'openpgp'",
-)
-"""Statements that lead from version n to n + 1; the version is `PRAGMA user_version`."""
 
 Result = TypeVar("Result")
 
@@ -303,12 +257,12 @@ class Store:
         version = self._pragma("user_version")
         empty = not self._database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
         self._database.execute("COMMIT")
-        if application != _APPLICATION_ID and not (empty and application == 0 and version == 0):
+        if application != APPLICATION_ID and not (empty and application == 0 and version == 0):
             raise StoreDamaged(f"{self._path} is not a keystore; move it away or restore it from a backup")
-        if version > len(_MIGRATIONS):
+        if version > len(MIGRATIONS):
             raise KeystoreError(
                 f"{self._path} was written by a newer version of secmailproxy (schema {version}, this one "
-                f"knows {len(_MIGRATIONS)}): upgrade secmailproxy"
+                f"knows {len(MIGRATIONS)}): upgrade secmailproxy"
             )
         for statement in (
             "journal_mode = WAL",
@@ -323,16 +277,16 @@ class Store:
         self._migrate()
 
     def _migrate(self) -> None:
-        if self._pragma("user_version") == len(_MIGRATIONS):
+        if self._pragma("user_version") == len(MIGRATIONS):
             return
         with self.transaction():
             # Another process may have done it while this one waited.
             version = self._pragma("user_version")
-            for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
                 for statement in filter(str.strip, script.split(";")):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {number}")
-            self._database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     def _pragma(self, name: str) -> int:
         return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,52 @@
+"""The tables of the keystore's database, and how older ones become them.
+
+    certificates   one row for each certificate, with its scheme and what the owner thinks of it
+    addresses      the addr-specs of its user IDs, lower case
+    keys           its primary key and subkeys, to find a certificate by an issuer or recipient
+    secret_keys    which holder has its secret half; for our own, the wrapped octets
+    peers          what was last seen of a correspondent
+    facts          single values: the check value of the keystore key
+
+A table is never changed where it stands: `MIGRATIONS` grows at its end.
+"""
+
+APPLICATION_ID = 0x534D5031
+MIGRATIONS = (
+    """
+    CREATE TABLE certificates (
+        fingerprint TEXT PRIMARY KEY,
+        octets BLOB NOT NULL,
+        trust TEXT NOT NULL,
+        source TEXT NOT NULL,
+        added TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE addresses (
+        address TEXT NOT NULL,
+        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        PRIMARY KEY (address, certificate)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX addresses_by_certificate ON addresses (certificate);
+    CREATE TABLE keys (
+        key_id TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        PRIMARY KEY (key_id, fingerprint, certificate)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keys_by_certificate ON keys (certificate);
+    CREATE TABLE secret_keys (
+        certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        holder TEXT NOT NULL,
+        wrapped BLOB,
+        CHECK ((holder = 'own') = (wrapped IS NOT NULL))
+    ) STRICT;
+    CREATE TABLE peers (
+        address TEXT PRIMARY KEY,
+        seen TEXT NOT NULL,
+        encrypted TEXT,
+        signer TEXT
+    ) STRICT;
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+    """,
+    "ALTER TABLE certificates ADD COLUMN scheme TEXT NOT NULL DEFAULT 'openpgp'",
+)
+"""Statements that lead from version n to n + 1; the version is `PRAGMA user_version`."""
