@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 pytest_plugins = [
     "tests.fixtures.certificates",
     "tests.fixtures.dovecot",
@@ -23,3 +25,7 @@ os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # Hundreds of programs start from these sources: they are compiled once, not at every start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# No limit for one example: how long it takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

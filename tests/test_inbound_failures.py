@@ -177,7 +177,7 @@ def test_a_locked_keystore_is_an_error_and_no_verdict(tmp_path: Path, desk: Desk
         inbound.unprotect(message(container(armored)), locked, NOW, FIELD)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_survived(desk: Desk, data: st.DataObject):
     whole = message(

@@ -182,7 +182,7 @@ def test_no_from_at_all(desk: Desk):
     assert desk.read(received).summary.verdict is Verdict.MISMATCH
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_changing_any_signed_octet_leaves_nothing_valid(desk: Desk, data: st.DataObject):
     whole = message(desk.sign(TEXT))
@@ -193,7 +193,7 @@ def test_changing_any_signed_octet_leaves_nothing_valid(desk: Desk, data: st.Dat
     assert desk.read(changed).summary.verdict is not Verdict.VALID
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_changing_the_ciphertext_shows_no_plaintext(desk: Desk, data: st.DataObject):
     whole = message(desk.encrypt(TEXT, ALICE))

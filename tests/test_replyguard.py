@@ -79,7 +79,7 @@ def test_an_attached_message_that_is_encrypted_itself_may_go() -> None:
 _WORDS = st.text("abcdefgh0123456789.-+$_", min_size=1, max_size=20).map(str.encode)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(_WORDS, _WORDS), min_size=1, max_size=30), st.sampled_from([b" ", b"\r\n ", b"", b","])
 )
@@ -89,7 +89,7 @@ def test_every_id_of_a_thread_is_named(pairs: list[tuple[bytes, bytes]], between
     assert named_ids(parse(fields + b"\r\nx")) == set(ids)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=300))
 def test_nothing_that_clients_write_is_an_error(octets: bytes) -> None:
     named_ids(parse(b"References: " + octets + b"\r\n\r\nx"))

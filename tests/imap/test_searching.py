@@ -168,7 +168,7 @@ def _group(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     return st.one_of(either, every, st.sampled_from(NOT_SIZES).map(lambda key: b"NOT " + key))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=_UNCHECKED)
+@settings(max_examples=80, suppress_health_check=_UNCHECKED)
 @given(st.recursive(st.sampled_from(KEYS), _group, max_leaves=8), st.booleans())
 def test_any_boolean_program(both: Both, program: bytes, by_uid: bool) -> None:
     # Dovecot 2.3 itself goes wrong at `OR (x y) NOT (x y)`, `OR (x y) (x x)` and `OR (x (y)) (y)`.

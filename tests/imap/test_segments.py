@@ -144,7 +144,7 @@ sizes = st.lists(st.integers(1, 200) | st.integers(200, 70_000), min_size=1, max
 
 
 @given(client=sizes, server=sizes)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_segments_change_nothing(
     driver: Driver, expected: tuple[bytes, list[bytes]], client: list[int], server: list[int]
 ) -> None:

@@ -254,7 +254,6 @@ def check_at_rest(room: Room) -> None:
 @settings(
     max_examples=16,
     derandomize=True,
-    deadline=None,
     database=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],

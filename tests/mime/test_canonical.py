@@ -291,7 +291,7 @@ def containers(children: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     ) | st.builds(lambda inner: b"Content-Type: message/rfc822\r\n\r\nSubject: x \r\n" + inner, children)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.recursive(leaf_parts(), containers, max_leaves=4))
 def test_any_message_is_made_safe_and_says_the_same(message: bytes) -> None:
     before = parse(message)

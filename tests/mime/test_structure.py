@@ -328,7 +328,7 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(LINES, min_size=1, max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_heap_of_lines_has_the_structure_that_dovecot_sees(dovecot, lines):
     message = b"Content-Type: multipart/mixed; boundary=a\r\n" + b"".join(line + b"\r\n" for line in lines)
     root = entity.parse(message)

@@ -116,7 +116,7 @@ def test_addresses_that_are_not_ascii() -> None:
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(reply="", original="", envelope_id="", header=b"\r\x00")
 @given(reply=_TEXTS, original=_TEXTS, envelope_id=_TEXTS, header=st.binary(max_size=200))
 def test_nothing_that_others_say_adds_a_field_or_a_part(

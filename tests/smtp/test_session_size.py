@@ -79,7 +79,7 @@ def longest(outbound: Outbound, octets: bytes) -> int:
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(LEAVES)), st.integers(0, 60_000)), min_size=1, max_size=4))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_how_much_a_message_grows(outbound: Outbound, found: list[tuple[str, int]]) -> None:
     """SMTP-13: by 1.4 and 64 KiB at most, which is what SIZE allows for; and by 1.9 where parts of it must
     be encoded first, which SIZE does not allow for: those are measured before anything is sent (next test).
