@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.alone import ALICE, PASSWORD, alone
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.people import SUBJECT, TEXT, leaked
-from tests.fixtures.processes import free_port, wait_until
-from tests.fixtures.proxy import Proxy, ProxyHome, Upstream, proxy_factory, serving
-from tests.smtp.peers import EHLO, GREETING, PASSWORD, PIPELINING, USERNAME, Answer, Client, Peer, Scripted
+from tests.fixtures.processes import wait_until
+from tests.fixtures.proxy import Proxy, ProxyHome, serving
+from tests.smtp.peers import EHLO, GREETING, PIPELINING, Answer, Client, Peer, Scripted
 
 BLIND = {"354": "second@example.org", "copies": "blind@example.org"}
 """The second recipients of the messages that are split; their copies are sent last."""
@@ -49,19 +50,11 @@ def address(step: str) -> str:
     return f"{step.lower()}@example.org"
 
 
-@dataclass(frozen=True)
-class Alice:
-    """What the proxy's home needs to know of its user."""
-
-    address: str = USERNAME
-    password: str = PASSWORD
-
-
 def letter(step: str) -> bytes:
     """In clear; so large that another process protects it, or that it fits no buffer on the way."""
     octets = {"half": 400_000, "begun": 2_500_000, "process": 400_000}.get(step, 0)
     noise = base64.encodebytes(random.Random(step).randbytes(octets)).replace(b"\n", b"\r\n")
-    head = f"From: <{USERNAME}>\r\nTo: <{address(step)}>\r\nSubject: {SUBJECT}\r\n"
+    head = f"From: <{ALICE}>\r\nTo: <{address(step)}>\r\nSubject: {SUBJECT}\r\n"
     head += f"Message-ID: <{step}@example.org>\r\nMIME-Version: 1.0\r\n\r\n{TEXT}\r\n"
     return head.encode() + noise + f"{TEXT}\r\n".encode()
 
@@ -133,12 +126,12 @@ class Sender:
         self.step = step
         self.client = client
         half = len(message) // 2
-        token = base64.b64encode(f"\0{USERNAME}\0{PASSWORD}".encode())
+        token = base64.b64encode(f"\0{ALICE}\0{PASSWORD}".encode())
         rcpt_tos = [address(step), *([BLIND[step]] if step in BLIND else [])]
         self._left = [
             (b"EHLO client.example\r\n", b"250"),
             (b"AUTH PLAIN %b\r\n" % token, b"235"),
-            (b"MAIL FROM:<%b>\r\n" % USERNAME.encode(), b"250"),
+            (b"MAIL FROM:<%b>\r\n" % ALICE.encode(), b"250"),
             *((b"RCPT TO:<%b>\r\n" % one.encode(), b"250") for one in rcpt_tos),
             (b"DATA\r\n", b"354"),
             (message[:half], b""),
@@ -266,16 +259,10 @@ async def held(request: pytest.FixtureRequest, ca: TestCA) -> AsyncIterator[tupl
 @pytest.fixture
 def home(held: tuple[Held, Scripted], ca: TestCA, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxyHome]:
     """With a key for everybody, and encryption required; temporary files would be in it too."""
-    upstream = Upstream(ca.ca_file, free_port(), held[1].port, smtp_tls="implicit")
-    rule = '[[rules]]\nto = "*"\nprotect = "require"\n'
-    with proxy_factory(upstream) as factory:
-        made = factory.home(Alice(), config=rule)  # type: ignore[arg-type]  # all that is asked of a mailbox
+    with alone(ca, held[1].port, *map(address, STEPS), *BLIND.values()) as made:
         temporary = made.folder / "tmp"
         temporary.mkdir()
         monkeypatch.setenv("TMPDIR", str(temporary))
-        with made.keystore() as keystore:
-            for one in (USERNAME, *map(address, STEPS), *BLIND.values()):
-                keystore.generate(one)
         yield made
 
 
