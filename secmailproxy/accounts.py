@@ -16,10 +16,11 @@ import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from secmailproxy.errors import KeystoreLocked, LoginRefused
+from secmailproxy.errors import KeystoreLocked, LoginRefused, NotAllowed
 from secmailproxy.model import SearchScope
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ class SubmissionAccount:
     address: str
     smarthost: Smarthost
     credentials: Credentials
-    others: frozenset[str] = frozenset()
-    """Addresses and aliases of the other accounts, lower case: this login must not speak or sign for them."""
+    others: Callable[[], frozenset[str]] = frozenset
+    """Addresses and aliases of the other accounts as they are now, lower case: this login must not speak or
+    sign for them. Raises NotAllowed once this account is served no more."""
 
 
 class AccountDoor(Protocol):
@@ -147,7 +149,8 @@ class Accounts:
         return tuple(self._smarthosts.values())
 
     def replace(self, accounts: Sequence[Account], smarthosts: Mapping[str, Smarthost]) -> None:
-        """Serve these from now on. Sessions that have logged in keep what they have."""
+        """Serve these from now on. Sessions that have logged in keep their connections and logins, but those
+        of an account that is none any more send nothing."""
         self._accounts = tuple(accounts)
         self._smarthosts = dict(smarthosts)
 
@@ -200,13 +203,17 @@ class Accounts:
             await smarthost.verify_login(credentials)
         if mechanism == "password":
             self._heard(account.address, secret)
-        others = frozenset(
-            address.lower()
-            for one in self._accounts
-            if one is not account
-            for address in (one.address, *one.aliases)
+        return SubmissionAccount(
+            account.address, smarthost, credentials, partial(self._others, account.address)
         )
-        return SubmissionAccount(account.address, smarthost, credentials, others)
+
+    def _others(self, address: str) -> frozenset[str]:
+        """Addresses and aliases of all accounts but this one, lower case. Raises NotAllowed without this one."""
+        others = [one for one in self._accounts if one.address.lower() != address.lower()]
+        if len(others) == len(self._accounts):
+            # What its owner had decided for it is gone with it, such as that its mail must be encrypted.
+            raise NotAllowed(f"<{address}> is no account here any more")
+        return frozenset(name.lower() for one in others for name in (one.address, *one.aliases))
 
     def _account(self, username: str, password: str) -> Account:
         """The account with this address, else the only one with this user name at its servers."""

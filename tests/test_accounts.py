@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from secmailproxy.accounts import (
     local_password_secret,
     password_secret,
 )
-from secmailproxy.errors import KeystoreLocked, LoginRefused, UpstreamUnavailable
+from secmailproxy.errors import KeystoreLocked, LoginRefused, NotAllowed, UpstreamUnavailable
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.sink import smtp_sink
@@ -102,9 +103,19 @@ def test_replace_serves_the_new_accounts(accounts: Accounts) -> None:
 
 async def test_a_local_submission_login_needs_no_server(accounts: Accounts) -> None:
     account = await accounts.authenticate_submission("bob@example.org", "lokål")
-    assert account.others == {"alice@example.org", "info@example.org", "carol@example.org"}
+    assert account.others() == {"alice@example.org", "info@example.org", "carol@example.org"}
     assert account.address == "bob@example.org"
     assert account.credentials == Credentials("bob@example.org", "upstream")
+
+
+async def test_a_login_follows_the_accounts_as_they_change(accounts: Accounts) -> None:
+    """It never speaks for an account that came later, nor for one that is none any more (such as at SIGHUP)."""
+    account = await accounts.authenticate_submission("bob@example.org", "lokål")
+    accounts.replace([replace(BOB, aliases=("bobby@example.org",)), CAROL], {})
+    assert account.others() == {"carol@example.org"}
+    accounts.replace([ALICE], {})
+    with pytest.raises(NotAllowed, match=r"<bob@example\.org> is no account here any more"):
+        account.others()
 
 
 async def test_a_mailbox_password_is_proven_at_the_smarthost_first(accounts: Accounts) -> None:

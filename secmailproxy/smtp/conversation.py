@@ -165,6 +165,10 @@ class Conversation(SMTP):
 
     async def _secure(self, context: ssl.SSLContext) -> None:
         """Shake hands. When that fails, the connection is over."""
+        if self._writer.transport.is_closing():
+            # asyncio would wait for ever: nobody tells it again of a connection that is lost already.
+            self._leaving = True
+            return
         self._shaking_hands = True
         try:
             transport = await self.loop.start_tls(

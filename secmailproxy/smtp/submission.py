@@ -117,7 +117,7 @@ class Submission:
 
         Raises NotAllowed, LoginRefused, UpstreamUnavailable.
         """
-        refuse_other_account(path.address, self._account.others)
+        refuse_other_account(path.address, self._account.others())
         self.reset()
         self._transaction = transaction = await self._account.smarthost.start(self._account.credentials)
         self._mail = path
@@ -170,6 +170,8 @@ class Submission:
         self._leaving = True
         try:
             transaction, mail = self._begun()
+            # Again: the accounts may be others than they were at MAIL.
+            refuse_other_account(mail.address, self._account.others())
             envelope = self.envelope()
             # One recipient gets one copy: the smarthost can get ready for it while it is made.
             early = transaction.data() if len(envelope.rcpt_tos) == 1 else None

@@ -252,6 +252,8 @@ class Door:
     """Two users of one smarthost; whoever logs in is tried there."""
 
     smarthost: Smarthost
+    users: frozenset[str] = frozenset({USERNAME, "carol@example.org"})
+    """May change at any time."""
 
     async def authenticate_submission(
         self, username: str, secret: str, mechanism: Mechanism
@@ -261,8 +263,7 @@ class Door:
             raise NotAllowed("No account has this user name.")
         credentials = Credentials(username, secret, mechanism)
         await self.smarthost.verify_login(credentials)
-        others = frozenset({"carol@example.org"}) - {username}
-        return SubmissionAccount(username, self.smarthost, credentials, others)
+        return SubmissionAccount(username, self.smarthost, credentials, lambda: self.users - {username})
 
 
 @dataclass

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -189,6 +190,31 @@ async def test_a_handshake_that_comes_to_nothing(
     await user.send(said)
     with contextlib.suppress(ConnectionResetError):
         assert not (await user.reader.read()).startswith(b"2")
+    await until(lambda: not front.server._sessions)
+
+
+async def test_a_client_that_is_gone_before_the_handshake_leaves_nothing(
+    server_tls: Settings, scripted: Scripts, proxy: Proxies, client: Clients
+) -> None:
+    """It resets the connection while STARTTLS waits for a login: no handshake would ever come to an end."""
+    gone = asyncio.Event()
+
+    async def auth(peer: Peer) -> None:
+        await gone.wait()
+        await peer.say(b"235 2.7.0 welcome\r\n")
+
+    front = await proxy((await scripted({"AUTH": auth})).port, login_timeout=1, **server_tls)
+    user = await client(front.port, login=False)
+    assert (await user.reply()).startswith(b"220 ")
+    await user.ask(b"EHLO client.example")
+    (session,) = front.server._sessions.values()
+    await user.send(b"AUTH PLAIN " + TOKEN + b"\r\nSTARTTLS\r\n")
+    await until(lambda: session._wire.holds_line)
+    end = user.writer.get_extra_info("socket")
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    user.writer.transport.abort()
+    await until(lambda: session.transport is None)
+    gone.set()
     await until(lambda: not front.server._sessions)
 
 

@@ -419,3 +419,19 @@ async def test_the_log_says_how_a_message_left_and_the_reply_is_the_smarthosts_o
     said = {name: getattr(record, name) for name in ("protection", "scheme", "copies", "recipients")}
     assert said == {"protection": "signed", "scheme": "openpgp", "copies": 1, "recipients": 1}
     assert "example.org" not in str(vars(record))
+
+
+async def test_the_accounts_of_the_dot_count(scripted: Scripts, proxy: Proxies, client: Clients) -> None:
+    """Not those of MAIL: the sender may have become another account meanwhile, or none (SIGHUP)."""
+    peer = await scripted()
+    front = await proxy(peer.port)
+    user = await client(front.port)
+    assert (await user.ask(b"MAIL FROM:<new@example.org>")).startswith(b"250 ")
+    assert (await user.ask(b"RCPT TO:<bob@example.org>")).startswith(b"250 ")
+    front.server._office.accounts.users |= {"new@example.org"}
+    assert await submit(user) == (
+        b"554 5.7.1 <new@example.org> is another account here; log in with it to send from it\r\n"
+    )
+    assert "DATA" not in peer.verbs()
+    await user.begin()
+    assert (await submit(user)).startswith(b"250 ")
