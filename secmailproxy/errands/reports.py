@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from keystore.errors import KeystoreError
 from secmailproxy.accounts import ImapLogin, SubmissionAccount
@@ -30,6 +30,9 @@ from secmailproxy.model import Envelope
 from secmailproxy.preparation import Stamp
 from secmailproxy.smtp.delivery import Failure
 from secmailproxy.smtp.notification import DOMAIN, Notification, option, recipient, render, returned_header
+
+if TYPE_CHECKING:
+    from secmailproxy.errands.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +116,11 @@ class Reports:
                 extra={"account": account.address, **place(error)},
             )
             self._unkept[name] = (Waiting(name, account.address, now), notification)
-        given = account.credentials.secret if account.credentials.mechanism == "password" else ""
-        self._account(account.address).password = given
-        self._account(account.address).again = 0.0
+        known = self._account(account.address)
+        if account.credentials.mechanism == "password":
+            # An access token is for the smarthost alone; it takes no password away that serves.
+            known.password = account.credentials.secret
+        known.again = 0.0
         self._news.set()
 
     def logged_in(self, address: str, password: str) -> None:
@@ -133,20 +138,29 @@ class Reports:
 
     async def run(self) -> None:
         """Deliver, until cancelled."""
-        left = await asyncio.to_thread(self.waiting)
-        if left:
-            log.warning(
-                "notifications of partial delivery wait",
-                extra={"count": len(left), "since": left[0].since.isoformat()},
-            )
+        told = False
         while True:
             self._news.clear()
-            pause = await self._round()
+            try:
+                if not told:
+                    await self._tell_what_waits()
+                    told = True
+                pause = await self._round()
+            except Exception as error:  # noqa: BLE001 - the spool cannot be used now; later it may
+                log.error("notifications cannot be delivered", extra=place(error))
+                pause = self._patience.longest
             try:
                 async with asyncio.timeout(pause):
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    async def _tell_what_waits(self) -> None:
+        if left := await asyncio.to_thread(self.waiting):
+            log.warning(
+                "notifications of partial delivery wait",
+                extra={"count": len(left), "since": left[0].since.isoformat()},
+            )
 
     async def _round(self) -> float | None:
         """Try what is due; in how many seconds there is more to do, None for when there is news."""
@@ -202,22 +216,43 @@ class Reports:
     async def _deliver(self, login: ImapLogin, names: Sequence[str]) -> None:
         """Store what is not stored yet. Raises with everything not proven to be stored still in the spool."""
         # Here, since there is seldom anything to deliver, and its library makes every start slower.
-        from secmailproxy.errands.client import Client
+        from secmailproxy.errands.client import Client, Refused
 
-        client = await Client.connect(login)
-        try:
-            await client.open(_INBOX, read_only=True)
-            for name in names:
-                kept = self._unkept.get(name)
-                notification = kept[1] if kept else await asyncio.to_thread(self._spool.read, name)
-                if not await client.holds(notification.message_id):
-                    await client.deposit(_INBOX, await self._octets(notification), self._clock())
-                await asyncio.to_thread(self._spool.drop, name)
-                self._unkept.pop(name, None)
-                log.info("a notification was delivered", extra={"account": login.account.address})
-            await client.log_out()
-        finally:
-            client.abort()
+        ready, problems = await asyncio.to_thread(self._read, names)
+        if ready:
+            client = await Client.connect(login)
+            try:
+                await client.open(_INBOX, read_only=True)
+                for name, notification in ready.items():
+                    try:
+                        await self._store(client, name, notification)
+                    except Refused as refusal:
+                        problems.append(refusal)  # the next one may be smaller
+                    else:
+                        log.info("a notification was delivered", extra={"account": login.account.address})
+                await client.log_out()
+            finally:
+                client.abort()
+        if problems:
+            raise problems[0]
+
+    def _read(self, names: Sequence[str]) -> tuple[dict[str, Notification], list[Exception]]:
+        """What can be read, and why others cannot: they must not keep what is whole waiting. Blocks."""
+        ready, problems = {}, []
+        for name in names:
+            kept = self._unkept.get(name)
+            try:
+                ready[name] = kept[1] if kept else self._spool.read(name)
+            except (SecMailProxyError, KeystoreError, OSError) as error:
+                problems.append(error)
+        return ready, problems
+
+    async def _store(self, client: Client, name: str, notification: Notification) -> None:
+        """Unless it is there; then it need not be kept any more. Raises as `Client.deposit` does."""
+        if not await client.holds(notification.message_id):
+            await client.deposit(_INBOX, await self._octets(notification), self._clock())
+        await asyncio.to_thread(self._spool.drop, name)
+        self._unkept.pop(name, None)
 
     async def _octets(self, notification: Notification) -> bytes:
         message = render(notification, plainly=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,10 @@ class Spool:
 
 
 def waiting(folder: Path) -> list[Waiting]:
-    """What waits in this folder, the oldest first; a file that cannot be read waits for nobody known."""
+    """What waits in this folder, the oldest first; a file that cannot be read waits for nobody known.
+
+    Raises OSError for a folder that cannot be read.
+    """
     found = []
     for path in sorted(folder.glob(f"[!.]*{_SUFFIX}")):
         with contextlib.suppress(FileNotFoundError):
@@ -84,12 +88,18 @@ def waiting(folder: Path) -> list[Waiting]:
 
 
 def _told(path: Path) -> tuple[str, datetime]:
+    stood = path.stat()
     try:
+        if not stat.S_ISREG(stood.st_mode):
+            raise ValueError  # a pipe would keep us waiting
         with path.open("rb") as file:
             told = json.loads(file.readline(4096))
-        return str(told["account"]), datetime.fromisoformat(told["since"])
-    except (ValueError, KeyError, TypeError):
-        return "", datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        # Without a zone it could not be compared with the others.
+        return str(told["account"]), datetime.fromisoformat(told["since"]).astimezone()
+    except FileNotFoundError:
+        raise
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError, OSError):
+        return "", datetime.fromtimestamp(stood.st_mtime).astimezone()
 
 
 def _context(name: str, line: bytes) -> bytes:

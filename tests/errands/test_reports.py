@@ -221,6 +221,59 @@ async def test_a_refusal_is_tried_again_and_logged(office: Desk, caplog: pytest.
     assert not any(word.decode() in caplog.text for word in BLIND)
 
 
+async def test_one_that_is_damaged_does_not_keep_the_next_one_waiting(
+    office: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is neither delivered nor thrown away; the log names the file."""
+    reports = office.reports()
+    await office.fail(reports)
+    (damaged,) = office.folder.iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    # The next one may come first in the folder.
+    damaged = damaged.rename(office.folder / f"0{damaged.name}")
+    await office.fail(reports)
+    office.start(reports)
+    await until(office.mailbox.stored)
+    await until(lambda: "partial delivery waits" in caplog.text)
+    assert list(office.folder.iterdir()) == [damaged]
+    assert len(office.mailbox.stored()) == 1
+
+
+async def test_a_spool_that_cannot_be_read_is_tried_again(office: Desk) -> None:
+    """Nothing that is wrong with it ends the delivery for good."""
+    reports = office.reports()
+    await office.fail(reports)
+
+    class Broken(type(office.folder)):
+        """A folder that cannot be listed once."""
+
+        times = iter([OSError(5, "Input/output error")])
+
+        def glob(self, pattern: str) -> object:
+            for error in self.times:
+                raise error
+            return super().glob(pattern)
+
+    reports._spool = replace(reports._spool, folder=Broken(office.folder))
+    office.start(reports)
+    await office.delivered()
+
+
+async def test_an_access_token_is_no_password_of_the_mailbox(office: Desk) -> None:
+    """It is not tried there, and takes no password away that serves."""
+    reports = office.reports()
+    await office.fail(reports)
+    smarthost = Smarthost(SmarthostSettings("localhost", 1))
+    token = Credentials(office.mailbox.address, "token", "OAUTHBEARER")
+    account = SubmissionAccount(office.mailbox.address, smarthost, token)
+    await reports.partly_delivered(
+        account, office.message, Envelope(account.address, ("bob@example.org",)), FAILURES[:1]
+    )
+    office.start(reports)
+    await until(lambda: not waiting(office.folder))
+    assert len(office.mailbox.stored()) == 2
+
+
 async def test_one_account_that_cannot_be_served_does_not_keep_others_waiting(
     office: Desk, dovecot: Dovecot
 ) -> None:

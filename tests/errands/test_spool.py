@@ -59,6 +59,27 @@ def test_what_was_changed_is_not_delivered_and_not_dropped(desk: Desk, tmp_path:
         Spool(tmp_path, Plainly()).read("one")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"account": "a@b", "since": "2026-11-20T12:00:00"}',
+        b'{"account": "a@b", "since": "0001-01-01T00:00:00"}',
+        b'{"account": "a@b"}',
+        b"[]",
+        b"[" * 4000,
+        b"\xff",
+        None,
+    ],
+)
+def test_a_file_that_is_none_of_ours_hides_no_other(line: bytes | None, tmp_path: Path) -> None:
+    """Such as one of a restored backup, or a folder; whatever it says."""
+    spool = Spool(tmp_path, Plainly())
+    spool.put("one", NOTIFICATION, NOW)
+    strange = tmp_path / "strange.notification"
+    strange.mkdir() if line is None else strange.write_bytes(line)
+    assert {one.name for one in waiting(tmp_path)} == {"one", "strange"}
+
+
 def _put_and_die(spool: Spool, step: int, said: int) -> None:
     """In a process of its own: keep one and say so, but die at the system call with this number."""
     steps = iter(range(step))
