@@ -208,7 +208,7 @@ class Accounts:
         )
 
     def _others(self, address: str) -> frozenset[str]:
-        """Addresses and aliases of all accounts but this one, lower case. Raises NotAllowed without this one."""
+        """Addresses and aliases of all accounts but this one, lower case. Raises NotAllowed if it is none."""
         others = [one for one in self._accounts if one.address.lower() != address.lower()]
         if len(others) == len(self._accounts):
             # What its owner had decided for it is gone with it, such as that its mail must be encrypted.

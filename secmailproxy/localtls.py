@@ -64,9 +64,14 @@ class LocalTls:
         """For the handshake of a listener, as loaded last."""
         return self._context
 
-    def load(self) -> None:
-        """Read the file, if there is one. Blocks. Raises ConfigError, and what was loaded stays in force."""
+    def load(self, needed_by: str = "") -> None:
+        """Read the file, if there is one; there must be for the option `needed_by`. Blocks.
+
+        Raises ConfigError, and what was loaded stays in force.
+        """
         if not self._path.exists():
+            if needed_by:
+                raise ConfigError(f"{needed_by} needs a certificate; run: secmailproxy certificate create")
             self._context = None
             return
         secret = self._secret()

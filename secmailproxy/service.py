@@ -35,7 +35,7 @@ from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.localtls import LocalTls
-from secmailproxy.logs import set_level
+from secmailproxy.logs import place, set_level
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
@@ -207,10 +207,8 @@ class Service:
 
     async def _load_certificate(self, config: Config) -> None:
         """Raises ConfigError when it cannot be used, or is missing and needed."""
-        await asyncio.to_thread(self._tls.load)
-        needed = [name for name in config.listen.addresses if name in _IMPLICIT_TLS]
-        if needed and self._tls.context() is None:
-            raise ConfigError(f"listen.{needed[0]} needs a certificate; run: secmailproxy certificate create")
+        needed = [f"listen.{name}" for name in config.listen.addresses if name in _IMPLICIT_TLS]
+        await asyncio.to_thread(self._tls.load, next(iter(needed), ""))
 
     async def _move(self, before: dict[str, ListenAddress], new: Config) -> list[Listener]:
         """Start what listens elsewhere now; what is to be stopped for it. On ConfigError all is as it was."""
@@ -358,6 +356,8 @@ async def _reload(service: Service, load: Callable[[], Config], supervisor: Supe
         report = await service.reload(load)
     except ConfigError as error:
         log.error("the configuration is wrong; the old one stays in force", extra={"why": error.text})
+    except Exception as error:  # noqa: BLE001  such as of a keystore that cannot be read: we serve on
+        log.error("the configuration could not be read again in full; send SIGHUP again", extra=place(error))
     else:
         log.info(
             "the configuration was read again",

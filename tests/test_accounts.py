@@ -109,7 +109,7 @@ async def test_a_local_submission_login_needs_no_server(accounts: Accounts) -> N
 
 
 async def test_a_login_follows_the_accounts_as_they_change(accounts: Accounts) -> None:
-    """It never speaks for an account that came later, nor for one that is none any more (such as at SIGHUP)."""
+    """It never speaks for an account that came later, nor for itself when it is none any more (SIGHUP)."""
     account = await accounts.authenticate_submission("bob@example.org", "lokål")
     accounts.replace([replace(BOB, aliases=("bobby@example.org",)), CAROL], {})
     assert account.others() == {"carol@example.org"}

@@ -156,6 +156,20 @@ def test_one_that_cannot_be_used(
     assert capfd.readouterr() == ("", "")
 
 
+def test_one_that_is_gone_though_it_is_needed_is_shown_further(tls: LocalTls, path: Path) -> None:
+    """Such as after a restored backup: SIGHUP changes nothing then, and the listeners go on."""
+    made = tls.make(NOW)
+    tls.load("listen.imaps")
+    held = path.rename(path.parent / "elsewhere")
+    with pytest.raises(ConfigError, match=r"listen\.imaps needs a certificate; run: secmailproxy"):
+        tls.load("listen.imaps")
+    context = tls.context()
+    assert context is not None
+    assert shaken(context, trusting(held), "localhost") == made.der
+    tls.load()
+    assert tls.context() is None
+
+
 def test_none_at_all(path: Path) -> None:
     with pytest.raises(ConfigError, match="run: secmailproxy certificate create"):
         read_certificate(path)

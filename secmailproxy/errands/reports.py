@@ -238,7 +238,8 @@ class Reports:
 
     def _read(self, names: Sequence[str]) -> tuple[dict[str, Notification], list[Exception]]:
         """What can be read, and why others cannot: they must not keep what is whole waiting. Blocks."""
-        ready, problems = {}, []
+        ready: dict[str, Notification] = {}
+        problems: list[Exception] = []
         for name in names:
             kept = self._unkept.get(name)
             try:

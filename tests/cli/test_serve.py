@@ -230,6 +230,13 @@ def test_reload(proxy: Proxy) -> None:
         socket.create_connection(places["imap"])
     # The submission listener kept its socket, and its session.
     assert client.noop()[0] == 250
+
+    for path in (proxy.home / "state" / "keystore").iterdir():
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "send SIGHUP again" in proxy.log(), proxy.log)
+    assert client.noop()[0] == 250
     client.quit()
     with smtplib.SMTP(*places["submission"]) as again:
         assert again.ehlo()[0] == 250
