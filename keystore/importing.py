@@ -78,13 +78,7 @@ class Importer:
             key = _unlocked(parsed, passphrase)
             return self._store_merged(offered, key, origin)
         except KeyRefused as refusal:
-            return ImportResult(
-                ImportAction.REFUSED,
-                offered.fingerprint if offered else None,
-                offered.addresses if offered else (),
-                offered.user_ids if offered else (),
-                reason=str(refusal),
-            )
+            return refusal_of(offered, refusal)
 
     def _store_merged(
         self, offered: Certificate, key: openpgp.SecretKey | None, origin: Origin
@@ -165,6 +159,17 @@ class AskedOnce:
         if self._answer is None:
             self._answer = self._ask()
         return self._answer
+
+
+def refusal_of(offered: Certificate | None, refusal: KeyRefused) -> ImportResult:
+    """Of what could not be taken; `offered` is None where it could not even be read."""
+    return ImportResult(
+        ImportAction.REFUSED,
+        offered.fingerprint if offered else None,
+        offered.addresses if offered else (),
+        offered.user_ids if offered else (),
+        reason=str(refusal),
+    )
 
 
 def _unlocked(parsed: openpgp.ParsedKey, passphrase: AskedOnce) -> openpgp.SecretKey | None:

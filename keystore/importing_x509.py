@@ -13,7 +13,7 @@ from datetime import datetime
 
 from keystore import smime
 from keystore.errors import KeyRefused
-from keystore.importing import AskedOnce, Origin, trust_given
+from keystore.importing import AskedOnce, Origin, refusal_of, trust_given
 from keystore.model import (
     Certificate,
     Holder,
@@ -62,13 +62,7 @@ class X509Importer:
             offered = smime.certificate(der, source=origin.source)
             return self._stored(offered, smime.SecretKey(der, key) if key else None, origin)
         except KeyRefused as refusal:
-            return ImportResult(
-                ImportAction.REFUSED,
-                offered.fingerprint if offered else None,
-                offered.addresses if offered else (),
-                offered.user_ids if offered else (),
-                reason=str(refusal),
-            )
+            return refusal_of(offered, refusal)
 
     def _take_alone(self, key: smime.PrivateKey, origin: Origin) -> ImportResult:
         """A private key whose certificate has come, or has not come yet, from another file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from secmailproxy.mime import header
 from secmailproxy.mime.address import address_list
 from secmailproxy.mime.entity import Entity
-from secmailproxy.policy import normal_address
+from secmailproxy.rules import normal_address
 
 _NAMING_FIELDS = ("To", "Cc", "Resent-To", "Resent-Cc")
 

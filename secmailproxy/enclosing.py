@@ -23,7 +23,7 @@ from secmailproxy.mime.autocrypt import certificate_field, key_part
 from secmailproxy.mime.enclosures import Enclosures
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.shown import author
-from secmailproxy.policy import normal_address
+from secmailproxy.rules import normal_address
 
 GOSSIP_MOST = 32 * 1024
 """Octets of all Autocrypt-Gossip fields of a message; whose certificate finds no room is left out."""

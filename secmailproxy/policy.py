@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from keystore.model import Fingerprint, Identity, Scheme, Selection
 from secmailproxy.errors import NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.model import Protection
-from secmailproxy.rules import Chosen, Protect, Rule, matches, normal_address, rule_for
+from secmailproxy.rules import Chosen, Protect, Rule, normal_address
 from secmailproxy.wishes import NO_WISH, Wish, wished
 
 __all__ = [
@@ -35,13 +35,10 @@ __all__ = [
     "Protect",
     "Question",
     "Rule",
-    "matches",
     "no_key",
-    "normal_address",
     "plan_outbound",
     "recipient_refusal",
     "refuse_other_account",
-    "rule_for",
     "schemes_of",
 ]
 

@@ -18,13 +18,10 @@ from secmailproxy.policy import (
     Protect,
     Question,
     Rule,
-    matches,
-    normal_address,
     plan_outbound,
     recipient_refusal,
-    rule_for,
 )
-from secmailproxy.rules import choose
+from secmailproxy.rules import choose, matches, normal_address, rule_for
 from secmailproxy.wishes import Wish
 
 REQUIRE, PREFER, SIGN, NEVER = Protect.REQUIRE, Protect.PREFER, Protect.SIGN, Protect.NEVER
