@@ -1,7 +1,7 @@
 """Messages that the mail client has protected itself: they pass as they are, or not at all.
 
 Security: a message that only its sender can read does not go to others (SMTP-16); one that is only signed
-does not go where a rule requires encryption.
+does not go where a rule requires encryption; one that only looks encrypted goes nowhere.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from secmailproxy.mime.protected import may_leave
 from secmailproxy.policy import Question
 from secmailproxy.rules import Protect, Rule, rule_for
 from secmailproxy.wishes import wished
+
+_NOT_ENCRYPTED = (
+    "the mail client says that the message is encrypted, and it is not; let the client encrypt it anew, or "
+    "leave protecting to the proxy"
+)
 
 
 def made_by(root: Entity) -> Scheme:
@@ -66,30 +71,32 @@ def _only_to_self(root: Entity, rcpt_tos: Sequence[str], decider: Decider) -> bo
     """Whether nobody but the owner of the keystore can read what goes to others too (SMTP-16).
 
     The recipients that the message names tell, without any secret key. Where it hides its one recipient,
-    being able to open it does; with several hidden ones it may be for others.
+    being able to open it does; with several hidden ones it may be for others. Raises NotAllowed for what is
+    not encrypted at all, such as a message of OpenPGP that is only signed.
     """
-    if all(decider.is_own(one) for one in rcpt_tos):
-        return False
-    keystore = decider.keystore
-    envelope, ciphertext = cms_octets(root), openpgp_ciphertext(root)
+    keystore, envelope, ciphertext = decider.keystore, cms_octets(root), openpgp_ciphertext(root)
+    to_others = not all(decider.is_own(one) for one in rcpt_tos)
     if envelope is not None:
-        return _is_only_for_own(envelope, keystore)
+        return to_others and _is_only_for_own(envelope, keystore)
     if ciphertext is None:
-        return False
+        raise NotAllowed(_NOT_ENCRYPTED)
     try:
-        if (envelope := cms_octets(root)) is not None:
-            known = keystore.smime.recipients(envelope)
-            return bool(known) and all(one is not None and _is_own([one]) for one in known)
-        ciphertext = openpgp_ciphertext(root)
-        if ciphertext is None:
-            return False
         named = keystore.addressees(ciphertext)
-        if named == (HIDDEN,):
-            keystore.decrypt(ciphertext, decider.now)
-            return True
+    except NotReadable as error:
+        if error.reason == "no-integrity":  # encrypted, if badly, and its readers are not told
+            return False
+        raise NotAllowed(_NOT_ENCRYPTED) from None
+    if to_others and named == (HIDDEN,):
+        return _opens(ciphertext, decider)
+    return to_others and bool(named) and all(_is_own(keystore.certificates(key_id)) for key_id in named)
+
+
+def _opens(ciphertext: bytes, decider: Decider) -> bool:
+    try:
+        decider.keystore.decrypt(ciphertext, decider.now)
     except NotReadable:
         return False
-    return bool(named) and all(_is_own(keystore.certificates(key_id)) for key_id in named)
+    return True
 
 
 def _is_only_for_own(envelope: bytes, keystore: Keystore) -> bool:

@@ -37,7 +37,9 @@ from secmailproxy.rules import Protect, Rule
 
 PREFIX = "X-Secmailproxy-"
 
-_ANSWERING = frozenset({"in-reply-to", "references"})
+_ANSWERING = frozenset({"in-reply-to", "references", "x-forwarded-message-id"})
+_MARKED = re.compile(r"\w{1,12}(?:\[\d+\]|\(\d+\))?\s?[:\uff1a]|\[\S+@\S+:")
+"""How subjects of answers and forwarded messages begin: "Re:", "Fwd:", "AW:", mutt's "[bob@example.org: x]"."""
 _OURS = re.compile(r"(?:x)?secmailproxy")
 _NOT_A_LETTER = re.compile(r"[^a-z]")
 _STRENGTH = {Protect.NEVER: 0, Protect.SIGN: 1, Protect.PREFER: 2, Protect.REQUIRE: 3}
@@ -86,7 +88,7 @@ def read(root: Entity, words: Sequence[SubjectWord]) -> Wish:
             "the message is sent on, and a wish in it asks for less protection; it may be that of somebody "
             "else. Take the wish out"
         )
-    if any(map(_is_weak, last)) and names & _ANSWERING:
+    if any(map(_is_weak, last)) and (names & _ANSWERING or _has_others_subject(root)):
         raise NotAllowed(
             "the message answers or forwards another one, and a word at the end of its subject asks for less "
             "protection; it may be your correspondent's. Take it out, or write it at the start"
@@ -96,7 +98,23 @@ def read(root: Entity, words: Sequence[SubjectWord]) -> Wish:
 
 def _is_weak(wish: Wish) -> bool:
     """Whether the wish could make the protection less than it would be without."""
-    return wish.protect in (Protect.SIGN, Protect.NEVER) or wish.hide_subject is False
+    # A scheme that not all recipients have means a signature only.
+    return (
+        wish.protect in (Protect.SIGN, Protect.NEVER) or wish.hide_subject is False or wish.scheme is not None
+    )
+
+
+def _has_others_subject(root: Entity) -> bool:
+    """Whether the subject looks like that of another message, or another message is inside.
+
+    Not every client writes down what a forwarded message refers to.
+    """
+    texts = (header.decode_words(one) for one in header.values(root, "Subject"))
+    return any(map(_MARKED.match, texts)) or _holds_message(root)
+
+
+def _holds_message(entity: Entity) -> bool:
+    return any(one.content_type.maintype == "message" or _holds_message(one) for one in entity.parts)
 
 
 def without_words(root: Entity, words: Sequence[SubjectWord]) -> Entity:

@@ -186,3 +186,18 @@ async def test_encrypted_with_a_passphrase_alone_says_nothing_of_readers(desk: D
     ciphertext = gnupg.run("--armor", "--symmetric", data=ENTITY).stdout.replace(b"\n", b"\r\n")
     message = encrypted((b"From: alice@example.org\r\n",), ciphertext, "=-b")
     assert await desk.outbound().protect(Envelope(ALICE, (BOB,)), message) == (Copy((BOB,), message),)
+
+
+@pytest.mark.parametrize("rule", [Rule(), Rule(protect=Protect.REQUIRE)])
+async def test_what_only_has_the_form_of_an_encrypted_message_leaves_for_nobody(
+    desk: Desk, rule: Rule
+) -> None:
+    """SMTP-16: GnuPG gives the same armor to what it only signs, which everybody can read."""
+    signed = desk.gnupg.run("--armor", "-u", BOB, "--sign", data=ENTITY).stdout.replace(b"\n", b"\r\n")
+    text = b"-----BEGIN PGP MESSAGE-----\r\n\r\nThe treasure\r\n-----END PGP MESSAGE-----\r\n"
+    for ciphertext in (signed, text):
+        message = encrypted((b"From: alice@example.org\r\n",), ciphertext, "=-b")
+        for rcpt_to in (ALICE, BOB):
+            with pytest.raises(NotAllowed, match="and it is not") as refusal:
+                await desk.outbound(rule).protect(Envelope(ALICE, (rcpt_to,)), message)
+            assert refusal.value.smtp_code == 554

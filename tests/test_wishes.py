@@ -88,22 +88,51 @@ WEAK = (
     SubjectWord("[clear]", Wish(protect=NEVER)),
     SubjectWord("[sign]", Wish(protect=SIGN)),
     SubjectWord("[show]", Wish(hide_subject=False)),
+    SubjectWord("[smime]", Wish(scheme=Scheme.SMIME)),
 )
 
 
 @pytest.mark.parametrize("word", [one.word for one in WEAK])
 @pytest.mark.parametrize(
-    "field", [b"In-Reply-To: <1@x>", b"REFERENCES:\r\n <1@x>", b"Resent-To: carol@example.org"]
+    "field",
+    [
+        b"In-Reply-To: <1@x>",
+        b"REFERENCES:\r\n <1@x>",
+        b"X-Forwarded-Message-Id: <1@x>",
+        b"Resent-To: carol@example.org",
+    ],
 )
 def test_a_word_of_a_correspondent_cannot_ask_for_less_protection(word: str, field: bytes) -> None:
-    """A subject comes back in the answer to it, with whatever stands at its end."""
-    subject = f"Subject: Re: hello {word}\r\n".encode()
+    """A subject comes back in the answer to it, with whatever stands at its end.
+
+    A scheme that the recipients do not have is less, too.
+    """
+    subject = f"Subject: hello {word}\r\n".encode()
     assert read(parse(subject + b"\r\n"), WEAK) != NO_WISH
     with pytest.raises(NotAllowed, match="less"):
         read(parse(subject + field + b"\r\n\r\n"), WEAK)
     if not field.startswith(b"Resent"):
         owners = f"Subject: {word} Re: hello\r\n".encode()
         assert read(parse(owners + field + b"\r\n\r\n"), WEAK) != NO_WISH
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Subject: Re: hello [clear]\r\n\r\n",
+        "Subject: Fwd: hello [clear]\r\n\r\n",
+        "Subject: WG : hello [smime]\r\n\r\n",
+        "Subject: Re[2]: hello [sign]\r\n\r\n",
+        "Subject: =?utf-8?q?=E8=BD=AC=E5=8F=91=EF=BC=9Ahello?= [show]\r\n\r\n",
+        "Subject: [bob@example.org: hello] [clear]\r\n\r\n",
+        "Subject: hello [clear]\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        "--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: hello [clear]\r\n\r\n\r\n--b--\r\n",
+    ],
+)
+def test_an_answer_is_known_by_its_subject_and_what_it_holds_too(message: str) -> None:
+    """Some clients forward without a word on what they forward."""
+    with pytest.raises(NotAllowed, match="less"):
+        read(parse(message.encode()), WEAK)
 
 
 def test_fields_are_the_owners_but_in_what_is_sent_on() -> None:

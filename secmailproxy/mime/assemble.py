@@ -5,6 +5,7 @@ Standards: RFC 3156 sections 4 and 5 (PGP/MIME), RFC 1847, RFC 8551 section 3 (S
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import Enum
 
@@ -20,6 +21,8 @@ _SIGNATURE_TYPES = {
 _PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _CMS_START = 64
 """Octets in which a CMS ContentInfo names its content type, whatever the form of its lengths."""
+_CONTENT_INFO = re.compile(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)", re.DOTALL)
+"""A sequence and its length; the content type is what comes first in it (RFC 5652 section 3)."""
 _OID_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _OID_ENVELOPED_DATA = bytes.fromhex("06092a864886f70d010703")
 _OID_AUTH_ENVELOPED_DATA = bytes.fromhex("060b2a864886f70d0109100117")
@@ -118,8 +121,10 @@ def _cms(root: Entity) -> Made:
     encoding = transfer.encoding_of(root)
     encoded = root.body[: 4 * _CMS_START] if encoding == transfer.BASE64 else root.body
     start = transfer.decode(encoded, encoding)[:_CMS_START]
-    if not start.startswith(b"\x30"):
+    head = _CONTENT_INFO.match(start)
+    if head is None:
         return Made.NOTHING
-    if _OID_ENVELOPED_DATA in start or _OID_AUTH_ENVELOPED_DATA in start:
+    # Only there: signed content may bear any type, and say of itself that it is enveloped.
+    if start.startswith((_OID_ENVELOPED_DATA, _OID_AUTH_ENVELOPED_DATA), head.end()):
         return Made.ENCRYPTED
-    return Made.SIGNED if _OID_SIGNED_DATA in start else Made.NOTHING
+    return Made.SIGNED if start.startswith(_OID_SIGNED_DATA, head.end()) else Made.NOTHING

@@ -104,6 +104,8 @@ AUTH_ENVELOPED, COMPRESSED = "060b2a864886f70d0109100117", "060b2a864886f70d0109
         (cms(SIGNED_DATA, smime_type=b"; smime-type=enveloped-data"), Made.SIGNED),
         (cms(COMPRESSED), Made.NOTHING),
         (b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\nclear text", Made.NOTHING),
+        (cms(SIGNED_DATA + "a0803080020101" + ENVELOPED), Made.SIGNED),
+        (cms(COMPRESSED + "a0803080" + ENVELOPED), Made.NOTHING),
         (b"Content-Type: text/plain\r\n\r\n" + ARMOR, Made.NOTHING),
         (b"Content-Type: message/rfc822\r\n\r\n" + multipart(b"signed", PGP, TEXT, TEXT), Made.NOTHING),
     ],
