@@ -23,16 +23,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from secmailproxy.mime import header
+from secmailproxy.mime import header, transfer
 from secmailproxy.mime.entity import Entity, parse_or_leaf
 from secmailproxy.mime.header import HasFields
 from secmailproxy.mime.layers import LayerKind, layer_kind
 from secmailproxy.model import Protection
 
-_NAMING = ("In-Reply-To", "References", "X-Forwarded-Message-Id")
-"""The last one is Thunderbird's."""
+_NAMING = ("In-Reply-To", "References", "X-Forwarded-Message-Id", "Original-Message-ID")
+"""X-Forwarded-Message-Id is Thunderbird's; the last one is of receipts (RFC 8098), which may quote, too."""
 _ID = re.compile(rb"<([^<>]+)>|([^\s<>,;()\"]+@[^\s<>,;()\"]+)")
 _BLANK = re.compile(rb"\s+")
+_COMMENT = re.compile(rb"\([^()<>]*\)")
+_HOLDS_HEADER = frozenset({"message/rfc822", "message/global", "text/rfc822-headers"})
+_DECODED_MOST = 4
+"""How often a message inside is decoded: each time costs a copy."""
 _SEALED = frozenset({LayerKind.PGP_ENCRYPTED, LayerKind.SMIME_ENCRYPTED})
 
 REFUSAL = (
@@ -79,19 +83,37 @@ def named_ids(root: Entity) -> frozenset[bytes]:
     return frozenset((*_ids(root, "Message-ID", *_NAMING), *_embedded(root)))
 
 
-def _embedded(entity: Entity) -> Iterator[bytes]:
+def _embedded(entity: Entity, deeper: int = _DECODED_MOST) -> Iterator[bytes]:
     if layer_kind(entity) in _SEALED:
         return
     for part in entity.parts:
         if part.is_message and layer_kind(part) not in _SEALED:
             yield from _ids(part, "Message-ID")
-        yield from _embedded(part)
+        yield from _embedded(part, deeper)
+    is_read = entity.parts and transfer.encoding_of(entity) in transfer.IDENTITY
+    if entity.content_type.full in _HOLDS_HEADER and not is_read and deeper:
+        # Of an attachment that no parser of messages opens: encoded, or with header fields alone.
+        inside = parse_or_leaf(transfer.decoded_body(entity))
+        if layer_kind(inside) not in _SEALED:
+            yield from _ids(inside, "Message-ID")
+            yield from _embedded(inside, deeper - 1)
 
 
 def _ids(entity: HasFields, *names: str) -> Iterator[bytes]:
-    """Without angle brackets and blanks, in lower case: some programs change the case of the domain."""
+    """Without angle brackets and blanks, in lower case: some programs change the case of the domain.
+
+    Some write a long one as an encoded word (RFC 2047), and some write what is none: then it is all of it.
+    """
     for name in names:
         for value in header.values(entity, name):
-            for bracketed, bare in _ID.findall(value):
-                if found := _BLANK.sub(b"", bracketed or bare).lower():
-                    yield found
+            decoded = header.decode_words(value).encode("utf-8", "replace")
+            for one in dict.fromkeys((value, decoded)):
+                yield from _read(one)
+
+
+def _read(value: bytes) -> Iterator[bytes]:
+    found = [bracketed or bare for bracketed, bare in _ID.findall(value)]
+    for one in found or [value.strip(b'<>" \t')]:
+        for spelling in dict.fromkeys((one, _COMMENT.sub(b"", one))):
+            if plain := _BLANK.sub(b"", spelling).lower():
+                yield plain

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from encodings.idna import nameprep
 from enum import Enum
 from functools import lru_cache
 
@@ -78,25 +80,50 @@ class Chosen:
 DEFAULT_RULE = Rule()
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _DOT_ATOM = re.compile(r"[^\s\"(),.:;<>@\[\\\]]+(?:\.[^\s\"(),.:;<>@\[\\\]]+)*")
+_TO_ESCAPE = re.compile(r'([\\"])')
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+_DEVIATIONS = re.compile("([\u00df\u03c2\u200c\u200d])")
+"""Sharp s, final sigma, the joiners: letters of their own since RFC 5891, which Python's codec maps away."""
 
 
 @lru_cache(maxsize=1024)
 def normal_address(address: str) -> str:
     """`address` for comparison: without brackets and case, the domain in its ASCII form (RFC 5891).
 
-    Neither quotes that change nothing (RFC 5321 section 4.1.2) nor a dot at the end of the domain make it
-    another one: a rule that requires encryption must hold for every spelling that reaches the same mailbox.
+    Neither quotes that change nothing (RFC 5321 section 4.1.2), nor the form of Unicode, nor a dot at the end
+    of the domain make it another one: a rule that requires encryption must hold for every spelling that
+    reaches the same mailbox.
     """
-    address = address.strip().removeprefix("<").removesuffix(">").casefold()
+    address = address.strip().removeprefix("<").removesuffix(">")
     local, at, domain = address.rpartition("@")
-    unquoted = _ESCAPED.sub(r"\1", local[1:-1])
-    if local[:1] == local[-1:] == '"' and _DOT_ATOM.fullmatch(unquoted):
-        local = unquoted
     domain = domain.removesuffix(".")
+    return _local_part(local) + at + (domain.lower() if domain.isascii() else _ascii_domain(domain))
+
+
+def _local_part(written: str) -> str:
+    local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", written).casefold())
+    if len(local) < 2 or not local[0] == local[-1] == '"':
+        return local
+    unquoted = _ESCAPED.sub(r"\1", local[1:-1])
+    return unquoted if _DOT_ATOM.fullmatch(unquoted) else '"' + _TO_ESCAPE.sub(r"\\\1", unquoted) + '"'
+
+
+def _ascii_domain(domain: str) -> str:
+    """As the resolver is asked for it; what has no such form stays."""
+    labels = _DOTS.split(domain.lower())
     try:
-        return local + at + (domain if domain.isascii() else domain.encode("idna").decode("ascii"))
+        return ".".join(map(_ascii_label, labels if labels[-1] else labels[:-1]))
     except UnicodeError:
-        return local + at + domain
+        return domain.casefold()
+
+
+def _ascii_label(label: str) -> str:
+    # Every other piece is one of these letters, which stay as they are.
+    pieces = _DEVIATIONS.split(label)
+    mapped = "".join(one if at % 2 else nameprep(one) for at, one in enumerate(pieces))
+    if not mapped:
+        raise UnicodeError("an empty label")
+    return mapped if mapped.isascii() else f"xn--{mapped.encode('punycode').decode('ascii')}"
 
 
 def matches(pattern: str, address: str) -> bool:

@@ -39,7 +39,7 @@ PREFIX = "X-Secmailproxy-"
 
 _ANSWERING = frozenset({"in-reply-to", "references", "x-forwarded-message-id"})
 _MARKED = re.compile(r"\w{1,12}(?:\[\d+\]|\(\d+\))?\s?[:\uff1a]|\[\S+@\S+:")
-"""How subjects of answers and forwarded messages begin: "Re:", "Fwd:", "AW:", mutt's "[bob@example.org: x]"."""
+"""How subjects of answers and forwarded messages begin: "Re:", "Fwd:", "[bob@example.org: x]" (mutt)."""
 _OURS = re.compile(r"(?:x)?secmailproxy")
 _NOT_A_LETTER = re.compile(r"[^a-z]")
 _STRENGTH = {Protect.NEVER: 0, Protect.SIGN: 1, Protect.PREFER: 2, Protect.REQUIRE: 3}

@@ -205,6 +205,16 @@ def test_the_first_matching_rule_speaks() -> None:
     assert rule_for(ALICE, "x@elsewhere.org", rules) == Rule()
 
 
+def test_no_spelling_evades_a_rule_and_no_look_alike_is_covered() -> None:
+    """Sharp s and "ss" are two domains (RFC 5891): the rule for one says nothing of the other."""
+    for pattern in ("@stra\u00dfe.example", "@XN--STRAE-OQA.example"):
+        for domain in ("stra\u00dfe.example", "xn--strae-oqa.example"):
+            assert matches(pattern, f"bob@{domain}")
+        assert not matches(pattern, "bob@strasse.example")
+    assert not matches("bob@example.org", "b\u043eb@example.org")
+    assert not matches("bob@example.org", "bob+tag@example.org")
+
+
 def test_a_domain_that_is_no_idn_is_compared_as_it_is() -> None:
     assert normal_address("a@\u00fc..b") == "a@\u00fc..b"
 
@@ -217,6 +227,18 @@ def test_a_domain_that_is_no_idn_is_compared_as_it_is() -> None:
         ("bob@example.org.", BOB),
         ("<BOB@example.org>", BOB),
         ('"b ob"@example.org', '"b ob"@example.org'),
+        ('"b\\ ob"@example.org', '"b ob"@example.org'),
+        ('"b\\"\\\\"@example.org', '"b\\"\\\\"@example.org'),
+        ("jose\u0301@example.org", "jos\u00e9@example.org"),
+        ("JOS\u00c9@example.org", "jos\u00e9@example.org"),
+        ("bob@b\u00fccher.example", "bob@xn--bcher-kva.example"),
+        ("bob@BU\u0308CHER\u3002example\uff0e", "bob@xn--bcher-kva.example"),
+        ("bob@stra\u00dfe.example", "bob@xn--strae-oqa.example"),
+        ("bob@STRA\u1e9eE.example.", "bob@xn--strae-oqa.example"),
+        ("bob@fa\u00df\u00fc.example", "bob@xn--fa-hia0j.example"),
+        ("bob@exa\u00admple\u3002org", BOB),
+        ("@stra\u00dfe.example", "@xn--strae-oqa.example"),
+        ("*.b\u00fccher.example", "*.xn--bcher-kva.example"),
         ('"bob.."@example.org', '"bob.."@example.org'),
         ('""@example.org', '""@example.org'),
         ('"', '"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from itertools import product
 
 import pytest
@@ -47,12 +48,25 @@ def test_the_refusal_fits_a_reply_and_names_the_remedies() -> None:
         b"References: <0@x>\r\n\t<a.1@example.org>\r\n",
         b"References: <0@x>\r\nReferences: <a.1@example.org>\r\n",
         b"X-Forwarded-Message-Id: <a.1@example.org>\r\n",
+        b"Original-Message-ID: <a.1@example.org>\r\n",
+        b"In-Reply-To: <a.1 (hidden) @example.org>\r\n",
+        b"In-Reply-To: <<a.1@example.org>>\r\n",
+        b"In-Reply-To: =?utf-8?q?=3Ca=2E1=40example=2Eorg=3E?=\r\n",
+        b"References: =?us-ascii?Q?=3C0=40x=3E_=3Ca=2E1?=\r\n =?us-ascii?Q?=40example=2Eorg=3E?=\r\n",
     ],
 )
 def test_every_spelling_names_it(fields: bytes) -> None:
     message = b"From: a@b\r\n" + fields + b"Subject: Re\r\n\r\n> text\r\n"
     assert b"a.1@example.org" in named_ids(parse(message))
     assert own_ids(b"Subject: x\r\nMessage-Id:\r\n <a.1@EXAMPLE.org> \r\n\r\n") == {b"a.1@example.org"}
+
+
+@pytest.mark.parametrize(
+    "written", [b"number-17", b"<number-17>", b"<Number-17", b'"number-17"', b"number\t-17"]
+)
+def test_what_is_no_message_id_is_compared_whole(written: bytes) -> None:
+    own = own_ids(b"Message-ID: number-17\r\n\r\n")
+    assert own == named_ids(parse(b"In-Reply-To: " + written + b"\r\n\r\n")) == {b"number-17"}
 
 
 EMBEDDED = (
@@ -64,6 +78,33 @@ EMBEDDED = (
 def test_what_is_forwarded_as_an_attachment_is_named() -> None:
     assert named_ids(parse(EMBEDDED % b"")) == {b"a@x"}
     assert named_ids(parse(b"Subject: x\r\n\r\nIn-Reply-To: <a@x>\r\n")) == frozenset()
+
+
+ATTACHED = b"Message-ID: <a@x>\r\nSubject: x\r\n\r\ntext\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "body"),
+    [
+        (b"message/rfc822", b"base64", base64.encodebytes(ATTACHED)),
+        (b"message/rfc822", b"quoted-printable", ATTACHED.replace(b"<", b"=3C")),
+        (b"message/global", b"8bit", ATTACHED),
+        (b"message/global", b"base64", base64.encodebytes(ATTACHED)),
+        (b"text/rfc822-headers", b"7bit", ATTACHED.partition(b"\r\n\r\n")[0] + b"\r\n"),
+    ],
+)
+def test_an_attached_message_is_found_in_every_encoding(kind: bytes, encoding: bytes, body: bytes) -> None:
+    """Clients encode attached messages against RFC 2046, and RFC 6532 allows it."""
+    part = b"Content-Type: %b\r\nContent-Transfer-Encoding: %b\r\n\r\n%b" % (kind, encoding, body)
+    message = b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + part + b"\r\n--m--\r\n"
+    assert b"a@x" in named_ids(parse(message))
+
+
+def test_messages_in_messages_without_end_are_read_to_a_depth() -> None:
+    """Of thousands, each encoded, only the first few are decoded."""
+    inside = b"Content-Type: message/global\r\n\r\n" * 5000
+    message = b"In-Reply-To: <a@x>\r\n" + inside + ATTACHED
+    assert named_ids(parse(message)) == {b"a@x"}
 
 
 def test_a_message_that_is_sent_on_as_it_was_names_itself() -> None:

@@ -17,8 +17,9 @@ _PATH = re.compile(
     :[ ]*<
     (?:@[^\s<>:]+:)?                                  # a source route is accepted and dropped
     (?P<address>
-        (?:"(?:[^"\\]|\\.)*"|[^\s<>"@]+)             # local part, quoted or not
-        (?:@[^\s<>"@]+)?                              # a bare one is the smarthost's to judge: <postmaster>
+        (?:"(?:[^"\\]|\\.)*"|[^\s<>"@(),:;\[\\\]]+)  # local part, quoted or not, no comments
+        @(?:\[[^\s<>"@(),;\[\\\]]+\]|[^\s<>"@(),:;\[\\\]]+)
+        |[Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr]     # the one that may be bare (RFC 5321 section 4.1.1.3)
         |                                             # the null sender
     )
     >(?:[ ]+(?P<parameters>.*))?

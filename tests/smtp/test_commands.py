@@ -84,6 +84,25 @@ def test_mail_refused(argument: str, offered: set[str], code: int) -> None:
         ("TO:<bö@example.org>", ALL, True, Path("bö@example.org", smtputf8=True)),
         ("TO:<bö@example.org>", ALL, False, 553),
         ("TO:<>", ALL, False, 501),
+        ("TO:<Postmaster>", (), False, Path("Postmaster")),
+        ("TO:<b@[IPv6:::1]>", (), False, Path("b@[IPv6:::1]")),
+        *(
+            # Servers read these as another address, or complete them: a rule could be evaded.
+            (f"TO:<{evasive}>", ALL, False, 501)
+            for evasive in (
+                "b",
+                "b(x)@example.org",
+                "b@example.org(x)",
+                "b@(x)example.org",
+                "\\b@example.org",
+                "b,c@example.org",
+                "b:c@example.org",
+                "b;c@example.org",
+                'b."c"@example.org',
+                "b@example.org,example.net",
+                "b@[127.0.0.1]x",
+            )
+        ),
         ("TO:<b@example.org> NOTIFY=NEVER,DELAY", ALL, False, 501),
         ("TO:<b@example.org> NOTIFY=NEVER", (), False, 555),
         ("TO:<b@example.org> SIZE=5", ALL, False, 555),
