@@ -13,8 +13,11 @@ import hmac
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+from secmailproxy.errors import SecMailProxyError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS encrypted_id (mark BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -38,7 +41,8 @@ class Sealer(Protocol):
 class EncryptedIds:
     """In the database of `views`, under its lock. Thread-safe; a call takes microseconds for each id.
 
-    Methods raise `keystore.errors.KeystoreError` when the store is locked or damaged.
+    Methods raise `keystore.errors.KeystoreError` when the store is locked or damaged, SecMailProxyError when
+    the database cannot be read or written.
     """
 
     def __init__(self, database: sqlite3.Connection, sealer: Sealer, lock: threading.RLock) -> None:
@@ -46,18 +50,19 @@ class EncryptedIds:
         self._sealer = sealer
         self._lock = lock
         self._known_key: bytes | None = None
+        self._path = database.execute("PRAGMA database_list").fetchone()[2]
         database.executescript(_SCHEMA)
 
     def remember(self, ids: Iterable[bytes]) -> None:
         """Remember these, as `secmailproxy.replyguard` reads them; in a transaction if one is open."""
-        with self._lock:
+        with self._lock, self._explained():
             marks = [(self._mark(one),) for one in ids]
             self._db.executemany("INSERT OR IGNORE INTO encrypted_id (mark) VALUES (?)", marks)
 
     def any_known(self, ids: Iterable[bytes]) -> bool:
         """Whether one of these was remembered."""
         find = "SELECT 1 FROM encrypted_id WHERE mark = ?"
-        with self._lock:
+        with self._lock, self._explained():
             return any(self._db.execute(find, (self._mark(one),)).fetchone() is not None for one in ids)
 
     @property
@@ -72,6 +77,15 @@ class EncryptedIds:
         with self._lock:
             self._key()
             self._db.execute("UPDATE encrypted_id_key SET complete = ?", (value,))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SecMailProxyError(
+                f"{self._path} cannot be read or written ({error}): is the disk full?"
+            ) from None
 
     def _mark(self, message_id: bytes) -> bytes:
         return hmac.digest(self._key(), message_id, "sha256")[:_MARK_OCTETS]
