@@ -82,7 +82,7 @@ class EncryptedIds:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             raise SecMailProxyError(
                 f"{self._path} cannot be read or written ({error}): is the disk full?"
             ) from None
