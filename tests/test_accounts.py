@@ -20,6 +20,7 @@ from secmailproxy.accounts import (
 from secmailproxy.errors import KeystoreLocked, LoginRefused, NotAllowed, UpstreamUnavailable
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
 from tests.fixtures.certificates import TestCA
+from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.sink import smtp_sink
 
 UPSTREAM = ImapUpstream("imap.example.org", 993)
@@ -36,6 +37,7 @@ CAROL = Account("carol@example.org", UPSTREAM, login=Login.LOCAL, imap_username=
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> FileSecrets:
+    quick_secrets(tmp_path / "secrets", "passphrase")
     return FileSecrets(tmp_path / "secrets", lambda: "passphrase")
 
 

@@ -16,6 +16,7 @@ from secmailproxy.config import Config
 from secmailproxy.errands.spool import Spool
 from secmailproxy.folders import Folders
 from secmailproxy.localtls import KEY_SECRET, VALID_FOR, LocalTls
+from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import DAY, NOW, Authority, own
 from tests.smtp.test_notification import NOTIFICATION
 
@@ -36,9 +37,9 @@ def passphrase() -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config.parse(
-        CONFIG.encode(), Folders(tmp_path / "c" / "config.toml", tmp_path / "s", tmp_path / "k")
-    )
+    folders = Folders(tmp_path / "c" / "config.toml", tmp_path / "s", tmp_path / "k")
+    quick_secrets(folders.secrets_file, passphrase())
+    return Config.parse(CONFIG.encode(), folders)
 
 
 @pytest.fixture

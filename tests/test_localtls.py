@@ -13,6 +13,7 @@ import pytest
 from keystore.secretsfile import FileSecrets
 from secmailproxy.errors import ConfigError
 from secmailproxy.localtls import KEY_SECRET, VALID_FOR, LocalTls, read_certificate
+from tests.fixtures.quicksecrets import quick_secrets
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -20,7 +21,9 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> FileSecrets:
     """A backend that asks nobody."""
-    return FileSecrets(tmp_path_factory.mktemp("secrets") / "secrets.json", lambda: "open")
+    path = tmp_path_factory.mktemp("secrets") / "secrets.json"
+    quick_secrets(path, "open")
+    return FileSecrets(path, lambda: "open")
 
 
 @pytest.fixture

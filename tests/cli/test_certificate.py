@@ -10,6 +10,7 @@ import click.testing
 import pytest
 
 from secmailproxy.cli import program
+from tests.fixtures.quicksecrets import quick_secrets
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tmp_path / "config.toml"
     config.write_text('[secrets]\nbackend = "file"\npassphrase_file = "passphrase"\n')
     config.chmod(0o600)
+    quick_secrets(tmp_path / "state" / "secrets.json", "open")
     return tmp_path
 
 

@@ -13,7 +13,7 @@ from secmailproxy.cli import program
 from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
-from tests.fixtures.proxy import CONFIG, SECRETS_PASSPHRASE, ProxyHome
+from tests.fixtures.proxy import ProxyHome, empty_home
 
 ADMIN = "admin@example.org"
 CRON = (
@@ -26,12 +26,7 @@ SECRETS = (b"treasure", b"windmill", b"Cron")
 @pytest.fixture
 def home(tmp_path: Path) -> ProxyHome:
     """A home without a configuration for `forward`; its sendmail keeps what it gets."""
-    made = ProxyHome(tmp_path / "home")
-    made.folder.mkdir(mode=0o700)
-    (made.folder / "passphrase").write_text(SECRETS_PASSPHRASE + "\n")
-    (made.folder / "passphrase").chmod(0o600)
-    (made.folder / "config.toml").write_text(CONFIG)
-    (made.folder / "config.toml").chmod(0o600)
+    made = empty_home(tmp_path / "home")
     sendmail = made.folder / "sendmail"
     sendmail.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {made.folder}/words; cat > {made.folder}/sent\n')
     sendmail.chmod(0o755)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from keystore import openpgp
 from secmailproxy.cli import keyfetch, program
+from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import PASSPHRASE
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -35,6 +36,7 @@ def home(tmp_path, monkeypatch) -> Path:
     )
     for file in folder.iterdir():
         file.chmod(0o600)
+    quick_secrets(folder / "state" / "secrets.json", SECRETS)
     monkeypatch.setenv("SECMAILPROXY_HOME", str(folder))
     return folder
 

@@ -21,7 +21,7 @@ from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.model import Envelope
 from secmailproxy.outbound import Outbound
 from secmailproxy.smtp.replies import reply_for
-from tests.fixtures.proxy import CONFIG, SECRETS_PASSPHRASE, ProxyHome
+from tests.fixtures.proxy import ProxyHome, empty_home
 
 GUIDE = (Path(__file__).parents[2] / "docs/policy.md").read_text(encoding="utf-8")
 ALICE, BOB, DAN = "alice@example.org", "bob@example.com", "dan@example.net"
@@ -30,13 +30,9 @@ ALICE, BOB, DAN = "alice@example.org", "bob@example.com", "dan@example.net"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> ProxyHome:
     """A home with the configuration of docs/policy.md, and keys for alice, bob and dan."""
-    made = ProxyHome(tmp_path_factory.mktemp("policy") / "home")
-    made.folder.mkdir(mode=0o700)
-    (made.folder / "passphrase").write_text(SECRETS_PASSPHRASE + "\n")
-    (made.folder / "passphrase").chmod(0o600)
+    made = empty_home(tmp_path_factory.mktemp("policy") / "home")
     blocks = re.findall(r"(?ms)^```toml\n(.+?)^```", GUIDE)
-    (made.folder / "config.toml").write_text("\n".join([CONFIG, *blocks]))
-    (made.folder / "config.toml").chmod(0o600)
+    made.add_config("\n".join(blocks))
     with made.keystore() as keystore:
         for address in (ALICE, BOB, DAN):
             keystore.generate(address)
@@ -184,14 +180,9 @@ def test_bad_input_is_explained(words: tuple[str, ...], said: str, policy_test: 
 def test_another_account_is_refused_at_mail(
     home: ProxyHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = ProxyHome(tmp_path / "home")
-    other.folder.mkdir(mode=0o700)
-    (other.folder / "passphrase").write_text(SECRETS_PASSPHRASE + "\n")
-    (other.folder / "passphrase").chmod(0o600)
-    text = (home.folder / "config.toml").read_text()
-    second = '\n[[accounts]]\naddress = "work@example.org"\nimap = {host = "h"}\nsmtp = {host = "h"}\n'
-    (other.folder / "config.toml").write_text(text + second)
-    (other.folder / "config.toml").chmod(0o600)
+    other = empty_home(tmp_path / "home")
+    second = '\n[[accounts]]\naddress = "work@example.org"\nimap = {host = "h"}\nsmtp = {host = "h"}'
+    other.folders.config_file.write_text(home.folders.config_file.read_text() + second)
     monkeypatch.setenv(HOME_VARIABLE, str(other.folder))
     words = ["policy", "test", "--from", "info@example.org", "--to", DAN, "--account", "work@example.org"]
     result = CliRunner().invoke(program, words)

@@ -11,7 +11,7 @@ from secmailproxy.cli import program
 from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.entity import parse
-from tests.fixtures.proxy import CONFIG, SECRETS_PASSPHRASE, ProxyHome
+from tests.fixtures.proxy import ProxyHome, empty_home
 from tests.fixtures.x509 import Authority, OpenSSL, learn, own
 
 ALICE, BOB, CAROL = (f"{name}@example.org" for name in ("alice", "bob", "carol"))
@@ -21,12 +21,7 @@ MESSAGE = b"From: alice@example.org\nTo: bob@example.org\nBcc: x@example.org\nSu
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProxyHome:
     """A home with keys for alice and bob, in use."""
-    made_ = ProxyHome(tmp_path / "home")
-    made_.folder.mkdir(mode=0o700)
-    (made_.folder / "passphrase").write_text(SECRETS_PASSPHRASE + "\n")
-    (made_.folder / "passphrase").chmod(0o600)
-    (made_.folder / "config.toml").write_text(CONFIG)
-    (made_.folder / "config.toml").chmod(0o600)
+    made_ = empty_home(tmp_path / "home")
     with made_.keystore() as keystore:
         for address in (ALICE, BOB):
             keystore.generate(address)

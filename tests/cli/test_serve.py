@@ -23,6 +23,7 @@ from secmailproxy.accounts import local_password_secret, password_secret
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.processes import die_with_parent, free_port, listening, wait_until
+from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.sink import smtp_sink
 
 ADDRESS = "alice@example.test"
@@ -106,6 +107,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home.chmod(0o700)
     (home / "passphrase").write_text("open\n")
     (home / "passphrase").chmod(0o600)
+    quick_secrets(home / "state" / "secrets.json", "open")
     secrets = FileSecrets(home / "state" / "secrets.json", lambda: "open")
     secrets.set(password_secret(ADDRESS), PASSWORD)
     secrets.set(local_password_secret(ADDRESS), LOCAL)
