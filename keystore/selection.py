@@ -53,4 +53,6 @@ def select_pinned(
 
 
 def _refusal(fingerprint: Fingerprint, why: Usability) -> str:
+    if why.reason is Reason.NO_CERTIFICATE:
+        return f"certificate {fingerprint} is not in the keystore"
     return f"certificate {fingerprint}: {why.explanation}"

@@ -9,6 +9,8 @@ in clear to some and encrypted to others, nor by OpenPGP to some and by S/MIME t
     some recipient is on "never"         it goes as it is
     the sender has no key at all         it goes as it is (refused where the key of the login's own address
                                          would have encrypted it)
+    a rule or wish allows one scheme     refused where the sender has a key of the other scheme only, or a
+    only                                 wish for one keeps the other from encrypting it
     some recipient is on "sign"          it is signed
     every recipient has a certificate    it is signed and encrypted
     otherwise                            it is signed
@@ -22,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keystore.model import Fingerprint, Identity, Scheme, Selection
+from keystore.model import Fingerprint, Identity, Reason, Scheme, Selection
 from secmailproxy.errors import NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.model import Protection
 from secmailproxy.rules import Chosen, Protect, Rule, normal_address
@@ -43,6 +45,9 @@ __all__ = [
 ]
 
 _IN_ORDER = (Scheme.OPENPGP, Scheme.SMIME)
+_NAMES = {Scheme.OPENPGP: "OpenPGP", Scheme.SMIME: "S/MIME"}
+_IMPORT = "import a certificate with: secmailproxy key import FILE"
+_UNTOLD = (Reason.NO_CERTIFICATE, Reason.OTHER_SCHEME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,10 @@ def recipient_refusal(rcpt_to: str, rule: Rule, selections: Mapping[Scheme, Sele
     missing = {scheme: _missing(rcpt_to, rule, scheme, one) for scheme, one in selections.items()}
     if not all(missing.values()):
         return None
-    return missing[schemes_of([rule])[0]]
+    told = [scheme for scheme, one in selections.items() if one.reason not in _UNTOLD]
+    if not told and not rule.fingerprints and rule.scheme is None:
+        return f"no encryption key for <{rcpt_to}> (no certificate is known); {_IMPORT}"
+    return f"{missing[(told or schemes_of([rule]))[0]]}; {_IMPORT}"
 
 
 def plan_outbound(question: Question, chosen: Mapping[str, Chosen], facts: Callable[[Scheme], Facts]) -> Plan:
@@ -141,6 +149,7 @@ def plan_outbound(question: Question, chosen: Mapping[str, Chosen], facts: Calla
             if plan := attempt.encrypted():
                 return plan
         _refuse_clear(question, attempts, required=Protect.REQUIRE in asked)
+        _refuse_wish_for_less(question, chosen, rules, facts)
     why = _because(rules, Protect.SIGN) if Protect.SIGN in asked else _all_missing(attempts)
     attempts = attempts or [_Attempt(question, rules, scheme, facts) for scheme in _IN_ORDER]
     for attempt in attempts:
@@ -149,7 +158,13 @@ def plan_outbound(question: Question, chosen: Mapping[str, Chosen], facts: Calla
     for attempt in attempts:
         if attempt.facts.identity_problem:
             raise SigningKeyUnusable(attempt.facts.identity_problem)
-    return _as_it_is(question, no_key(question.sender))
+    for other in _IN_ORDER:
+        if facts(other).identity is not None:
+            raise SigningKeyUnusable(
+                f"{no_key(question.sender, attempts[0].scheme)}; or change the rule or wish that allows "
+                f"only {_NAMES[attempts[0].scheme]}"
+            )
+    return _as_it_is(question, no_key(question.sender, attempts[0].scheme))
 
 
 class _Attempt:
@@ -166,6 +181,10 @@ class _Attempt:
         self._question = question
         self._rules = rules
         self._ask = facts
+
+    @property
+    def sender(self) -> str:
+        return self._question.sender
 
     @property
     def facts(self) -> Facts:
@@ -220,13 +239,31 @@ def _refuse_clear(question: Question, attempts: Sequence[_Attempt], *, required:
         if attempt.facts.identity_problem:
             raise SigningKeyUnusable(attempt.facts.identity_problem)
         if attempt.facts.account_has_key:
-            raise SigningKeyUnusable(_not_the_accounts(question))
+            raise SigningKeyUnusable(_not_the_accounts(question, attempt.scheme))
         if required:
             raise SigningKeyUnusable(
                 "; ".join([*attempts[0].missing, no_key(question.sender, attempt.scheme)])
             )
     if required:
-        raise NoUsableCertificate(_all_missing(attempts))
+        raise NoUsableCertificate(f"{_all_missing(attempts)}; {_IMPORT}")
+
+
+def _refuse_wish_for_less(
+    question: Question,
+    chosen: Mapping[str, Chosen],
+    rules: Mapping[str, Rule],
+    facts: Callable[[Scheme], Facts],
+) -> None:
+    """Raises where the message is not encrypted only because it wishes a scheme."""
+    wished_for = question.wish.scheme
+    if wished_for is None:
+        return
+    for other in schemes_of(one.rule for one in chosen.values()):
+        if other is not wished_for and _Attempt(question, rules, other, facts).encrypted():
+            raise NotAllowed(
+                f'the message wishes scheme "{wished_for.value}", which cannot encrypt it; '
+                f"{_NAMES[other]} can. Leave the wish out, or wish also to have it only signed"
+            )
 
 
 def _as_it_is(question: Question, why: str) -> Plan:
@@ -244,20 +281,20 @@ def _missing(rcpt_to: str, rule: Rule, scheme: Scheme, selection: Selection) -> 
     why = selection.explanation or (selection.reason.value if selection.reason else "")
     if not why:
         why = f"pinned key {absent[0]} is not usable" if absent else "no certificate"
-    what = "encryption key" if scheme is Scheme.OPENPGP else "S/MIME certificate"
-    return f"no {what} for <{rcpt_to}> ({why})"
+    return f"no encryption key for <{rcpt_to}> ({_NAMES[scheme]}: {why})"
 
 
 def _all_missing(attempts: Sequence[_Attempt]) -> str:
-    """Why no scheme can encrypt the message. The second one counts where the sender could use it."""
+    """Why no scheme can encrypt the message; what is missing of a scheme that the sender could use."""
     if not attempts:
         return "the rules of the recipients ask for OpenPGP and for S/MIME, and one message has one scheme"
-    first, *others = attempts
-    texts = first.missing
-    for other in others:
-        if other.facts.identity is not None:
-            texts += other.missing
-    return "; ".join(texts)
+    texts = []
+    for attempt in attempts:
+        if attempt.facts.identity is not None:
+            texts += attempt.missing
+        elif not attempt.missing:
+            texts.append(no_key(attempt.sender, attempt.scheme))
+    return "; ".join(texts or attempts[0].missing)
 
 
 def _refuse_conflict(rules: Mapping[str, Rule]) -> None:
@@ -310,16 +347,20 @@ def _because(rules: Mapping[str, Rule], protect: Protect) -> str:
     return f'for <{rcpt_to}> the rule or wish says "{protect.value}"'
 
 
-def _not_the_accounts(question: Question) -> str:
+def _not_the_accounts(question: Question, scheme: Scheme) -> str:
     return (
-        f"no own key for <{question.sender}>, which would leave a message in clear that can be encrypted; "
-        f"add the address to `aliases` of the account {question.account} to use its key, or make one with: "
-        f"secmailproxy key generate {question.sender}"
+        f"no own {_NAMES[scheme]} key for <{question.sender}>, which would leave a message in clear that can "
+        f"be encrypted; add the address to `aliases` of the account {question.account} to use its key, or "
+        f"{_how_to_get_one(question.sender, scheme)}"
     )
 
 
 def no_key(sender: str, scheme: Scheme = Scheme.OPENPGP) -> str:
     """What to say where the sender has no key."""
+    return f"no own {_NAMES[scheme]} key for <{sender}>; {_how_to_get_one(sender, scheme)}"
+
+
+def _how_to_get_one(sender: str, scheme: Scheme) -> str:
     if scheme is Scheme.SMIME:
-        return f"no own S/MIME key for <{sender}>; import one with: secmailproxy key import FILE"
-    return f"no own key for <{sender}>; make one with: secmailproxy key generate {sender}"
+        return "import one with: secmailproxy key import FILE"
+    return f"make one with: secmailproxy key generate {sender}"

@@ -132,9 +132,9 @@ async def test_without_a_certificate_nothing_leaves_where_a_rule_requires_it(
     """SMTP-06: refused at RCPT, with the reason."""
     learn_expired = mail_authority.person(BOB, "p256", 72, since=NOW - 2 * DAY, until=NOW - DAY)
     keystore.import_keys(learn_expired.pem, source="a test")
-    with pytest.raises(NoUsableCertificate, match=r"no S/MIME certificate for .*expired \(on "):
+    with pytest.raises(NoUsableCertificate, match=r"no encryption key for .*S/MIME: .*expired \(on "):
         await outbound(REQUIRE).check_recipient(ALICE, BOB)
-    with pytest.raises(NoUsableCertificate, match=r"no S/MIME certificate for <carol@example\.org>"):
+    with pytest.raises(NoUsableCertificate, match=r"no encryption key for <carol@example\.org> \(S/MIME: "):
         await outbound(REQUIRE).protect(Envelope(ALICE, (CAROL,)), MESSAGE)
 
 

@@ -122,7 +122,7 @@ def test_refusals_name_each_address_and_its_reason() -> None:
     with pytest.raises(NoUsableCertificate) as refusal:
         decide(facts(unknown=(BOB, CAROL)), Rule(protect=REQUIRE))
     for address in (BOB, CAROL):
-        assert f"<{address}> (key 1234 expired 2026-01-02)" in refusal.value.text
+        assert f"<{address}> (OpenPGP: key 1234 expired 2026-01-02)" in refusal.value.text
     with pytest.raises(NotAllowed, match=r"<bob@example.org>.*<carol@example.org>"):
         decide(BOTH, Rule(to=BOB, protect=REQUIRE), Rule(to=CAROL, protect=NEVER))
 
@@ -255,11 +255,26 @@ def test_smtp_06_only_required_encryption_refuses_at_rcpt() -> None:
     for protect in (PREFER, SIGN, NEVER):
         assert recipient_refusal(BOB, Rule(protect=protect), {Scheme.OPENPGP: missing}) is None
     refusal = recipient_refusal(BOB, Rule(protect=REQUIRE), {Scheme.OPENPGP: missing})
-    assert refusal == "no encryption key for <bob@example.org> (key 1234 expired 2026-01-02)"
-    bare = Selection(BOB, (), Reason.NO_CERTIFICATE)
-    assert recipient_refusal(BOB, Rule(protect=REQUIRE), {Scheme.OPENPGP: bare}) == (
-        "no encryption key for <bob@example.org> (no certificate)"
+    assert refusal == (
+        "no encryption key for <bob@example.org> (OpenPGP: key 1234 expired 2026-01-02); "
+        "import a certificate with: secmailproxy key import FILE"
     )
+
+
+def test_smtp_06_the_refusal_tells_of_the_scheme_that_has_something_to_tell() -> None:
+    none, expired = Selection(BOB, (), Reason.NO_CERTIFICATE), facts(unknown=(BOB,))[BOB]
+    other = Selection(BOB, (), Reason.OTHER_SCHEME, "certificate 12: a certificate of the other scheme")
+    pinned = Rule(protect=REQUIRE, fingerprints=(Fingerprint("12"),))
+    for rule, openpgp, smime, why in (
+        (Rule(protect=REQUIRE), none, none, "no certificate is known"),
+        (Rule(protect=REQUIRE), expired, none, "OpenPGP: key 1234 expired 2026-01-02"),
+        (Rule(protect=REQUIRE), none, expired, "S/MIME: key 1234 expired 2026-01-02"),
+        (pinned, other, expired, "S/MIME: key 1234 expired 2026-01-02"),
+    ):
+        selections = {Scheme.OPENPGP: openpgp, Scheme.SMIME: smime}
+        refusal = recipient_refusal(BOB, rule, selections)
+        assert refusal is not None
+        assert refusal.startswith(f"no encryption key for <bob@example.org> ({why}); import")
 
 
 # Schemes.
@@ -352,6 +367,34 @@ def test_an_own_key_that_cannot_sign_is_no_reason_to_encrypt_less() -> None:
 def test_a_sender_whose_key_lacks_the_scheme_is_told_what_is_missing() -> None:
     with pytest.raises(SigningKeyUnusable, match=r"no encryption key for <bob.*no own S/MIME key for <alice"):
         decide_by(known_by(OPENPGP), known_by(SMIME, *ALL, own=False), Rule(protect=REQUIRE))
+
+
+def test_a_sender_without_a_key_of_the_only_scheme_is_told_so_and_nothing_leaves_in_clear() -> None:
+    facts_of = (known_by(OPENPGP, *ALL), known_by(SMIME, own=False))
+    for protect in (PREFER, SIGN):
+        with pytest.raises(SigningKeyUnusable, match=r"no own S/MIME key for <alice.*allows only S/MIME"):
+            decide_by(*facts_of, Rule(scheme=SMIME, protect=protect))
+    with pytest.raises(SigningKeyUnusable, match="no own S/MIME key"):
+        decide_by(*facts_of, wish=Wish(protect=SIGN, scheme=SMIME))
+    assert decide_by(known_by(OPENPGP, own=False), facts_of[1], Rule(scheme=SMIME)).protection is PLAIN
+
+
+def test_a_wish_for_a_scheme_does_not_keep_the_other_from_encrypting() -> None:
+    facts_of = (known_by(OPENPGP, *ALL), known_by(SMIME, BOB))
+    with pytest.raises(NotAllowed, match=r'scheme "smime", which cannot encrypt it; OpenPGP can'):
+        decide_by(*facts_of, wish=Wish(scheme=SMIME))
+    with pytest.raises(NotAllowed, match="OpenPGP can"):
+        decide_by(facts_of[0], known_by(SMIME, own=False), wish=Wish(scheme=SMIME))
+    plan = decide_by(*facts_of, wish=Wish(scheme=SMIME, protect=SIGN))
+    assert (plan.protection, plan.scheme) == (SIGNED, SMIME)
+    assert decide_by(*facts_of, Rule(scheme=SMIME), wish=Wish(scheme=SMIME)).protection is SIGNED
+
+
+def test_it_is_said_that_only_the_own_key_is_missing_for_the_other_scheme() -> None:
+    why = decide_by(known_by(OPENPGP), known_by(SMIME, *ALL, own=False)).why
+    assert "no own S/MIME key for <alice@example.org>" in why
+    why = decide_by(known_by(OPENPGP, *ALL, own=False), known_by(SMIME)).why
+    assert "no own OpenPGP key for <alice@example.org>" in why
 
 
 # Aliases and accounts.

@@ -99,7 +99,7 @@ def test_smime_where_the_sender_has_that_only(
             ("--from", CAROL, "--to", BOB, "--protect", "require"),
             MESSAGE,
             69,
-            "no own key for <carol@example.org>",
+            "no own OpenPGP key for <carol@example.org>",
         ),
         (("--from", ALICE, "--to", BOB, "--protect", "maybe"), MESSAGE, 64, "--protect"),
     ],
