@@ -27,6 +27,7 @@ from keystore.model import (
 from keystore.store import Store, StoredCertificate, StoredSecret
 from keystore.vault import Vault
 
+_CHOSEN = frozenset({Trust.KNOWN, Trust.VERIFIED})
 _UNBOUND = frozenset({Reason.BAD_BINDING, Reason.NO_CERTIFICATE})
 
 
@@ -38,6 +39,45 @@ class Origin:
     trust: Trust | None
     now: datetime
     held_by_gnupg: bool = False
+    known: frozenset[Fingerprint] = frozenset()
+    """The certificates that were there before this import."""
+
+
+Judge = Callable[[Certificate, Purpose, datetime, str | None], Usability]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A certificate that mail to `address` is encrypted to already."""
+
+    address: str
+    fingerprint: Fingerprint
+
+    def remark(self, fingerprint: Fingerprint) -> str:
+        """What is to be said of the certificate that came later."""
+        return (
+            f"not used for {self.address}, which has {self.fingerprint} already; if its owner has "
+            f"confirmed this one to you: secmailproxy key trust {fingerprint} verified"
+        )
+
+
+def rival_of(
+    offered: Certificate, addresses: Iterable[str], store: Store, judge: Judge, origin: Origin
+) -> Rival | None:
+    """The certificate in use for one of `addresses` that `offered` would be taken in place of, or None.
+
+    Anybody can write an address into a certificate, and its date. What came with others in one import is no
+    rival: the owner's ring may hold several of one person.
+    """
+    for address in addresses:
+        for fingerprint in store.by_address(address.lower()):
+            row = store.certificate(fingerprint) if fingerprint in origin.known else None
+            if row is None or fingerprint == offered.fingerprint or row.scheme is not offered.scheme:
+                continue
+            chosen = replace(offered, fingerprint=fingerprint, octets=row.octets, trust=row.trust)
+            if row.trust in _CHOSEN and judge(chosen, Purpose.ENCRYPT, origin.now, address).usable:
+                return Rival(address, fingerprint)
+    return None
 
 
 class Importer:
@@ -47,7 +87,7 @@ class Importer:
         self,
         store: Store,
         vault: Vault,
-        judge: Callable[[Certificate, Purpose, datetime], Usability],
+        judge: Judge,
     ) -> None:
         """`judge` is asked whether a certificate serves, trial encryption included."""
         self._store = store
@@ -91,12 +131,16 @@ class Importer:
             merged = openpgp.certificate(octets, source=old.source if old else origin.source)
             more = _new_addresses(old, merged)
             trust = trust_given(old, origin, secret=bool(key))
-            lowered = bool(more) and origin.trust is None and old is not None and old.holder is Holder.NONE
-            lowered = lowered and trust is Trust.VERIFIED and key is None and not origin.held_by_gnupg
-            merged = replace(merged, trust=Trust.KNOWN if lowered else trust)
-            encrypts = self._judge(merged, Purpose.ENCRYPT, origin.now)
+            owned = key is not None or origin.held_by_gnupg or (old and old.holder is not Holder.NONE)
+            decided = owned or origin.trust is not None or trust not in _CHOSEN
+            claimed = () if decided else more if old else merged.addresses
+            rival = rival_of(merged, claimed, self._store, self._judge, origin)
+            lowered = bool(more) and not decided and trust is Trust.VERIFIED
+            trust = Trust.UNKNOWN if rival else Trust.KNOWN if lowered else trust
+            merged = replace(merged, trust=trust)
+            encrypts = self._judge(merged, Purpose.ENCRYPT, origin.now, None)
             if old is None:
-                _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now))
+                _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now, None))
             secret = self._secret_row(merged.fingerprint, key, old, origin)
             if old is None or octets != old.octets or merged.trust is not old.trust or secret is not None:
                 self._write(merged, secret, origin)
@@ -109,7 +153,7 @@ class Importer:
             merged.addresses,
             merged.user_ids,
             secret=secret is not None or (old is not None and old.holder is not Holder.NONE),
-            reason=_remark(encrypts, more if lowered else ()),
+            reason=_remark(encrypts, more if lowered else (), rival.remark(fingerprint) if rival else ""),
         )
 
     def _secret_row(
@@ -186,9 +230,11 @@ def _new_addresses(old: StoredCertificate | None, merged: Certificate) -> tuple[
     return tuple(one for one in merged.addresses if one not in before)
 
 
-def _remark(encrypts: Usability, unverified: tuple[str, ...]) -> str:
+def _remark(encrypts: Usability, unverified: tuple[str, ...], rival: str) -> str:
     """What is to be said of a certificate that was taken."""
-    remarks = [] if encrypts.usable else [f"kept, but not for encryption: {encrypts.explanation}"]
+    remarks = [rival] if rival else []
+    if not encrypts.usable:
+        remarks = [f"kept, but not for encryption: {encrypts.explanation}"]
     if unverified:
         # Whoever was verified under one address may write any other into their certificate.
         remarks.append(f"no longer verified, for it now claims {', '.join(unverified)} too")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 from keystore import smime
 from keystore.errors import KeyRefused
-from keystore.importing import AskedOnce, Origin, refusal_of, trust_given
+from keystore.importing import AskedOnce, Judge, Origin, Rival, refusal_of, rival_of, trust_given
 from keystore.model import (
     Certificate,
     Holder,
@@ -21,7 +20,7 @@ from keystore.model import (
     ImportResult,
     Purpose,
     Scheme,
-    Usability,
+    Trust,
 )
 from keystore.store import Store, StoredCertificate
 from keystore.vault import Vault
@@ -34,7 +33,7 @@ class X509Importer:
         self,
         store: Store,
         vault: Vault,
-        judge: Callable[[Certificate, Purpose, datetime], Usability],
+        judge: Judge,
     ) -> None:
         """`judge` is asked whether a certificate serves."""
         self._store = store
@@ -78,10 +77,14 @@ class X509Importer:
     def _stored(self, offered: Certificate, key: smime.SecretKey | None, origin: Origin) -> ImportResult:
         with self._store.transaction():
             old = self._store.certificate(offered.fingerprint)
+            trust = trust_given(old, origin, secret=key is not None)
+            rival = None
+            if old is None and key is None and origin.trust is None:
+                rival = rival_of(offered, offered.addresses, self._store, self._judge, origin)
             found = replace(
                 offered,
                 source=old.source if old else origin.source,
-                trust=trust_given(old, origin, secret=key is not None),
+                trust=Trust.UNKNOWN if rival else trust,
             )
             new_key = key is not None and (old is None or old.holder is not Holder.OWN)
             if old is None or old.trust is not found.trust or new_key:
@@ -95,14 +98,16 @@ class X509Importer:
             found.addresses,
             found.user_ids,
             secret=key is not None or (old is not None and old.holder is not Holder.NONE),
-            reason=self._remark(found, origin),
+            reason=self._remark(found, origin, rival),
         )
 
-    def _remark(self, found: Certificate, origin: Origin) -> str:
+    def _remark(self, found: Certificate, origin: Origin, rival: Rival | None) -> str:
         if smime.facts(found.octets).is_authority:
             return "kept to be sent along with signatures: a certificate authority's"
-        encrypts = self._judge(found, Purpose.ENCRYPT, origin.now)
-        return "" if encrypts.usable else f"kept, but not for encryption: {encrypts.explanation}"
+        encrypts = self._judge(found, Purpose.ENCRYPT, origin.now, None)
+        if not encrypts.usable:
+            return f"kept, but not for encryption: {encrypts.explanation}"
+        return rival.remark(found.fingerprint) if rival else ""
 
     def _write(self, found: Certificate, key: smime.SecretKey | None, origin: Origin) -> None:
         row = StoredCertificate(

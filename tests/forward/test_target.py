@@ -25,7 +25,7 @@ def learn(keystore: Keystore, make_keystore: KeystoreFactory, address: str, name
     """Import the certificate of somebody else."""
     other = make_keystore(f"other-{address}-{name}")
     certificate = other.generate(address, name=name)
-    keystore.import_keys(other.export(certificate.fingerprint), source="test")
+    keystore.import_keys(other.export(certificate.fingerprint), source="test", trust=Trust.KNOWN)
     return certificate.fingerprint
 
 

@@ -285,3 +285,51 @@ def test_a_verified_certificate_that_claims_one_more_address_is_verified_no_long
     [again] = take(keystore, mallory.export(fingerprint), now=None)
     assert again.action is UNCHANGED
     assert keystore.certificate(fingerprint).trust is Trust.VERIFIED
+
+
+class TestRivals:
+    """Anybody can write somebody else's address into a certificate, and the date of today."""
+
+    def test_a_certificate_in_use_stays_in_use(self, keystore):
+        take(keystore, public(BOB))
+        later = openpgp.generate("Bob@example.org", now=NOW - DAY)
+        [result] = take(keystore, public(later))
+        assert result.action is ADDED
+        assert result.reason.startswith(f"not used for bob@example.org, which has {BOB.fingerprint}")
+        assert f"key trust {later.fingerprint} verified" in result.reason
+        assert keystore.select("bob@example.org", NOW).certificates[0].fingerprint == BOB.fingerprint
+        assert actions(take(keystore, public(later))) == [UNCHANGED]
+        keystore.set_trust(later.fingerprint, Trust.VERIFIED)
+        assert keystore.select("bob@example.org", NOW).certificates[0].fingerprint == later.fingerprint
+
+    def test_what_the_owner_decides_counts(self, keystore):
+        take(keystore, public(BOB))
+        later = openpgp.generate("bob@example.org", now=NOW - DAY)
+        [result] = take(keystore, public(later), trust=Trust.KNOWN)
+        assert result.reason == ""
+        selection = keystore.select("bob@example.org", NOW)
+        assert selection.certificates[0].fingerprint == later.fingerprint
+        assert BOB.fingerprint in selection.explanation
+
+    def test_one_that_cannot_be_used_is_no_rival(self, keystore):
+        take(keystore, public(openpgp.generate("bob@example.org", now=NOW - 30 * DAY, expires=10 * DAY)))
+        [result] = take(keystore, public(BOB))
+        assert result.reason == ""
+        assert keystore.certificate(BOB.fingerprint).trust is Trust.KNOWN
+
+    def test_several_of_one_person_in_one_file_are_no_rivals(self, keystore):
+        later = openpgp.generate("bob@example.org", now=NOW - DAY)
+        assert [one.reason for one in take(keystore, public(BOB, later))] == ["", ""]
+        assert keystore.select("bob@example.org", NOW).certificates[0].fingerprint == later.fingerprint
+
+    def test_an_address_that_is_added_to_a_known_certificate(self, keystore, gnupg_home):
+        gnupg = gnupg_home()
+        mallory = gnupg.generate("mallory@evil.example")
+        now = NOW + DAY
+        take(keystore, gnupg.export(mallory), now=now)
+        take(keystore, public(BOB), now=now)
+        gnupg.run("--quick-add-uid", mallory, "bob@example.org")
+        [result] = take(keystore, gnupg.export(mallory), now=now)
+        assert "not used for bob@example.org" in result.reason
+        assert keystore.select("bob@example.org", now).certificates[0].fingerprint == BOB.fingerprint
+        assert keystore.select("mallory@evil.example", now).usable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from keystore import openpgp
@@ -163,3 +165,25 @@ def test_what_others_import_is_noticed(make_keystore: KeystoreFactory, alice: Is
     assert other.certificates() == []
     own(one, alice)
     assert other.identity(ALICE, NOW, scheme=Scheme.SMIME) is not None
+
+
+def test_a_look_alike_in_a_bundle_is_not_encrypted_to(keystore: Keystore, mail_authority: Authority) -> None:
+    """Bob's certificate stays in use, though the other one is newer; where it ends, the other one serves."""
+    bob = learn(keystore, mail_authority.person(BOB, number=20, since=NOW - 9 * DAY, until=NOW + 9 * DAY))
+    evil = mail_authority.person(BOB, number=21)
+    other = mail_authority.person("mallory@evil.example", number=21)
+    results = keystore.import_keys(other.pem + evil.pem, source="smime.p7s", now=NOW)
+    assert [one.action for one in results] == [ADDED, ADDED]
+    assert results[0].reason == ""
+    assert results[1].reason.startswith(f"not used for {BOB}, which has {bob.fingerprint} already")
+
+    def chosen(now: datetime) -> str:
+        [one] = keystore.select(BOB, now, scheme=Scheme.SMIME).certificates
+        return one.fingerprint
+
+    assert chosen(NOW) == bob.fingerprint
+    assert chosen(NOW + 10 * DAY) == evil.fingerprint
+    keystore.set_trust(bob.fingerprint, Trust.REJECTED)
+    assert chosen(NOW) == evil.fingerprint
+    [key] = keystore.import_keys(evil.key_pem, source="key.pem", now=NOW)
+    assert key.secret

@@ -99,8 +99,8 @@ class TestMatching:
         assert not keystore.select("carol@home.example", now).usable
 
     def test_verified_then_newest(self, keystore):
-        old = learn(keystore, stranger("alice@example.org", age=400 * DAY))
-        new = learn(keystore, stranger("alice@example.org", age=2 * DAY))
+        old = learn(keystore, stranger("alice@example.org", age=400 * DAY), Trust.KNOWN)
+        new = learn(keystore, stranger("alice@example.org", age=2 * DAY), Trust.KNOWN)
         selection = keystore.select("alice@example.org", NOW)
         assert selection.certificates[0].fingerprint == new
         assert old in selection.explanation
