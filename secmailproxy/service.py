@@ -43,7 +43,7 @@ from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.supervision import Supervisor
 from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
-from secmailproxy.workers import Start, Workers
+from secmailproxy.workers import Start, Workers, program
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +251,9 @@ class Service:
 
     def _worker_start(self) -> Start:
         config = self._config
-        return Start(config.keystore_settings(), self._keystore.hand_over(), config.service.log_level)
+        return Start(
+            config.keystore_settings(), self._keystore.hand_over(), config.service.log_level, program()
+        )
 
     def _imap(self, address: ListenAddress, *, implicit_tls: bool) -> Listener:
         verdict_field = field_name(self._config.folders.verdict_token())

@@ -19,7 +19,7 @@ import secmailproxy.outbound  # noqa: F401
 from keystore.keystore import Keystore
 from secmailproxy.logs import place, start_logging
 from secmailproxy.supervision import keep_private
-from secmailproxy.workers import WRITE_BUFFER, Start, Task, receive, send
+from secmailproxy.workers import WRITE_BUFFER, Start, Task, program, receive, send
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
     start = receive(questions)
     assert isinstance(start, Start), "it comes first"
     start_logging(start.log_level)
+    if start.program not in ("", program()):
+        log.error("secmailproxy was updated while it runs, and is slower until it is started again")
+        raise EOFError
     keystore = Keystore.open(start.keystore, start.secrets)
     send(answers, None)
     while True:

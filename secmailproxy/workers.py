@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
@@ -18,8 +19,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import IO, Protocol
 
+import keystore
 from keystore.keystore import Keystore, KeystoreSettings
 from keystore.secrets import HandedOver
 from secmailproxy.logs import place
@@ -43,6 +46,16 @@ class Start:
     keystore: KeystoreSettings
     secrets: HandedOver
     log_level: str
+    program: str = ""
+    """`program()` when we started. A process that finds another one ends: we would not understand it."""
+
+
+def program() -> str:
+    """Names this program as it is on the disk now; after an update it is another one."""
+    folders = [Path(__file__).parent, Path(keystore.__file__).parent]
+    found = [(path, path.stat()) for folder in folders for path in sorted(folder.rglob("*.py"))]
+    text = "".join(f"{path} {stat.st_size} {stat.st_mtime_ns}\n" for path, stat in found)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Task(Protocol):

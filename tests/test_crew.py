@@ -19,7 +19,7 @@ from secmailproxy.mime.entity import parse
 from secmailproxy.model import Envelope
 from secmailproxy.outbound import Copy, Outbound, OutboundSettings, Work
 from secmailproxy.policy import Protect, Rule
-from secmailproxy.workers import Urgency, Workers
+from secmailproxy.workers import Urgency, Workers, program
 from tests.fixtures.desk import ALICE, BOB, MADE, Desk, desk
 from tests.fixtures.workers import hired, until
 
@@ -136,6 +136,18 @@ async def test_a_process_that_cannot_start_loses_no_message(
         here = Here.of(desk, workers)
         assert is_sealed(desk, await here.protect(LARGE))
     assert here.keystore.made == 1
+
+
+async def test_a_program_that_was_updated_meanwhile_loses_no_message(desk: Desk) -> None:
+    """What another version would answer is not even asked for."""
+    async with hired(desk, program="another one") as workers:
+        here = Here.of(desk, workers)
+        assert is_sealed(desk, await here.protect(LARGE))
+        assert here.keystore.made == 1
+    async with hired(desk, program=program()) as workers:
+        here = Here.of(desk, workers)
+        assert is_sealed(desk, await here.protect(LARGE))
+        assert here.keystore.made == 0
 
 
 async def test_what_somebody_waits_for_comes_before_a_mailbox(desk: Desk) -> None:
