@@ -169,7 +169,7 @@ class Exchange(asyncio.Protocol):
             self._transport.write(view[start : start + CHUNK])
             if not self._writable.is_set():
                 await asyncio.wait_for(self._writable.wait(), self._pace.timeout)
-        return True
+        return not coming.done() or not self._transport.get_write_buffer_size()
 
     def _write_held(self, *, idle: bool) -> None:
         """Send what the server may be sent now."""
@@ -196,6 +196,7 @@ class Exchange(asyncio.Protocol):
             self.abort()
             return
         self._coming.popleft().set_result(reply)
+        self._writable.set()  # a server that refuses a message early may read no more of it
         if reply.code == 421:
             self.abort()
         else:

@@ -102,7 +102,11 @@ class Session(Authentication):
 
     async def _offered(self) -> set[str]:
         """EHLO keywords of the smarthost of this client; before login, those that all smarthosts share."""
-        known = [await one.learn(self.settings.probe_patience) for one in self._smarthosts]
+        smarthosts = self._smarthosts
+        if any(one.extensions is None for one in smarthosts):
+            # All at once: a client does not wait for one after the other to be given up.
+            await asyncio.gather(*(one.learn(self.settings.probe_patience) for one in smarthosts))
+        known = [one.extensions or {} for one in smarthosts]
         shared = set.intersection(*(set(extensions) for extensions in known)) if known else set()
         # Addresses in UTF-8 come with header fields in UTF-8 (RFC 6531 section 3.1).
         return shared if "8BITMIME" in shared else shared - {"SMTPUTF8"}

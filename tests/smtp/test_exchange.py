@@ -10,6 +10,7 @@ import pytest
 from secmailproxy.errors import MalformedMessage, UpstreamLost
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.delivery import deliver
+from secmailproxy.smtp.exchange import CHUNK, Exchange, Pace
 from secmailproxy.smtp.smarthost import Smarthost
 from tests.smtp.peers import (
     DOT,
@@ -256,3 +257,40 @@ async def test_a_reply_to_the_dot_that_came_too_early_is_none(scripted: Scripts,
     with pytest.raises(UpstreamLost):
         await deliver(smarthost(peer.port), LOGIN, ENVELOPE, copies, nothing_to_report)
     assert peer.messages == []
+
+
+class Full(asyncio.Transport):
+    """Leads to a server that reads no more."""
+
+    ended = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self.protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("reply", [b"552 5.3.4 too large for us\r\n", b"250 2.0.0 queued\r\n"])
+async def test_a_server_that_has_heard_enough(reply: bytes, chunks: int) -> None:
+    """It answers in the middle of a message and reads no more: its refusal is told at once, 250 is none."""
+    transport = Full()
+    exchange = Exchange(transport, Pace("x", pipelining=True, timeout=60.0, final_timeout=60.0))
+    sending = asyncio.create_task(exchange.message(b"x" * CHUNK * chunks))
+    await asyncio.sleep(0)
+    exchange.data_received(reply)
+    async with asyncio.timeout(5):
+        if reply.startswith(b"552"):
+            assert await sending == Reply(552, "5.3.4 too large for us")
+        else:
+            with pytest.raises(UpstreamLost, match="before the end of the message"):
+                await sending
+    assert transport.ended

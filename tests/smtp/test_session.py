@@ -8,13 +8,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
+from secmailproxy.smtp.smarthost import Smarthost
 from tests.smtp.peers import (
     DOT,
     EHLO,
+    GREETING,
     MESSAGE,
     PASSWORD,
     USERNAME,
     Client,
+    Door,
+    PassThrough,
+    Peer,
     Proxy,
     Scripted,
     Sink,
@@ -58,6 +64,25 @@ async def test_what_depends_on_the_smarthost_is_offered_only_if_it_offers_it(
     assert not keywords & {b"CHUNKING", b"BINARYMIME", b"STARTTLS", b"BURL", b"ETRN", b"HELP"}
     if b"DSN" not in keywords:
         assert (await user.ask(b"MAIL FROM:<a@example.org> RET=HDRS")).startswith(b"555 5.5.4 ")
+
+
+async def test_smarthosts_are_asked_all_at_once(
+    scripted: Scripts, smarthost: Callable[..., Smarthost], client: Clients
+) -> None:
+    """Several that are slow, or out of reach, do not add up before the first reply to a client."""
+    greeted = asyncio.Barrier(3)
+
+    async def greet(peer: Peer) -> None:
+        await greeted.wait()
+        await peer.say(GREETING)
+
+    hosts = [smarthost((await scripted({"CONNECT": greet})).port) for _ in range(3)]
+    settings = SubmissionSettings(port=0, probe_patience=2)
+    server = SubmissionServer(settings, Door(hosts[0]), PassThrough(), smarthosts=lambda: hosts)
+    user = await client((await server.start())[1], login=False)
+    await user.reply()
+    assert b"-DSN\r\n" in await user.ask(b"EHLO client.example")
+    await server.stop(grace=0)
 
 
 async def test_parameters_reach_the_smarthost_octet_for_octet(
