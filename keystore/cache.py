@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from keystore import openpgp
-from keystore.model import Certificate, Fingerprint, Scheme
+from keystore.model import Certificate, Fingerprint, Holder, Scheme
 from keystore.store import Store, StoredCertificate
 
 _MOST = 4096
@@ -51,12 +51,13 @@ class CertificateCache:
         from keystore import smime  # its libraries take long to import, and many have no use for them
 
         with self._store.lock:
-            return [one for one in self._x509().values() if smime.facts(one.octets).is_authority]
+            known = {one.fingerprint: one for one in self._x509().values()}
+            return [one for one in known.values() if smime.facts(one.octets).is_authority]
 
-    def named(self, issuer_and_serial: bytes) -> Certificate | None:
-        """Return the X.509 certificate that S/MIME messages name so (DER, `smime.name_in_messages`)."""
+    def named(self, name: bytes) -> Certificate | None:
+        """Return the X.509 certificate that S/MIME messages name so (DER, `smime.names_in_messages`)."""
         with self._store.lock:
-            return self._x509().get(issuer_and_serial)
+            return self._x509().get(name)
 
     def search(self, query: str) -> list[Certificate]:
         """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
@@ -78,7 +79,8 @@ class CertificateCache:
         if self._by_name is None:
             rows = [row for row in self._store.certificates() if row.scheme is Scheme.SMIME]
             found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
-            self._by_name = {smime.name_in_messages(one.octets): one for one in found}
+            found.sort(key=lambda one: one.holder is not Holder.NONE)  # an own one wins over its double
+            self._by_name = {name: one for one in found for name in smime.names_in_messages(one.octets)}
         return self._by_name
 
     def _by_digits(self, issuer: str) -> list[Certificate]:

@@ -98,10 +98,7 @@ def read(root: Entity, words: Sequence[SubjectWord]) -> Wish:
 
 def _is_weak(wish: Wish) -> bool:
     """Whether the wish could make the protection less than it would be without."""
-    # A scheme that not all recipients have means a signature only.
-    return (
-        wish.protect in (Protect.SIGN, Protect.NEVER) or wish.hide_subject is False or wish.scheme is not None
-    )
+    return wish.protect in (Protect.SIGN, Protect.NEVER) or wish.hide_subject is False
 
 
 def _has_others_subject(root: Entity) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint
@@ -20,9 +21,19 @@ from secmailproxy.policy import Protect, Rule
 from secmailproxy.wishes import SubjectWord, Wish
 from tests.fixtures.gnupg import GnuPG, encrypted_by, signed_by
 from tests.fixtures.keystores import KeystoreFactory, credentials, keystore, make_keystore
-from tests.fixtures.x509 import Authority, learn, mail_authority, own
+from tests.fixtures.x509 import (
+    Authority,
+    OpenSSL,
+    addresses,
+    learn,
+    mail_authority,
+    name,
+    openssl,
+    own,
+    private_key,
+)
 
-__all__ = ["credentials", "keystore", "mail_authority", "make_keystore"]
+__all__ = ["credentials", "keystore", "mail_authority", "make_keystore", "openssl"]
 
 ALICE, SECOND, ALIAS, BOB = "alice@example.org", "alice@second.example", "info@example.org", "bob@example.com"
 HEADER = f"From: {ALICE}\nTo: {BOB}\nSubject: [sealed] hello\nMessage-ID: <1@example.org>"
@@ -141,6 +152,21 @@ async def test_smtp_16_an_smime_envelope_only_for_its_sender(
         assert copy == Copy((rcpt_to,), message)
         assert copy.scheme is not None
         assert (copy.protection.value, copy.scheme.value) == ("encrypted", "smime")
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "p256"])
+async def test_smtp_16_an_smime_envelope_that_names_its_reader_by_key_identifier(
+    keystore: Keystore, mail_authority: Authority, openssl: OpenSSL, kind: str
+) -> None:
+    """As Outlook does."""
+    key = private_key(kind, 1)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False
+    alice = own(keystore, mail_authority.issue(name("Alice"), key, addresses(ALICE), identifier))
+    reader = openssl.file("alice.pem", alice.pem)
+    made = openssl("cms", "-encrypt", "-aes256", "-keyid", "-from", ALICE, "-to", BOB, reader, octets=ENTITY)
+    outbound = Outbound(keystore, OutboundSettings())
+    with pytest.raises(NotAllowed, match="only to the sender's own key"):
+        await outbound.protect(Envelope(ALICE, (BOB,)), made.replace(b"\n", b"\r\n"))
 
 
 async def test_fields_for_wishes_are_removed_and_the_rest_stays(desk: Desk) -> None:

@@ -88,7 +88,6 @@ WEAK = (
     SubjectWord("[clear]", Wish(protect=NEVER)),
     SubjectWord("[sign]", Wish(protect=SIGN)),
     SubjectWord("[show]", Wish(hide_subject=False)),
-    SubjectWord("[smime]", Wish(scheme=Scheme.SMIME)),
 )
 
 
@@ -103,10 +102,7 @@ WEAK = (
     ],
 )
 def test_a_word_of_a_correspondent_cannot_ask_for_less_protection(word: str, field: bytes) -> None:
-    """A subject comes back in the answer to it, with whatever stands at its end.
-
-    A scheme that the recipients do not have is less, too.
-    """
+    """A subject comes back in the answer to it, with whatever stands at its end."""
     subject = f"Subject: hello {word}\r\n".encode()
     assert read(parse(subject + b"\r\n"), WEAK) != NO_WISH
     with pytest.raises(NotAllowed, match="less"):
@@ -121,7 +117,7 @@ def test_a_word_of_a_correspondent_cannot_ask_for_less_protection(word: str, fie
     [
         "Subject: Re: hello [clear]\r\n\r\n",
         "Subject: Fwd: hello [clear]\r\n\r\n",
-        "Subject: WG : hello [smime]\r\n\r\n",
+        "Subject: WG : hello [clear]\r\n\r\n",
         "Subject: Re[2]: hello [sign]\r\n\r\n",
         "Subject: =?utf-8?q?=E8=BD=AC=E5=8F=91=EF=BC=9Ahello?= [show]\r\n\r\n",
         "Subject: [bob@example.org: hello] [clear]\r\n\r\n",

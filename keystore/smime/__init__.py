@@ -11,7 +11,7 @@ from keystore.smime.container import Contents, read
 from keystore.smime.enveloped import envelop, open_message, recipients, trial
 from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
 from keystore.smime.policy import usability
-from keystore.smime.signed import CmsSignature, name_in_messages, proves, sign
+from keystore.smime.signed import CmsSignature, names_in_messages, proves, sign
 
 __all__ = [
     # certificates
@@ -31,7 +31,7 @@ __all__ = [
     # messages
     "CmsSignature",
     "envelop",
-    "name_in_messages",
+    "names_in_messages",
     "open_message",
     "proves",
     "recipients",

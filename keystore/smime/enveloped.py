@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from keystore.errors import KeyRefused, NotReadable
 from keystore.smime.certificate import fingerprint_of, load
 from keystore.smime.key import SecretKey
-from keystore.smime.signed import issuer_and_serial, name_in_messages
+from keystore.smime.signed import issuer_and_serial, key_name, name_in_messages
 
 _KEY_LENGTH = 32
 _BLOCK_BITS = 128
@@ -83,7 +83,7 @@ def trial(certificate: bytes) -> bool:
 
 
 def recipients(der: bytes) -> tuple[bytes | None, ...]:
-    """All whom a message names, as `name_in_messages` does; None: named otherwise. Raises NotReadable."""
+    """All whom a message names, as `names_in_messages` has it; None: otherwise. Raises NotReadable."""
     try:
         return tuple(_named(one) for one in _enveloped_data(der, *_NAMING)["recipient_infos"])
     except NotReadable:
@@ -190,15 +190,19 @@ def _decrypted(octets: bytes, key: bytes, vector: bytes) -> bytes:
 
 
 def _named(info: cms.RecipientInfo) -> bytes | None:
-    """Whom one RecipientInfo names; None for several in one, or other means than a serial number."""
+    """Whom one RecipientInfo names; None for several in one, or other means than those of certificates."""
     rid = None
     if info.name == "ktri":
         rid = info.chosen["rid"]
     elif info.name == "kari" and len(info.chosen["recipient_encrypted_keys"]) == 1:
         rid = info.chosen["recipient_encrypted_keys"][0]["rid"]
-    if rid is None or rid.name != "issuer_and_serial_number":
+    if rid is None:
         return None
-    return bytes(rid.chosen.dump())
+    if rid.name == "issuer_and_serial_number":
+        return bytes(rid.chosen.dump())
+    # Outlook names certificates so: with key transport directly, with key agreement in a sequence.
+    found = rid.chosen if rid.name == "subject_key_identifier" else rid.chosen["subject_key_identifier"]
+    return key_name(found.native)
 
 
 def _open(data: cms.EnvelopedData, key: SecretKey) -> bytes:

@@ -96,6 +96,18 @@ def name_in_messages(certificate: bytes) -> bytes:
     return bytes(issuer_and_serial(x509.Certificate.load(certificate)).dump())
 
 
+def key_name(identifier: bytes) -> bytes:
+    """How messages name a certificate by its subject key identifier, as DER."""
+    return bytes(core.OctetString(identifier).dump())
+
+
+@lru_cache(maxsize=1024)
+def names_in_messages(certificate: bytes) -> tuple[bytes, ...]:
+    """All that messages can call a certificate (DER): issuer and serial number, and its key identifier."""
+    identifier = x509.Certificate.load(certificate).key_identifier
+    return (name_in_messages(certificate), *((key_name(identifier),) if identifier else ()))
+
+
 def _proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
     content = cms.ContentInfo.load(der, strict=True)
     if content["content_type"].native != "signed_data":
