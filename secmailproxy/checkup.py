@@ -146,8 +146,11 @@ def _keystore(keystore: Keystore) -> Iterator[Check]:
 def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
     """Whether the account has a key of either scheme, for how long, and whether it works."""
     identities = {scheme: keystore.identity(address, now, scheme=scheme) for scheme in Scheme}
-    if not any(identities.values()):
-        yield _no_key(keystore, address, now)
+    if identities[Scheme.OPENPGP] is None:
+        if identities[Scheme.SMIME] is None or keystore.unusable_own(address, now):
+            yield _no_key(keystore, address, now)
+        else:
+            yield _no_own_copies(address)
     for scheme, identity in identities.items():
         if identity is not None:
             yield _validity(identity.certificate, address, now)
@@ -181,6 +184,12 @@ def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
             text = f"{fingerprint} is not usable: {usability.explanation}"
             break
     return Check("key", address, "fail", text, f"run: secmailproxy setup {address} --generate-key")
+
+
+def _no_own_copies(address: str) -> Check:
+    text = "there is a key of S/MIME only: drafts and sent mail are refused, for they need one of OpenPGP"
+    remedy = f'run: secmailproxy key generate {address} (by a rule with scheme = "smime", mail stays S/MIME)'
+    return Check("own copies", address, "warn", text, remedy)
 
 
 def _smime_round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:

@@ -157,6 +157,8 @@ def key_lines(text: str) -> dict[Location, int]:
         if heading := _HEADING.match(line):
             table = _table(heading[2], is_array=heading[1] == "[[", counts=counts)
             lines.setdefault(table, number)
+            if heading[1] == "[[":
+                lines.setdefault(table[:-1], number)
         elif assignment := _ASSIGNMENT.match(line):
             lines.setdefault((*table, *_names(assignment[1])), number)
     return lines

@@ -42,7 +42,7 @@ _SEALED = frozenset({LayerKind.PGP_ENCRYPTED, LayerKind.SMIME_ENCRYPTED})
 REFUSAL = (
     "this answers or forwards a message that was encrypted, and would leave in clear. Import the "
     "certificates of all recipients and send it again; or, if others may read it, send it with the "
-    "header field X-Secmailproxy-Protect: never"
+    "header field X-Secmailproxy-Protect: never, or with your word for that at the start of the subject"
 )
 
 
