@@ -162,11 +162,11 @@ class Decider:
         )
 
     def _own(self, address: str, scheme: Scheme) -> tuple[Identity | None, str]:
-        keystore, plain = self.keystore, normal_address(address)
-        for spelling in (address, plain):
+        keystore, spellings = self.keystore, dict.fromkeys((address, normal_address(address)))
+        for spelling in spellings:
             if identity := keystore.identity(spelling, self.now, scheme=scheme):
                 return identity, ""
-        for spelling in (address, plain):
+        for spelling in spellings:
             if unusable := keystore.unusable_own(spelling, self.now, scheme=scheme):
                 fingerprint, usability = unusable
                 return None, f"the own key {fingerprint} of <{address}> cannot sign: {usability.explanation}"

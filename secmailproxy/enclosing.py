@@ -84,6 +84,8 @@ def _gossip(
     keystore: Keystore, message: Entity, sender: str, named: Recipients, now: datetime
 ) -> Iterator[bytes]:
     """A field for each named recipient but the sender, when there are two or more."""
+    if len(named.addresses) < 2:
+        return
     told = named_addresses(message) - {sender}
     others = [one for one in dict.fromkeys(map(normal_address, named.addresses)) if one in told]
     if len(others) < 2:

@@ -22,10 +22,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from secmailproxy.mime import header, transfer
 from secmailproxy.mime.entity import Entity, parse_or_leaf
-from secmailproxy.mime.header import HasFields
+from secmailproxy.mime.header import Field, HasFields
 from secmailproxy.mime.layers import LayerKind, layer_kind
 from secmailproxy.model import Protection
 
@@ -59,6 +60,13 @@ class Leaving:
     """As `named_ids` gives them."""
 
 
+class _Head(NamedTuple):
+    """A header section alone."""
+
+    octets: bytes
+    fields: tuple[Field, ...]
+
+
 def is_in_clear(protection: Protection) -> bool:
     """Whether everybody on its way can read the message."""
     return protection in {Protection.NONE, Protection.SIGNED}
@@ -72,7 +80,8 @@ def must_not_be_known(leaving: Leaving) -> frozenset[bytes]:
 
 def own_ids(head: bytes) -> frozenset[bytes]:
     """The Message-ID of a message, by its header section; more than one where it is malformed."""
-    return frozenset(_ids(parse_or_leaf(head), "Message-ID"))
+    # Not parsed: each message that leaves encrypted passes here, and every Content-Type has a new boundary.
+    return frozenset(_ids(_Head(head, header.scan(head, 0, len(head), len(head))), "Message-ID"))
 
 
 def named_ids(root: Entity) -> frozenset[bytes]:

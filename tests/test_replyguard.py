@@ -75,6 +75,13 @@ EMBEDDED = (
 )
 
 
+@pytest.mark.parametrize("others", [0, 3000], ids=["few", "thousands"])
+@pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["no blank line", "blank line"])
+def test_smtp_20_the_own_id_is_found_among_any_fields(others: int, end: bytes) -> None:
+    """To miss it would let an answer leave in clear."""
+    assert own_ids(b"X: y\r\n" * others + b"Message-ID: <a@x>\r\n" + end) == {b"a@x"}
+
+
 def test_what_is_forwarded_as_an_attachment_is_named() -> None:
     assert named_ids(parse(EMBEDDED % b"")) == {b"a@x"}
     assert named_ids(parse(b"Subject: x\r\n\r\nIn-Reply-To: <a@x>\r\n")) == frozenset()

@@ -97,6 +97,8 @@ def reply_for(error: BaseException, reference: str) -> Reply:
 
 def clean(text: str) -> str:
     """One line of printable ASCII; anything else becomes "?", control characters become blanks."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.encode("ascii", "replace").decode("ascii").split())
 
