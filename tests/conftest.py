@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -25,6 +26,9 @@ os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # Hundreds of programs start from these sources: they are compiled once, not at every start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell has what it starts in the background ignore this, and so would every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No limit for one example: how long it takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import signal
@@ -20,6 +19,7 @@ from secmailproxy import __version__
 from secmailproxy.cli import COMMANDS, program
 from secmailproxy.cli.context import Passphrase, friendly_errors, secret_options
 from secmailproxy.errors import ConfigError, KeystoreLocked, LoginRefused, SecMailProxyError, UsageError
+from tests.fixtures.processes import wait_until
 
 PYTHON = [sys.executable, "-m", "secmailproxy"]
 
@@ -158,10 +158,9 @@ def test_interrupt_at_a_prompt(tmp_path: Path) -> None:
     shown = b""
     while b"Your name" not in shown:
         shown += os.read(parent, 1000)
+    # A signal between the prompt and the read would be noticed with the next key only.
+    wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "S", "not waiting")
     process.send_signal(signal.SIGINT)
-    # A signal between the prompt and the read is noticed with the next key only.
-    with contextlib.suppress(OSError):
-        os.write(parent, b"\n")
     assert process.wait(20) == 130
     os.close(parent)
     assert not (tmp_path / "home").exists()
