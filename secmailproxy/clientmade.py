@@ -17,6 +17,7 @@ from secmailproxy.mime.assemble import Made, openpgp_ciphertext
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.pkcs7 import cms_octets
 from secmailproxy.mime.protected import may_leave
+from secmailproxy.mime.shown import wrapped_message
 from secmailproxy.policy import Question
 from secmailproxy.rules import Protect, Rule, rule_for
 from secmailproxy.wishes import wished
@@ -59,8 +60,9 @@ def _refuse_signed(root: Entity, question: Question, rules: Sequence[Rule]) -> N
                 f"encryption to <{rcpt_to}> is required, and the mail client has only signed the message: "
                 "let the client encrypt it, or leave signing to the proxy"
             )
-    inside = root.parts[0].fields if root.parts else ()
-    if not all(may_leave(field.name.lower()) for field in inside):
+    inside = [*root.parts[:1]]
+    inside += [one for one in map(wrapped_message, inside) if one is not None]
+    if not all(may_leave(field.name.lower()) for one in inside for field in one.fields):
         raise NotAllowed(
             "the mail client has signed Bcc or a field for wishes with the message, where nobody can remove "
             "it; leave signing to the proxy, or the field out"

@@ -195,9 +195,12 @@ async def test_what_is_only_signed_is_refused_where_the_rule_or_a_wish_requires_
 async def test_smtp_08_what_must_not_leave_is_not_signed_by_the_client_either(
     desk: Desk, field: bytes
 ) -> None:
-    signed = signed_by(desk.gnupg, HEADER.replace("[sealed] ", ""), field + b"\r\n" + ENTITY)
-    with pytest.raises(NotAllowed, match="leave signing to the proxy"):
-        await desk.outbound().protect(Envelope(ALICE, (BOB,)), signed)
+    """In the header that a part brings, or in that of a whole message inside (RFC 8551 section 3.1)."""
+    wrapped = b"Content-Type: message/rfc822; forwarded=no\r\n\r\n" + field + b"\r\n" + ENTITY
+    for part in (field + b"\r\n" + ENTITY, wrapped):
+        signed = signed_by(desk.gnupg, HEADER.replace("[sealed] ", ""), part)
+        with pytest.raises(NotAllowed, match="leave signing to the proxy"):
+            await desk.outbound().protect(Envelope(ALICE, (BOB,)), signed)
 
 
 @pytest.mark.parametrize("wish", [b"Scheme: smime", b"Attach-Key: yes"])

@@ -113,6 +113,12 @@ def certificate(
     )
 
 
+def key_identifier(der: bytes) -> bytes | None:
+    """The subject key identifier that a certificate states (RFC 5280 section 4.2.1.2). Raises KeyRefused."""
+    stated = _extension(load(der), x509.SubjectKeyIdentifier)
+    return None if stated is None else stated.digest
+
+
 @lru_cache(maxsize=1024)
 def issued(authority: bytes, der: bytes) -> bool:
     """Whether `authority` has signed the certificate `der`: by name and mathematics, not whether it may."""

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keystore.errors import KeyRefused
-from keystore.smime.certificate import facts, load
+from keystore.smime.certificate import facts, key_identifier, load
 from keystore.smime.facts import KeyKind
 from keystore.smime.key import SecretKey
 
@@ -104,7 +104,7 @@ def key_name(identifier: bytes) -> bytes:
 @lru_cache(maxsize=1024)
 def names_in_messages(certificate: bytes) -> tuple[bytes, ...]:
     """All that messages can call a certificate (DER): issuer and serial number, and its key identifier."""
-    identifier = x509.Certificate.load(certificate).key_identifier
+    identifier = key_identifier(certificate)
     return (name_in_messages(certificate), *((key_name(identifier),) if identifier else ()))
 
 
