@@ -7,13 +7,15 @@ for a message that could be read later (IMAP-04).
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from keystore.keystore import Keystore
-from secmailproxy.errors import KeystoreLocked, LimitExceeded
+from secmailproxy.errors import KeystoreLocked, LimitExceeded, SecMailProxyError
 from secmailproxy.imap.numbers import Numbers, parse_ranges
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.rendering import Job, Locked, Renderer, form_of
@@ -28,11 +30,14 @@ from secmailproxy.imap.steps import (
     Search,
     Work,
 )
+from secmailproxy.logs import place
 from secmailproxy.mime import entity, header
 from secmailproxy.mime.presented import settled, storable
 from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
+
+log = logging.getLogger(__name__)
 
 _FEW = 16
 """So few views are read faster than a thread is woken."""
@@ -60,6 +65,15 @@ class Presenter:
 
     async def carry_out(self, work: Work) -> object:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""
+        try:
+            return await self._done(work)
+        except sqlite3.OperationalError as error:
+            log.error("the databases cannot be used", extra=place(error))
+            raise SecMailProxyError(
+                "The files of secmailproxy cannot be read or written; is the disk full?"
+            ) from None
+
+    async def _done(self, work: Work) -> object:
         match work:
             case EncryptToSelf(message, sign):
                 return await self._encrypt(message, sign=sign)

@@ -12,6 +12,7 @@ import pytest
 
 from keystore.keystore import Keystore
 from keystore.model import Opened
+from secmailproxy.errors import SecMailProxyError
 from secmailproxy.imap.front import Front
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.specialuse import SpecialUse
@@ -114,6 +115,30 @@ async def test_a_message_that_we_fail_on_does_not_keep_others_from_being_read(
     assert form.octets is not None
     assert len(re.findall(FIELD.encode(), form.octets)) == 1
     assert b"not decrypted" in form.octets
+
+
+async def test_a_disk_that_is_full_is_named_and_fixes_nothing(desk: Desk, views: Views) -> None:
+    """IMAP-04: read as soon as there is room, as if nothing had been."""
+    presenter = Presenter(
+        "bob@example.org",
+        views,
+        desk.keystore,
+        Outbound(desk.keystore, OutboundSettings()),
+        FIELD,
+        lambda: NOW,
+    )
+    box = views.mailbox("bob@example.org", b"INBOX", 1)
+    views.classify(box, b"1", {1: Kind.SEALED})
+    sealed = Present(box, {1: message(desk.encrypt(TEXT))})
+    views._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(SecMailProxyError, match="is the disk full"):
+        await presenter.carry_out(sealed)
+    views._db.execute("PRAGMA query_only = OFF")
+    assert views.view(box, 1) is None
+    await presenter.carry_out(sealed)
+    form = views.view(box, 1, octets=True)
+    assert form is not None
+    assert TEXT in (form.octets or b"")
 
 
 @pytest.fixture(scope="module")
