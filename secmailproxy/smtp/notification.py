@@ -43,7 +43,7 @@ class Recipient:
     """ORCPT as the client wrote it (RFC 3461 section 4.2); "" for none."""
     code: int
     text: str
-    """Of the smarthost's reply, as it came."""
+    """Of the smarthost's reply, as it came but for octets that are no UTF-8."""
     unknown: bool
     """The connection broke after the message was sent: it may have arrived."""
 
@@ -79,7 +79,9 @@ _FORM = TypeAdapter(Notification)
 
 def recipient(address: str, options: tuple[str, ...], reply: Reply, *, unknown: bool) -> Recipient:
     """One recipient with the ESMTP parameters of RCPT, and what became of the copy."""
-    return Recipient(address, option("ORCPT", options), reply.code, reply.text, unknown)
+    # Some servers speak Latin-1; what stands for their octets could not be written to the spool.
+    text = reply.text.encode("utf-8", "replace").decode("utf-8")
+    return Recipient(address, option("ORCPT", options), reply.code, text, unknown)
 
 
 def option(name: str, options: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from secmailproxy.model import Reply
 from secmailproxy.smtp.notification import Notification, Recipient, recipient, render, returned_header
+from secmailproxy.smtp.replies import ReplyReader
 
 SUBMITTED = (
     b"From: Alice <alice@example.org>\nTo: bob@example.org\nBcc: dave@example.org\nReceived: from here\n"
@@ -147,3 +148,14 @@ def test_nothing_that_others_say_adds_a_field_or_a_part(
 def test_what_was_not_kept_is_not_read(octets: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Notification.from_octets(octets)
+
+
+@given(octets=st.binary(max_size=60))
+@example("5.7.1 unerw\xfcnscht".encode("latin-1"))
+def test_any_reply_can_be_kept_and_reported(octets: bytes) -> None:
+    """Whatever the server speaks; what cannot be kept would be lost with the process."""
+    (reply,) = ReplyReader().feed(b"554 " + octets.translate(None, b"\n") + b"\r\n")
+    failed = replace(NOTIFICATION, recipients=(recipient("dave@example.org", (), reply, unknown=False),))
+    kept = Notification.from_octets(failed.to_octets())
+    assert kept == failed
+    assert b"dave@example.org" in render(kept, plainly=True)
