@@ -25,7 +25,7 @@ from secmailproxy.mime.layers import LayerKind
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.verdict import VERDICT_LENGTH
 
-NO_SMIME = "S/MIME is not supported yet"
+NO_SMIME = "received S/MIME is not read yet"
 AMBIGUOUS = "its parts would be read differently by different programs"
 _FAILURES = {
     "no-secret-key": "no secret key here opens it",

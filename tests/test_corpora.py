@@ -1,7 +1,7 @@
 """Signed and encrypted mail of other programs, each with what is expected of it.
 
 The messages of tests/corpus/openpgp are always here; more are searched at SECMAILPROXY_CORPORA or beside the
-repository (OpenPGP only, S/MIME is not supported yet). Lines of strength "hard" must hold; the rest must not
+repository (OpenPGP only; received S/MIME is not read). Lines of strength "hard" must hold; the rest must not
 crash, and never shows plaintext that the line does not allow.
 """
 
