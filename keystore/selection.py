@@ -30,10 +30,13 @@ def select(address: str, candidates: Sequence[Candidate]) -> Selection:
         return Selection(address, (), why.reason, _refusal(best.fingerprint, why))
     best, _ = usable[0]
     rivals = [one for one, _ in usable[1:] if one.trust is best.trust]
+    lesser = [f"{one.fingerprint} ({one.trust.value})" for one, _ in usable[len(rivals) + 1 :]]
     explanation = f"certificate {best.fingerprint}, {best.trust.value}"
     if rivals:
         others = ", ".join(one.fingerprint for one in rivals)
         explanation += f"; the newest of several that claim {address} (also {others})"
+    if lesser:
+        explanation += f"; chosen before {', '.join(lesser)}"
     return Selection(address, (best,), None, explanation)
 
 

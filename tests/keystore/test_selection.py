@@ -55,10 +55,14 @@ def test_explanations_name_fingerprint_and_date():
     assert ADDRESS in select(ADDRESS, []).explanation
 
 
-def test_rivals_of_equal_standing_are_mentioned():
-    explanation = select(ADDRESS, [usable(OLD), usable(NEW), usable(UNKNOWN)]).explanation
-    assert OLD.fingerprint in explanation
-    assert UNKNOWN.fingerprint not in explanation
+def test_rivals_are_mentioned():
+    """Those of equal standing, and those that stand behind: who imported one wants to know why it is not used."""
+    explanation = select(
+        ADDRESS, [usable(OLD), usable(NEW), usable(UNKNOWN), (VERIFIED, EXPIRED)]
+    ).explanation
+    assert f"the newest of several that claim {ADDRESS} (also {OLD.fingerprint})" in explanation
+    assert explanation.endswith(f"; chosen before {UNKNOWN.fingerprint} (unknown)")
+    assert "before" not in select(ADDRESS, [usable(NEW), usable(OLD)]).explanation
     assert "several" not in select(ADDRESS, [usable(NEW), usable(VERIFIED)]).explanation
 
 
