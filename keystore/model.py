@@ -70,7 +70,7 @@ class Reason(Enum):
     REVOKED = "revoked"
     USER_ID_REVOKED = "user ID revoked"
     EXPIRED = "expired"
-    NOT_YET_VALID = "not yet valid"
+    NOT_YET_VALID = "not yet valid by this machine's clock"
     BAD_BINDING = "self-signature missing or broken"
     WEAK_ALGORITHM = "weak algorithm"
     UNSUPPORTED = "algorithm not supported"

@@ -333,6 +333,17 @@ async def test_an_expired_own_key_never_means_clear_text(make_keystore: Keystore
     assert len(await never.protect(Envelope(ALICE, (BOB,)), MESSAGE)) == 1
 
 
+@pytest.mark.parametrize("protect", [Protect.PREFER, Protect.REQUIRE, Protect.SIGN])
+async def test_a_clock_that_was_set_back_never_means_clear_text(protect: Protect, keystore: Keystore) -> None:
+    """A machine that starts with the year 1970; the reply says what to look at."""
+    for address in (ALICE, BOB):
+        keystore.generate(address)
+    settings = OutboundSettings((Rule(protect=protect),))
+    turned = Outbound(keystore, settings, lambda: datetime(1970, 1, 2, tzinfo=UTC))
+    with pytest.raises((SigningKeyUnusable, NoUsableCertificate), match="by this machine's clock"):
+        await turned.protect(Envelope(ALICE, (BOB,)), MESSAGE)
+
+
 async def test_rules_can_be_replaced(outbound: Callable[..., Outbound]) -> None:
     changing = outbound()
     await changing.check_recipient(ALICE, BOB)

@@ -61,7 +61,8 @@ def test_a_key_that_comes_later_changes_nothing_seen(
         with stranger.home.keystore() as keystore:
             secret = keystore.export(stranger.fingerprint, secret=True)
         user.learn(secret)
-        user.learn(second.certificate())
+        with user.home.keystore() as keystore:
+            keystore.import_keys(second.certificate(), source="the tests")  # kept beside the first
         assert seen(imap) == first
     with proxied(user.proxy, user.mailbox) as imap:
         assert seen(imap) == first
