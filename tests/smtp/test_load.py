@@ -31,7 +31,7 @@ from tests.smtp.peers import PASSWORD, Proxy
 __all__ = ["desk"]
 
 SESSIONS = 10
-MESSAGES = 120
+MESSAGES = 60
 
 
 @dataclass(frozen=True)
