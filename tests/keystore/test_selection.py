@@ -56,7 +56,7 @@ def test_explanations_name_fingerprint_and_date():
 
 
 def test_rivals_are_mentioned():
-    """Those of equal standing, and those that stand behind: who imported one wants to know why it is not used."""
+    """Those of equal standing, and those behind: who imported one wants to know why it is not used."""
     explanation = select(
         ADDRESS, [usable(OLD), usable(NEW), usable(UNKNOWN), (VERIFIED, EXPIRED)]
     ).explanation
