@@ -48,7 +48,7 @@ def refuse(already: Made, root: Entity, question: Question, decider: Decider) ->
     elif _only_to_self(root, question.rcpt_tos, decider):
         raise NotAllowed(
             "the message is encrypted only to the sender's own key (a draft?); "
-            "its recipients could not read it"
+            "its recipients could not read it. Open it in the mail client and send it from there"
         )
 
 

@@ -139,20 +139,23 @@ def _message_id(notification: Notification) -> str:
 
 
 def _explanation(notification: Notification) -> Iterator[str]:
-    yield "Your mail server has accepted a message of yours for some of its recipients. Its copies for"
-    yield "these recipients, who are not named in it (Bcc), were sent apart:"
+    yield "Your mail server has accepted a message of yours for some of its"
+    yield "recipients. Its copies for these, who are not named in it (Bcc), were sent"
+    yield "apart, and failed or may have failed:"
     for one in notification.recipients:
         yield ""
         yield f"  {one.address}"
         if one.unknown:
-            yield "    The connection broke before the server had answered. The copy may have arrived, or"
-            yield "    not. It is not sent again by itself; ask this recipient."
+            yield "    The connection broke before the server had answered. The copy may"
+            yield "    have arrived, or not. It is not sent again by itself; ask this"
+            yield "    recipient."
         else:
             yield "    The copy was refused. The server said:"
             yield f"    {one.code} {_line(one.text)}"
     yield ""
-    yield "Do not send the message to everybody again. Send it to these recipients alone."
-    yield "Nobody else has got this report; secmailproxy has put it into your INBOX."
+    yield "Do not send the message to everybody again. Send it to these recipients"
+    yield "alone. Nobody else has got this report; secmailproxy on your computer has"
+    yield "put it into your INBOX. The message is named below."
     yield ""
 
 
