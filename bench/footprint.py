@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,10 +109,23 @@ class Held:
 
 def resident(proxy: Proxy) -> float:
     """Megabytes in memory, of the proxy and the processes it has started; shared pages count in each."""
-    processes = [proxy.process.pid]
-    for task in Path(f"/proc/{proxy.process.pid}/task").iterdir():
-        processes += map(int, (task / "children").read_text().split())
-    return sum(_resident(process) for process in processes)
+    return sum(_resident(process) for process in (proxy.process.pid, *_helpers(proxy)))
+
+
+def processor_seconds(proxy: Proxy) -> tuple[float, float]:
+    """What the proxy has used of the processors so far, and what the processes have that it has started."""
+    return _used(proxy.process.pid), sum(_used(process) for process in _helpers(proxy))
+
+
+def _helpers(proxy: Proxy) -> list[int]:
+    tasks = Path(f"/proc/{proxy.process.pid}/task").iterdir()
+    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+
+
+def _used(process: int) -> float:
+    """In user mode and in the system (proc_pid_stat(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident(process: int) -> float:
