@@ -135,7 +135,7 @@ def parse_keys(octets: bytes) -> list[ParsedKey]:
         pieces = _key_blocks(octets)
         found = [_parsed(piece) for block in pieces for piece in _split(block)]
     except Malformed:
-        raise KeyRefused("this is not an OpenPGP key file, or it is damaged") from None
+        raise KeyRefused("this is neither an OpenPGP key nor one of S/MIME, or it is damaged") from None
     if len(found) > MAX_KEYS_IN_FILE:
         raise KeyRefused(f"there are more than {MAX_KEYS_IN_FILE} keys in this file")
     return found

@@ -114,7 +114,7 @@ class TestImport:
 
     @pytest.mark.parametrize(
         ("octets", "text"),
-        [(b"", "empty"), (b"not a key", "not an OpenPGP key file"), (None, "No such file")],
+        [(b"", "empty"), (b"not a key", "neither an OpenPGP key"), (None, "No such file")],
     )
     def test_nothing_importable(self, key_json, key, file, tmp_path, octets, text):
         path = tmp_path / "absent" if octets is None else file(octets)

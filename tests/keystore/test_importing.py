@@ -85,8 +85,8 @@ def test_several_keys_in_a_file(keystore, octets):
     [
         (b"", "empty"),
         (b"   \r\n", "empty"),
-        (b"no key at all", "not an OpenPGP key"),
-        (public(ALICE)[:-5], "not an OpenPGP key"),
+        (b"no key at all", "neither an OpenPGP key"),
+        (public(ALICE)[:-5], "neither an OpenPGP key"),
         (armored(ALICE)[:200], "damaged"),
         (openpgp.armor(b"\xc1\x01\x00", "MESSAGE"), "a PGP message"),
     ],

@@ -153,11 +153,11 @@ def test_secret_and_public_keys_in_one_file(gpg: Oracle) -> None:
     [
         (b"", "empty"),
         (b" \r\n", "empty"),
-        (b"hello", "not an OpenPGP key"),
+        (b"hello", "neither an OpenPGP key"),
         (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDME", "damaged"),
         (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n@@@@\n-----END PGP PUBLIC KEY BLOCK-----\n", "damaged"),
         (b"-----BEGIN PGP MESSAGE-----\n\nAAAA\n-----END PGP MESSAGE-----\n", "pgp message"),
-        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "not an OpenPGP key"),
+        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "neither an OpenPGP key"),
     ],
 )
 def test_what_is_no_key_file(octets: bytes, words: str) -> None:
