@@ -14,17 +14,15 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Identity, Scheme
 from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission
-from secmailproxy.config import AccountSection, Config
+from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.crew import Crew
 from secmailproxy.errands.reports import Reports
@@ -40,6 +38,7 @@ from secmailproxy.outbound import Outbound
 from secmailproxy.searchindex import SearchIndex
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
+from secmailproxy.startreport import Report, account_report
 from secmailproxy.supervision import Supervisor
 from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
@@ -58,32 +57,6 @@ class Listener(Protocol):
 
     async def stop(self, grace: float) -> None:
         """Take no new work, finish what is in flight within `grace` seconds, close."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccountReport:
-    """One account, for the start-up report."""
-
-    address: str
-    login: str
-    imap: str
-    smtp: str
-    fingerprint: str | None
-    key_state: str
-    """For people: "usable until 2027-01-02", "no key: mail leaves unprotected"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What is being served."""
-
-    imap: str
-    submission: str
-    imaps: str | None
-    submissions: str | None
-    starttls: bool
-    """Whether there is a certificate, so that submission offers STARTTLS."""
-    accounts: tuple[AccountReport, ...]
 
 
 def utc_now() -> datetime:
@@ -147,8 +120,9 @@ class Service:
 
     async def report(self) -> Report:
         """What is being served now."""
+        now = utc_now()
         accounts = await asyncio.to_thread(
-            lambda: tuple(account_report(one, self._keystore) for one in self._config.accounts)
+            lambda: tuple(account_report(one, self._keystore, now) for one in self._config.accounts)
         )
         bound = self._bound
         return Report(
@@ -305,31 +279,6 @@ def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dic
     return smarthosts
 
 
-def account_report(account: AccountSection, keystore: Keystore) -> AccountReport:
-    """How one account stands. Reads the keystore (blocks)."""
-    identity = keystore.identity(account.address) or keystore.identity(account.address, scheme=Scheme.SMIME)
-    return AccountReport(
-        account.address,
-        account.login,
-        f"{account.imap.host}:{account.imap.port}",
-        f"{account.smtp.host}:{account.smtp.port}",
-        identity.certificate.fingerprint if identity else None,
-        _key_state(account.address, identity, keystore),
-    )
-
-
-def _key_state(address: str, identity: Identity | None, keystore: Keystore) -> str:
-    if identity is not None:
-        expires = identity.certificate.expires
-        until = f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
-        return until if identity.certificate.scheme is Scheme.OPENPGP else f"S/MIME only, {until}"
-    for scheme in Scheme:
-        if unusable := keystore.unusable_own(address, utc_now(), scheme=scheme):
-            fingerprint, usability = unusable
-            return f"key {fingerprint} is not usable: {usability.explanation}"
-    return "no key: mail leaves unprotected and encrypted mail stays unreadable"
-
-
 async def serve(
     service: Service, load: Callable[[], Config], supervisor: Supervisor, tell: Callable[[Report], None]
 ) -> None:
@@ -337,18 +286,18 @@ async def serve(
 
     Raises ConfigError when a listener cannot start.
     """
-    wishes: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    told: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(one, wishes.put_nowait, one)
+        loop.add_signal_handler(one, told.put_nowait, one)
     report = await service.start()
     tell(report)
-    supervisor.ready(_ready_line(report))
-    while (await wishes.get()) is signal.SIGHUP:
+    supervisor.ready(report.ready_line())
+    while (await told.get()) is signal.SIGHUP:
         await _reload(service, load, supervisor)
     supervisor.stopping()
     log.info("stopping", extra={"grace_seconds": service.grace})
-    await _stop(service, wishes)
+    await _stop(service, told)
     log.info("stopped")
 
 
@@ -368,19 +317,13 @@ async def _reload(service: Service, load: Callable[[], Config], supervisor: Supe
     supervisor.ready("")
 
 
-async def _stop(service: Service, wishes: asyncio.Queue[signal.Signals]) -> None:
+async def _stop(service: Service, told: asyncio.Queue[signal.Signals]) -> None:
     """Stop with grace; a second signal ends the grace."""
     async with asyncio.TaskGroup() as group:
         stopping = group.create_task(service.stop(service.grace))
-        impatience = group.create_task(wishes.get())
+        impatience = group.create_task(told.get())
         await asyncio.wait({stopping, impatience}, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
             log.warning("a second signal: stopping at once")
             stopping.cancel()
         impatience.cancel()
-
-
-def _ready_line(report: Report) -> str:
-    tls = {"imaps": report.imaps, "submissions": report.submissions}
-    more = "".join(f" {name}={bound}" for name, bound in tls.items() if bound)
-    return f"READY imap={report.imap} submission={report.submission}{more}"

@@ -16,7 +16,7 @@ from secmailproxy.cli.context import Passphrase, load_config, open_secrets, pass
 
 if TYPE_CHECKING:
     from secmailproxy.config import Config
-    from secmailproxy.service import Report
+    from secmailproxy.startreport import Report
     from secmailproxy.supervision import Supervisor
 
 

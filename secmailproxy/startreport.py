@@ -1,0 +1,69 @@
+"""What is being served, and how each account stands: told at the start, and to whoever waits for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from keystore.keystore import Keystore
+from keystore.model import Identity, Scheme
+from secmailproxy.config import AccountSection
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReport:
+    """One account, for the start-up report."""
+
+    address: str
+    login: str
+    imap: str
+    smtp: str
+    fingerprint: str | None
+    key_state: str
+    """For people: "usable until 2027-01-02", "no key: mail leaves unprotected"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is being served."""
+
+    imap: str
+    submission: str
+    imaps: str | None
+    submissions: str | None
+    starttls: bool
+    """Whether there is a certificate, so that submission offers STARTTLS."""
+    accounts: tuple[AccountReport, ...]
+
+    def ready_line(self) -> str:
+        """What `--ready-fd` and systemd are told."""
+        tls = {"imaps": self.imaps, "submissions": self.submissions}
+        more = "".join(f" {name}={bound}" for name, bound in tls.items() if bound)
+        return f"READY imap={self.imap} submission={self.submission}{more}"
+
+
+def account_report(account: AccountSection, keystore: Keystore, now: datetime) -> AccountReport:
+    """How one account stands. Reads the keystore (blocks)."""
+    identity = keystore.identity(account.address, now) or keystore.identity(
+        account.address, now, scheme=Scheme.SMIME
+    )
+    return AccountReport(
+        account.address,
+        account.login,
+        f"{account.imap.host}:{account.imap.port}",
+        f"{account.smtp.host}:{account.smtp.port}",
+        identity.certificate.fingerprint if identity else None,
+        _key_state(account.address, identity, keystore, now),
+    )
+
+
+def _key_state(address: str, identity: Identity | None, keystore: Keystore, now: datetime) -> str:
+    if identity is not None:
+        expires = identity.certificate.expires
+        until = f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
+        return until if identity.certificate.scheme is Scheme.OPENPGP else f"S/MIME only, {until}"
+    for scheme in Scheme:
+        if unusable := keystore.unusable_own(address, now, scheme=scheme):
+            fingerprint, usability = unusable
+            return f"key {fingerprint} is not usable: {usability.explanation}"
+    return "no key: mail leaves unprotected and encrypted mail stays unreadable"
