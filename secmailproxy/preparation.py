@@ -22,6 +22,7 @@ from secmailproxy.mime.compare import difference
 from secmailproxy.mime.enclosures import NOTHING, Enclosures, with_part
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import (
+    HIDDEN_SUBJECT,
     ProtectedMessage,
     Protects,
     field_name,
@@ -95,7 +96,10 @@ def prepared(
         raise ProofFailed(f"the message changed while it was prepared: {found}")
     _prove_boundary(payload, stamp.boundary)
     _prove_gossip(payload, protects)
-    if any(policy(field_name(raw), raw) != raw for raw in ready.outer):
+    shown = [raw for raw in ready.outer if field_name(raw) == "subject"]
+    if any(policy(field_name(raw), raw) != raw for raw in ready.outer) or (
+        hidden and shown not in ([], [HIDDEN_SUBJECT])
+    ):
         raise ProofFailed("the outer header tells what was to be hidden")
     prove_protection(payload, ready, protects)
     return ready
@@ -120,6 +124,10 @@ def prove_outside(root: Entity, ready: ProtectedMessage) -> None:
     names = [field_name(raw) for raw in fields]
     if not all(may_leave(name) for name in names) or names.count("subject") > 1:
         raise ProofFailed("the outer header has a field that must not leave")
+    if root.is_multipart and root.parts:
+        boundary = (root.content_type.param("boundary") or "").encode("ascii", "replace")
+        if root.octets[root.parts[-1].end :] != b"\r\n--%b--\r\n" % boundary:
+            raise ProofFailed("there is something behind the message")
 
 
 def _prove_boundary(payload: Entity, boundary: str) -> None:

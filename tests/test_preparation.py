@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from secmailproxy import preparation
 from secmailproxy.errors import MalformedMessage
 from secmailproxy.mime import header, transfer
 from secmailproxy.mime.canonical import crlf, is_safe
@@ -266,6 +267,22 @@ def test_the_subject_outside_is_caught() -> None:
         prove_protection(parse(made.payload), replace(made, outer=(*told,)), Protects.CIPHER)
     with pytest.raises(ProofFailed, match="how its header"):
         prove_protection(parse(made.payload), made, Protects.CLEAR)
+
+
+def test_a_subject_that_is_to_be_hidden_is_looked_for_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever decides what stands outside is not the only judge of it."""
+    monkeypatch.setattr(preparation, "hide_subject", lambda name, raw: raw)
+    with pytest.raises(ProofFailed, match="was to be hidden"):
+        ready(RICH)
+
+
+def test_what_is_added_where_it_is_missing_is_added_once() -> None:
+    message = one(b"text/plain", b"a")
+    made = ready(message)
+    for name in (b"Date", b"Message-ID"):
+        twice = name + b": x\r\n" + made.payload
+        assert difference(parse(message), parse(twice)) == f"the field {name.decode().lower()} differs"
+    assert difference(parse(message), parse(made.payload)) is None
 
 
 def test_the_header_outside_of_an_encrypted_message_is_the_baselines() -> None:

@@ -88,6 +88,7 @@ def test_every_deviation_of_a_signed_message_is_found(
             "outer header is not what was decided",
         ),
         (b"".join(outer) + b"MIME-Version: 1.0\r\n\r\nbody", "signed octets are not what they were"),
+        (product(payload, payload, alice, outer) + b"more\r\n", "something behind the message"),
     ]
     for made, said in table:
         with pytest.raises(ProofFailed, match=said):

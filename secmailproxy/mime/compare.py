@@ -97,7 +97,10 @@ def _changed_root_field(
     if tuple(raw for _, raw in news[own:]) != added:
         return "that was to be added"
     known = {name for name, _ in olds}
-    moved, stayed = _split(one for one in news[:own] if one[0] in known or one[0] not in _ADDED_WHERE_MISSING)
+    fresh = [name for name, _ in news[:own] if name not in known and name in _ADDED_WHERE_MISSING]
+    if twice := next((name for name in fresh if fresh.count(name) > 1), None):
+        return twice
+    moved, stayed = _split(one for one in news[:own] if one[0] not in fresh)
     described, expected = _split(olds)
     if carrier is not payload:
         moved += _fields(carrier)
