@@ -29,7 +29,7 @@ from secmailproxy.logs import place
 from secmailproxy.model import Reply
 from secmailproxy.smtp.aside import aside
 from secmailproxy.smtp.commands import Refused
-from secmailproxy.smtp.replies import render, reply_for, with_status
+from secmailproxy.smtp.replies import render, reply_for, split_status, with_status
 from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.wire import Gathered, LineFault, Wire
 
@@ -375,9 +375,16 @@ class Conversation(SMTP):
     def reply_for(self, error: Exception) -> Reply:
         """The reply for an error; what is not ours is logged by place and type, never by its text."""
         reference = secrets.token_hex(4)
+        reply = reply_for(error, reference)
         if not isinstance(error, SecMailProxyError):
             log.error("submission internal error", extra={"reference": reference, **place(error)})
-        return reply_for(error, reference)
+        else:
+            # The text may name addresses; the client has it.
+            status, _ = split_status(reply.text)
+            log.info(
+                "submission refused", extra={"client": self.client, "reply": reply.code, "status": status}
+            )
+        return reply
 
     @property
     def address(self) -> str:

@@ -131,7 +131,7 @@ async def test_what_a_client_sends_leaves_protected(
     assert b"\r\nDate: Mon, 02 Mar 2026 10:00:00 +0100\r\n" in accepted.octets
     inside = keystore.decrypt(openpgp_ciphertext(parse(accepted.octets)), NOW).octets
     assert b".treasure\r\n..\r\n.\r\nunder the mill" in inside
-    assert b"bcc" not in inside.lower()
+    assert b"\nbcc" not in inside.lower()
 
 
 async def test_keys_are_those_of_rcpt_to(

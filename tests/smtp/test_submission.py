@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
@@ -269,9 +270,10 @@ async def test_one_account_does_not_speak_for_another(sink: Sink, proxy: Proxies
 
 
 async def test_a_recipient_without_key_is_refused_and_nothing_sent_to_it(
-    sink: Sink, proxy: Proxies, client: Clients
+    sink: Sink, proxy: Proxies, client: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SMTP-06, SMTP-05: refused at RCPT; the others may go on."""
+    """SMTP-06, SMTP-05: refused at RCPT; the others may go on. The log says so, without the address."""
+    caplog.set_level(logging.INFO)
     user = await client((await proxy(sink.port, Strict())).port)
     assert (await user.ask(b"MAIL FROM:<alice@example.org>")).startswith(b"250 ")
     assert await user.ask(b"RCPT TO:<mallory@example.org>") == (
@@ -281,6 +283,11 @@ async def test_a_recipient_without_key_is_refused_and_nothing_sent_to_it(
     assert (await user.ask(b"RCPT TO:<bob@example.org>")).startswith(b"250 ")
     assert (await submit(user)).startswith(b"250 ")
     assert [one.rcpt_tos for one in sink.accepted] == [("bob@example.org",)]
+    (told,) = [
+        KeyValueFormatter().format(one) for one in caplog.records if one.getMessage() == "submission refused"
+    ]
+    assert told.endswith(" reply=550 status=5.7.5")
+    assert "mallory" not in told
 
 
 @pytest.mark.parametrize(
