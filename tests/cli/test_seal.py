@@ -50,7 +50,7 @@ def test_the_protection_is_that_of_submission(words: tuple[str, ...], found: Mad
     assert made(parse(result.stdout_bytes)) is found
     assert ("the message is in clear" in result.stderr) is (found is Made.NOTHING)
     assert (b"Treasure" in result.stdout_bytes) is (found is not Made.ENCRYPTED)
-    assert b"Bcc" not in result.stdout_bytes
+    assert b"\nBcc" not in result.stdout_bytes
     assert result.stdout_bytes.count(b"\n") == result.stdout_bytes.count(b"\r\n")
 
 
