@@ -82,7 +82,7 @@ def ways(kind: str = "ed25519") -> Iterator[Ways]:
         with (
             running([str(word) for word in sink], ports=[port], log=Path(folder) / "sink.log"),
             proxy_factory(upstream) as factory,
-            serving(_prepared(factory.home(Sender()), kind)) as proxy,
+            serving(prepared(factory.home(Sender()), kind)) as proxy,
         ):
             yield Ways(proxy, port, ca, lambda: Counter(ledger.read_text().split()))
 
@@ -98,7 +98,7 @@ def ways_to_postfix() -> Iterator[Ways]:
         proxy_factory(
             Upstream(ca.ca_file, dovecot.imaps_port, postfix.submissions_port, smtp_tls="implicit")
         ) as factory,
-        serving(_prepared(factory.home(dovecot.account(SENDER, PASSWORD)), "ed25519")) as proxy,
+        serving(prepared(factory.home(dovecot.account(SENDER, PASSWORD)), "ed25519")) as proxy,
     ):
         yield Ways(proxy, postfix.submissions_port, ca, lambda: queued(postfix.log()))
 
@@ -109,7 +109,7 @@ def queued(log: str) -> Counter[str]:
     return Counter(names[number] for number in re.findall(r"qmgr\[\d+\]: (\w+): from=", log))
 
 
-def _prepared(home: ProxyHome, kind: str) -> ProxyHome:
+def prepared(home: ProxyHome, kind: str) -> ProxyHome:
     settings = home.folders.config_file
     settings.write_text(settings.read_text().replace("[listen]", CONNECTIONS, 1))
     with home.keystore() as keystore:
