@@ -38,6 +38,10 @@ SMALL, LARGE = 5 * 1024, 5 * 1024 * 1024
 MANY = ((1, 300), (10, 1000), (50, 1000))
 """Sessions, and messages in one run."""
 CONNECTIONS = "[listen]\nconnections_per_client = 100"
+POSTFIX = """virtual_transport = discard:
+smtpd_client_connection_count_limit = 0
+enable_long_queue_ids = yes"""
+"""Short names of queue files come again as soon as the file is gone, and two messages would count as one."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def ways_to_postfix() -> Iterator[Ways]:
         authority() as ca,
         running_dovecot(ca) as dovecot,
         stopped_postfix(ca, dovecot) as stopped,
-        stopped.running("virtual_transport = discard:\nsmtpd_client_connection_count_limit = 0") as postfix,
+        stopped.running(POSTFIX) as postfix,
         proxy_factory(
             Upstream(ca.ca_file, dovecot.imaps_port, postfix.submissions_port, smtp_tls="implicit")
         ) as factory,
