@@ -79,7 +79,7 @@ def _only_to_self(root: Entity, rcpt_tos: Sequence[str], decider: Decider) -> bo
     keystore, envelope, ciphertext = decider.keystore, cms_octets(root), openpgp_ciphertext(root)
     to_others = not all(decider.is_own(one) for one in rcpt_tos)
     if envelope is not None:
-        return to_others and _is_only_for_own(envelope, keystore)
+        return _is_only_for_own(envelope, keystore) and to_others
     if ciphertext is None:
         raise NotAllowed(_NOT_ENCRYPTED)
     try:
@@ -102,11 +102,14 @@ def _opens(ciphertext: bytes, decider: Decider) -> bool:
 
 
 def _is_only_for_own(envelope: bytes, keystore: Keystore) -> bool:
-    """Whether every certificate that an S/MIME message is encrypted to has its secret key here."""
+    """Whether every certificate that an S/MIME message is encrypted to has its secret key here.
+
+    Raises NotAllowed for what names itself encrypted and has not that form: it could be anything.
+    """
     try:
         named = keystore.smime.recipients(envelope)
     except NotReadable:
-        return False
+        raise NotAllowed(_NOT_ENCRYPTED) from None
     return bool(named) and all(one is not None and one.holder is not Holder.NONE for one in named)
 
 

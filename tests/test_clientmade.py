@@ -230,3 +230,14 @@ async def test_what_only_has_the_form_of_an_encrypted_message_leaves_for_nobody(
             with pytest.raises(NotAllowed, match="and it is not") as refusal:
                 await desk.outbound(rule).protect(Envelope(ALICE, (rcpt_to,)), message)
             assert refusal.value.smtp_code == 554
+
+
+@pytest.mark.parametrize("rule", [Rule(), Rule(protect=Protect.REQUIRE)])
+async def test_what_only_begins_like_an_smime_envelope_leaves_for_nobody(desk: Desk, rule: Rule) -> None:
+    """SMTP-16: the name of its type says nothing of what follows."""
+    enveloped_data = bytes.fromhex("06092a864886f70d010703")
+    for head in (b"\x30\x80", b"\x30\x17"):
+        message = pkcs7.enveloped((b"From: alice@example.org\r\n",), head + enveloped_data + b"The treasure")
+        for rcpt_to in (ALICE, BOB):
+            with pytest.raises(NotAllowed, match="and it is not"):
+                await desk.outbound(rule).protect(Envelope(ALICE, (rcpt_to,)), message)
