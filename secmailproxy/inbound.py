@@ -13,27 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
 
-from keystore.errors import KeyRefused, KeystoreError, NotReadable
-from keystore.model import Opened, Scheme, SignatureResult, SignatureState
+from keystore.errors import KeystoreError
+from secmailproxy.envelope import open_envelope
 from secmailproxy.errors import KeystoreLocked, LimitExceeded
-from secmailproxy.judge import Layer, judge_inbound
-from secmailproxy.mime import encrypted, entity, header, layers, parameter, presented, shown, signed
+from secmailproxy.judge import judge_inbound
+from secmailproxy.mime import entity, header, layers, parameter, presented, shown, signed
 from secmailproxy.mime.entity import Entity, Limits
-from secmailproxy.mime.layers import LayerKind
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+from secmailproxy.opening import OpensMessages, Tools, one_line
 from secmailproxy.verdict import VERDICT_LENGTH
 
-NO_SMIME = "received S/MIME is not read yet"
 AMBIGUOUS = "its parts would be read differently by different programs"
-_FAILURES = {
-    "no-secret-key": "no secret key here opens it",
-    "no-integrity": "it has no integrity protection",
-    "damaged": "it is damaged or was tampered with",
-    "too-large": "it is too large",
-    "unsupported": "its format is not supported",
-}
 
 
 class MessageClass(Enum):
@@ -69,16 +60,6 @@ class Unprotected:
     presented: bytes | None
     kept: bool = False
     """It says that we have encrypted it for its owner alone: a draft, sent mail, a mailbox at rest."""
-
-
-class OpensMessages(Protocol):
-    """What is needed of the keystore."""
-
-    def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
-        """Raises NotReadable or StoreLocked."""
-
-    def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
-        """One result for each signature."""
 
 
 def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
@@ -125,7 +106,7 @@ def unprotect(
         return Unprotected(_beyond_limits(octets, limit), None if without == octets else without)
     except KeystoreError as error:
         # Not the message's fault: a later attempt may go better, so nothing is said of the message.
-        raise KeystoreLocked(_one_line(error)) from error
+        raise KeystoreLocked(one_line(error)) from error
 
 
 def _beyond_limits(octets: bytes, limit: LimitExceeded) -> CryptoSummary:
@@ -157,84 +138,23 @@ class _Opening:
     ) -> None:
         if len(octets) > limits.message_octets:
             raise LimitExceeded(f"the message is larger than {limits.message_octets} octets")
-        self.keystore = keystore
-        self.now = now
         self.verdict_field = verdict_field
         self.limits = limits
         self.root = entity.parse(octets, limits.entity)
-        self.layers: list[Layer] = []
-        self.scheme: Scheme | None = None
-        self.failure: str | None = None
-        self.closed = 0
-        """1 when the payload is a layer of the envelope that stayed closed."""
-        self.mangling = ""
-        self.decrypted: Entity | None = None
-        """The root of the plaintext."""
-        self.inner_signatures = 0
-        """How many multipart/signed there are around the payload inside the plaintext."""
-        self.payload = self.root
+        self.envelope = open_envelope(self.root, Tools(keystore, now, limits.entity), limits.layers)
 
     def unprotect(self) -> Unprotected:
-        while self._open_layer():
-            if len(self.layers) > self.limits.layers:
-                raise LimitExceeded(f"the message has more than {self.limits.layers} cryptographic layers")
-        return self._as_received() if self.decrypted is None else self._as_decrypted(self.decrypted)
-
-    def _open_layer(self) -> bool:
-        kind = layers.layer_kind(self.payload)
-        if (taken := signed.take_apart(self.payload)) is not None:
-            self._verify(taken)
-            return True
-        if self.decrypted is None and (ciphertext := encrypted.take_apart(self.payload)) is not None:
-            return self._decrypt(ciphertext)
-        if kind is LayerKind.SMIME_ENCRYPTED and self.decrypted is None:
-            self.scheme, self.failure, self.closed = Scheme.SMIME, NO_SMIME, 1
-        elif kind is LayerKind.SMIME_SIGNED and not self.payload.is_multipart:
-            self._add(Scheme.SMIME, Layer(encrypts=False, signatures=(_unsupported(),)))
-            self.closed = 1
-        return False
-
-    def _add(self, scheme: Scheme, layer: Layer) -> None:
-        self.scheme = scheme
-        self.layers.append(layer)
-
-    def _verify(self, taken: signed.SignedEntity) -> None:
-        if taken.kind is LayerKind.PGP_SIGNED:
-            results = self._results(taken)
-            self._add(Scheme.OPENPGP, Layer(encrypts=False, signatures=results))
-        else:
-            self._add(Scheme.SMIME, Layer(encrypts=False, signatures=(_unsupported(),)))
-        self.payload = taken.part
-        if self.decrypted is not None:
-            self.inner_signatures += 1
-
-    def _results(self, taken: signed.SignedEntity) -> tuple[SignatureResult, ...]:
-        try:
-            results = self.keystore.verify(taken.octets, taken.signature, self.now)
-        except (NotReadable, KeyRefused) as error:
-            return (SignatureResult(SignatureState.BAD, reason=_one_line(error)),)
-        return results or (SignatureResult(SignatureState.BAD, reason="there is no signature in it"),)
-
-    def _decrypt(self, ciphertext: encrypted.EncryptedEntity) -> bool:
-        self.scheme = Scheme.OPENPGP
-        self.mangling = ciphertext.mangling
-        try:
-            opened = self.keystore.decrypt(ciphertext.ciphertext, self.now)
-        except NotReadable as error:
-            self.failure = _FAILURES.get(error.reason, _FAILURES["damaged"])
-            self.closed = 1
-            return False
-        self._add(Scheme.OPENPGP, Layer(encrypts=True, signatures=opened.signatures))
-        self.decrypted = self.payload = _plaintext_entity(opened.octets, self.limits.entity)
-        return True
+        inside = self.envelope.inside
+        return self._as_received() if inside is None else self._as_opened(inside)
 
     def _judge(self, author: str | None) -> CryptoSummary:
+        envelope = self.envelope
         return judge_inbound(
-            self.layers,
+            envelope.layers,
             author,
-            scheme=self.scheme,
-            decryption_failure=self.failure,
-            errant_layers=layers.errant_layers(self.payload) - self.closed,
+            scheme=envelope.scheme,
+            decryption_failure=envelope.failure,
+            errant_layers=envelope.errant_layers,
         )
 
     def _as_received(self) -> Unprotected:
@@ -251,7 +171,7 @@ class _Opening:
 
     def _with_signed_header(self, summary: CryptoSummary) -> CryptoSummary:
         """What of the shown header a signature covers; a signed From that is not the shown one spoils it."""
-        protected = shown.protected_header(self.payload)
+        protected = shown.protected_header(self.envelope.payload)
         if protected is None or summary.verdict is not Verdict.VALID:
             return summary
         signed_from = [raw for name, raw in protected.fields if name.lower() == "from"]
@@ -266,11 +186,12 @@ class _Opening:
         reason = "the Subject shown is not the one that was signed" if changed else summary.verdict_reason
         return replace(summary, protected_headers=same, verdict_reason=reason)
 
-    def _as_decrypted(self, decrypted: Entity) -> Unprotected:
-        root = presented.settled(decrypted, self.limits.entity)
+    def _as_opened(self, inside: Entity) -> Unprotected:
+        """What was inside an encryption or an opaque signature is shown, with a header made of both."""
+        root = presented.settled(inside, self.limits.entity)
         payload = self._settled_payload(root)
         if payload is None:
-            self.failure, self.payload, self.closed = AMBIGUOUS, self.root, 1
+            self.envelope.stay_closed(AMBIGUOUS)
             return self._as_received()
         head = presented.storable(self.root.header)
         outside = self.root if head == self.root.header else entity.parse(head, self.limits.entity)
@@ -278,23 +199,23 @@ class _Opening:
         wrapped = shown.wrapped_message(payload)
         if wrapped is not None:
             protected = shown.wrapped_header(wrapped)
-            root = wrapped if self.inner_signatures == 0 else root
+            root = wrapped if self.envelope.inner_signatures == 0 else root
         summary, inner_from = self._author(outside, protected)
         fields = shown.shown_fields(outside, protected, inner_from=inner_from)
         whole = presented.assemble(
             fields,
             root,
             self.verdict_field,
-            legacy_display=protected is not None and self.inner_signatures == 0,
+            legacy_display=protected is not None and self.envelope.inner_signatures == 0,
         )
         subject = header.text(self._within_limits(whole), "subject")
-        is_kept = header.find(decrypted, shown.ORIGINAL_FIELD) is not None
+        is_kept = header.find(inside, shown.ORIGINAL_FIELD) is not None
         return Unprotected(replace(summary, subject=subject), whole, is_kept)
 
     def _settled_payload(self, root: Entity) -> Entity | None:
         """The payload inside the settled plaintext, None when settling changed what surrounds it."""
         payload = root
-        for _ in range(self.inner_signatures):
+        for _ in range(self.envelope.inner_signatures):
             taken = signed.take_apart(payload)
             if taken is None:
                 return None
@@ -332,22 +253,6 @@ class _Opening:
         return replace(summary, protected_headers=names, verdict_reason=reason), False
 
     def _repaired(self, summary: CryptoSummary) -> CryptoSummary:
-        if self.mangling and summary.verdict_reason is None:
-            return replace(summary, verdict_reason=self.mangling)
+        if self.envelope.mangling and summary.verdict_reason is None:
+            return replace(summary, verdict_reason=self.envelope.mangling)
         return summary
-
-
-def _unsupported() -> SignatureResult:
-    return SignatureResult(SignatureState.UNACCEPTABLE, reason=NO_SMIME)
-
-
-def _one_line(error: KeystoreError) -> str:
-    return " ".join(str(error).split())
-
-
-def _plaintext_entity(octets: bytes, limits: Limits) -> Entity:
-    """The entity that was encrypted; a plaintext without a header section is a text of its own."""
-    parsed = entity.parse(octets, limits)
-    if all(shown.is_field(one) for one in parsed.fields) and parsed.octets[parsed.start : parsed.body_start]:
-        return parsed
-    return entity.parse(b"\r\n" + octets, limits)

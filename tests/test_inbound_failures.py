@@ -21,6 +21,7 @@ from secmailproxy.errors import KeystoreLocked
 from secmailproxy.inbound import InboundLimits
 from secmailproxy.mime.entity import Limits
 from secmailproxy.model import DecryptionState, Protection, Verdict
+from secmailproxy.opening_smime import NO_SMIME
 from tests.fixtures.desk import (
     ALICE,
     FIELD,
@@ -85,7 +86,7 @@ def test_smime_is_recognised_and_left_alone(desk: Desk):
     body = b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\r\n\r\nMIIB\r\n"
     read = desk.read(message(body))
     assert (read.summary.scheme, read.summary.decryption) == (Scheme.SMIME, DecryptionState.FAILED)
-    assert read.summary.decryption_reason == inbound.NO_SMIME
+    assert read.summary.decryption_reason == NO_SMIME
     assert read.summary.errant_layers == 0
     assert read.presented is None
 

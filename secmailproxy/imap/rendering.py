@@ -16,11 +16,11 @@ from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
 from secmailproxy.errors import SecMailProxyError
-from secmailproxy.inbound import OpensMessages
 from secmailproxy.logs import place
 from secmailproxy.mime import entity, header, structure
 from secmailproxy.mime.presented import storable
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+from secmailproxy.opening import OpensMessages
 from secmailproxy.views import Kind, View
 
 log = logging.getLogger(__name__)

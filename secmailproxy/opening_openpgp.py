@@ -1,0 +1,47 @@
+"""One OpenPGP layer of a received message, opened: PGP/MIME signed or encrypted.
+
+Standards: RFC 3156 sections 4 to 6.
+Security: no plaintext without proven integrity (the keystore sees to it).
+"""
+
+from __future__ import annotations
+
+from keystore.errors import KeyRefused, NotReadable
+from keystore.model import Scheme, SignatureResult, SignatureState
+from secmailproxy.judge import Layer
+from secmailproxy.mime import encrypted, signed
+from secmailproxy.mime.encrypted import EncryptedEntity
+from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.layers import LayerKind
+from secmailproxy.opening import Closed, Peeled, Tools, failure, inner_entity, one_line
+
+
+def open_layer(part: Entity, tools: Tools, *, may_decrypt: bool) -> Peeled | Closed | None:
+    """What became of the layer that `part` is; None when it is no OpenPGP layer, or may not be opened.
+
+    Raises LimitExceeded, and KeystoreError for what a later attempt may do better.
+    """
+    taken = signed.take_apart(part)
+    if taken is not None and taken.kind is LayerKind.PGP_SIGNED:
+        layer = Layer(encrypts=False, signatures=_results(taken, tools))
+        return Peeled(Scheme.OPENPGP, layer, taken.part, replaced=False)
+    ciphertext = encrypted.take_apart(part) if may_decrypt else None
+    return None if ciphertext is None else _decrypt(ciphertext, tools)
+
+
+def _results(taken: signed.SignedEntity, tools: Tools) -> tuple[SignatureResult, ...]:
+    try:
+        results = tools.keystore.verify(taken.octets, taken.signature, tools.now)
+    except (NotReadable, KeyRefused) as error:
+        return (SignatureResult(SignatureState.BAD, reason=one_line(error)),)
+    return results or (SignatureResult(SignatureState.BAD, reason="there is no signature in it"),)
+
+
+def _decrypt(ciphertext: EncryptedEntity, tools: Tools) -> Peeled | Closed:
+    try:
+        opened = tools.keystore.decrypt(ciphertext.ciphertext, tools.now)
+    except NotReadable as error:
+        return Closed(Scheme.OPENPGP, failure(error.reason))
+    layer = Layer(encrypts=True, signatures=opened.signatures)
+    inner = inner_entity(opened.octets, tools.limits)
+    return Peeled(Scheme.OPENPGP, layer, inner, replaced=True, mangling=ciphertext.mangling)
