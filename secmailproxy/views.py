@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS special_use (
 _OUTLINES_KEPT = 4096
 _FORMS_AT_ONCE = 100
 _SAID_ENCRYPTED = re.compile(rb"[^:]+: (?:signed\+)?encrypted;")
+_SAID_CLOSED = re.compile(rb"[^:]+: not decrypted;")
 
 
 class Kind(IntEnum):
@@ -63,7 +64,10 @@ class Kind(IntEnum):
     SIGNED = 1
     """The original octets after a verdict field; once verified, the octets are kept with the verdict."""
     OPAQUE = 2
-    """The original octets after a verdict field: protected, and we could not open it."""
+    """The original octets after a verdict field: protected, too large to be looked into.
+
+    Former versions took it for all that could not be opened, and so told the server of it.
+    """
     SEALED = 3
     """Encrypted (or carrying a copy of our field) and not presented yet."""
     FORM = 4
@@ -89,6 +93,11 @@ class View:
     """None where only the outline was asked for."""
     came_encrypted: bool = field(default=False, compare=False)
     """Of a new form: somebody else encrypted the message, so its Message-ID is remembered. Not kept."""
+
+    @property
+    def stayed_closed(self) -> bool:
+        """Whether the message is shown as it came because it could not be decrypted."""
+        return self.kind is Kind.OPAQUE or _SAID_CLOSED.match(self.verdict or b"") is not None
 
 
 @dataclass(slots=True)

@@ -226,7 +226,7 @@ class Reprocessing(_WithViews):
 
     def concerns(self, uid: int) -> bool:
         fixed = self._view(uid, octets=False) if uid in self._box.kinds else None
-        return fixed is not None and (fixed.kind is Kind.OPAQUE or _UNKNOWN_KEY in (fixed.verdict or b""))
+        return fixed is not None and (fixed.stayed_closed or _UNKNOWN_KEY in (fixed.verdict or b""))
 
     async def make(self, message: Facts) -> Copy | Left:
         better = await asyncio.to_thread(self._is_better, message)
@@ -244,7 +244,7 @@ class Reprocessing(_WithViews):
         tools = self._tools
         fixed = self._view(message.uid, octets=False)
         opened = inbound.unprotect(message.octets, tools.keystore, tools.clock(), tools.field_name)
-        if fixed is not None and fixed.kind is Kind.OPAQUE and opened.presented is not None:
+        if fixed is not None and fixed.stayed_closed and opened.presented is not None:
             return opened.summary.decryption is DecryptionState.OK
         was_unknown = fixed is not None and _UNKNOWN_KEY in (fixed.verdict or b"")
         return was_unknown and opened.summary.verdict is not Verdict.UNKNOWN_KEY

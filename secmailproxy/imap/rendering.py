@@ -96,11 +96,19 @@ class Renderer:
             )
         )
         field = verdict.render(summary, self.field_name)
-        without = header.remove_fields(octets, (self.field_name,))
-        if without != octets:
-            # Made storable first: a name with NUL in it is the field's name then.
-            return form_of(field, header.remove_fields(storable(octets), (self.field_name,)))
-        return View(Kind.OPAQUE, field)
+        try:
+            return self._as_received(field, octets) if octets else View(Kind.OPAQUE, field)
+        except Exception as error:  # noqa: BLE001 - any; what cannot be read at all is the server's to show
+            log.error("a message could not be taken apart", extra=place(error))
+            return View(Kind.OPAQUE, field)
+
+    def _as_received(self, field: bytes, octets: bytes) -> View:
+        """The message as it came, kept like one that was opened: the server is asked for neither again.
+
+        Else the next FETCH would tell it whether its message could be decrypted.
+        """
+        # Made storable first: a name with NUL in it is the field's name then.
+        return form_of(field, header.remove_fields(storable(octets), (self.field_name,)))
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
         field_name = self.field_name
@@ -110,9 +118,7 @@ class Renderer:
             return replace(form_of(field, octets), kind=Kind.SIGNED)
         presented = unprotected.presented
         if presented is None:
-            presented = header.remove_fields(octets, (field_name,))
-            if presented == octets:
-                return View(Kind.OPAQUE, field)
+            return self._as_received(field, octets)
         is_open = unprotected.summary.decryption is DecryptionState.OK
         return replace(form_of(field, presented), came_encrypted=is_open and not unprotected.kept)
 
