@@ -25,7 +25,7 @@ class CertificateCache:
         self._certificates: dict[str, Certificate] = {}
         self._by_address: dict[str, list[Fingerprint]] = {}
         self._by_issuer: dict[str, list[Fingerprint]] = {}
-        self._by_name: dict[bytes, Certificate] | None = None
+        self._by_name: dict[bytes, list[Certificate]] | None = None
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
@@ -51,13 +51,16 @@ class CertificateCache:
         from keystore import smime  # its libraries take long to import, and many have no use for them
 
         with self._store.lock:
-            known = {one.fingerprint: one for one in self._x509().values()}
+            known = {one.fingerprint: one for named in self._x509().values() for one in named}
             return [one for one in known.values() if smime.facts(one.octets).is_authority]
 
-    def named(self, name: bytes) -> Certificate | None:
-        """Return the X.509 certificate that S/MIME messages name so (DER, `smime.names_in_messages`)."""
+    def named(self, name: bytes) -> list[Certificate]:
+        """Return the X.509 certificates that S/MIME messages name so (DER, `smime.names_in_messages`).
+
+        Own ones first. Certificates of one key share its identifier.
+        """
         with self._store.lock:
-            return self._x509().get(name)
+            return list(self._x509().get(name, ()))
 
     def search(self, query: str) -> list[Certificate]:
         """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
@@ -72,15 +75,18 @@ class CertificateCache:
             found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
         return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
 
-    def _x509(self) -> dict[bytes, Certificate]:
+    def _x509(self) -> dict[bytes, list[Certificate]]:
         from keystore import smime  # its libraries take long to import, and many have no use for them
 
         self._refresh()
         if self._by_name is None:
             rows = [row for row in self._store.certificates() if row.scheme is Scheme.SMIME]
             found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
-            found.sort(key=lambda one: one.holder is not Holder.NONE)  # an own one wins over its double
-            self._by_name = {name: one for one in found for name in smime.names_in_messages(one.octets)}
+            found.sort(key=lambda one: one.holder is Holder.NONE)
+            self._by_name = {}
+            for one in found:
+                for name in smime.names_in_messages(one.octets):
+                    self._by_name.setdefault(name, []).append(one)
         return self._by_name
 
     def _by_digits(self, issuer: str) -> list[Certificate]:

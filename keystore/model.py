@@ -190,6 +190,8 @@ class SignatureResult:
     created: datetime | None = None
     trust: Trust = Trust.UNKNOWN
     reason: str = ""
+    certificate: bytes = field(default=b"", repr=False)
+    """X.509 alone: the signer's, DER, wherever it came from; empty where none made the signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,3 +236,23 @@ class Opened:
     signatures: tuple[SignatureResult, ...] = ()
     recipients: tuple[str, ...] = field(default=())
     """Key IDs (16 hex digits) that the message names as recipients; zeros for a hidden one."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEnvelope:
+    """A decrypted S/MIME message."""
+
+    octets: bytes
+    """The MIME entity inside, as it was encrypted."""
+    authenticated: bool
+    """Whether integrity is proven (AuthEnvelopedData, AES-GCM); with CBC nothing is (RFC 8551 section 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedContent:
+    """An S/MIME signature, or several, judged."""
+
+    octets: bytes | None
+    """The MIME entity that the message encapsulates; None: the signatures are detached."""
+    signatures: tuple[SignatureResult, ...]
+    """One for each that the message has, at most 16; empty when nobody signed."""

@@ -11,7 +11,17 @@ from datetime import datetime
 from keystore import smime
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused, NotReadable
-from keystore.model import Certificate, Fingerprint, Holder, Purpose, Scheme, Usability
+from keystore.model import (
+    Certificate,
+    Fingerprint,
+    Holder,
+    OpenedEnvelope,
+    Purpose,
+    Scheme,
+    SignedContent,
+    Usability,
+)
+from keystore.smimesignatures import SmimeSignatures
 from keystore.vault import Vault
 
 Judge = Callable[[Certificate, Purpose, datetime], Usability]
@@ -26,6 +36,7 @@ class SmimeMessages:
         self._cache = cache
         self._vault = vault
         self._judge = judge
+        self._signatures = SmimeSignatures(cache)
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> smime.CmsSignature:
         """A detached signature over `octets` as they are, with the chain of the signer but for its root."""
@@ -40,16 +51,29 @@ class SmimeMessages:
         found = [self._usable(one, Purpose.ENCRYPT, now) for one in dict.fromkeys(recipients)]
         return smime.envelop(octets, [one.octets for one in found])
 
-    def decrypt(self, der: bytes) -> bytes:
-        """Open EnvelopedData (DER) with any own key. Raises NotReadable. No integrity is proven."""
-        for certificate in self.recipients(der):
+    def decrypt(self, cms: bytes) -> OpenedEnvelope:
+        """Open EnvelopedData or AuthEnvelopedData (BER or DER) with any own key, expired ones too.
+
+        Raises NotReadable, and StoreLocked where a key for it is in a locked store.
+        """
+        for certificate in self.recipients(cms):
             if certificate is not None and certificate.holder is Holder.OWN:
-                return smime.open_message(der, self._vault.smime_key(certificate.fingerprint))
+                octets = smime.open_message(cms, self._vault.smime_key(certificate.fingerprint))
+                return OpenedEnvelope(octets, authenticated=False)
         raise NotReadable("there is no secret key for this message", reason="no-secret-key")
+
+    def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
+        """Judge SignedData (BER or DER): over `octets` (CRLF) when detached, over what it holds when None.
+
+        A signature that should be detached and holds content of its own is BAD, and so is one without content
+        where there should be. Raises NotReadable where it is no SignedData at all, and nothing else.
+        """
+        return self._signatures.verify(cms, octets, now)
 
     def recipients(self, der: bytes) -> tuple[Certificate | None, ...]:
         """Whom EnvelopedData (DER) is encrypted to; None for each who is unknown. Raises NotReadable."""
-        return tuple(self._cache.named(one) if one else None for one in smime.recipients(der))
+        found = (self._cache.named(one) if one else [] for one in smime.recipients(der))
+        return tuple(next(iter(named), None) for named in found)
 
     def proves(self, octets: bytes, signature: bytes, signer: Fingerprint) -> bool:
         """Whether `signature` (DER) is that of this certificate over `octets`; nothing else is judged."""

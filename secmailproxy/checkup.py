@@ -199,7 +199,7 @@ def _smime_round_trip(keystore: Keystore, certificate: Certificate, address: str
     try:
         signature = keystore.smime.sign(_PROBE, own, now)
         reader = keystore.smime.reader(own, now)
-        opened = keystore.smime.decrypt(keystore.smime.encrypt(_PROBE, [reader], now))
+        opened = keystore.smime.decrypt(keystore.smime.encrypt(_PROBE, [reader], now)).octets
     except KeystoreError as error:
         return Check(name, address, "fail", str(error), remedy)
     if opened != _PROBE or not keystore.smime.proves(_PROBE, signature.der, own):

@@ -92,5 +92,5 @@ class SmimeSealer:
         named = [one and one.fingerprint for one in self.keystore.smime.recipients(envelope)]
         if set(named) != set(fingerprints) or len(named) != len(set(named)):
             raise ProofFailed("the message is not encrypted to the certificates that were asked for alone")
-        if self.keystore.smime.decrypt(envelope) != inside:
+        if self.keystore.smime.decrypt(envelope).octets != inside:
             raise ProofFailed("the message does not decrypt to what it was")

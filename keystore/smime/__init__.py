@@ -1,4 +1,4 @@
-"""S/MIME in this process: X.509 certificates, own keys in memory, CMS messages made.
+"""S/MIME in this process: X.509 certificates, own keys in memory, CMS messages made and read.
 
 Octets in, octets and values out; the present time is always an argument. Errors are `KeyRefused` and
 `NotReadable` with texts of ours. asn1crypto, which knows the structures, is used in this package alone.
@@ -12,6 +12,7 @@ from keystore.smime.enveloped import envelop, open_message, recipients, trial
 from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
 from keystore.smime.policy import usability
 from keystore.smime.signed import CmsSignature, names_in_messages, proves, sign
+from keystore.smime.verifying import Checked, Finding, SignedData, SignerInfo, check, read_signed
 
 __all__ = [
     # certificates
@@ -29,11 +30,17 @@ __all__ = [
     "pkcs12",
     "read",
     # messages
+    "Checked",
     "CmsSignature",
+    "Finding",
+    "SignedData",
+    "SignerInfo",
+    "check",
     "envelop",
     "names_in_messages",
     "open_message",
     "proves",
+    "read_signed",
     "recipients",
     "sign",
     "trial",

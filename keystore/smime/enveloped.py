@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keystore.errors import KeyRefused, NotReadable
+from keystore.smime import ber
 from keystore.smime.certificate import fingerprint_of, load
 from keystore.smime.key import SecretKey
 from keystore.smime.signed import issuer_and_serial, key_name, name_in_messages
@@ -103,7 +104,7 @@ def open_message(der: bytes, key: SecretKey) -> bytes:
 
 
 def _enveloped_data(der: bytes, *kinds: str) -> cms.EnvelopedData | cms.AuthEnvelopedData:
-    content = cms.ContentInfo.load(der, strict=True)
+    content = cms.ContentInfo.load(ber.definite(der), strict=True)
     if content["content_type"].native not in kinds:
         raise NotReadable("this S/MIME message is of a kind that is not supported", reason="unsupported")
     return content["content"]
@@ -216,8 +217,14 @@ def _open(data: cms.EnvelopedData, key: SecretKey) -> bytes:
         raise NotReadable(
             "this S/MIME message is encrypted in a way that is not supported", reason="unsupported"
         )
-    vector, octets = cipher["parameters"].native, content["encrypted_content"].native
+    vector, octets = cipher["parameters"].native, _content(content)
     return _decrypted(octets, _content_key(mine[0].chosen, key), vector)
+
+
+def _content(found: cms.EncryptedContentInfo) -> bytes:
+    """The ciphertext; in several pieces it stands under a constructed tag."""
+    (*_, string) = ber.elements(found.contents)
+    return ber.joined(string, 0x80)
 
 
 def _content_key(info: cms.KeyTransRecipientInfo | cms.KeyAgreeRecipientInfo, key: SecretKey) -> bytes:
