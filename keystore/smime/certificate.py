@@ -15,6 +15,7 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from keystore.errors import KeyRefused
@@ -36,6 +37,20 @@ _CURVES: dict[type[ec.EllipticCurve], str] = {
 }
 _HASH_NAMES = {"md5": "MD5", "sha1": "SHA-1"}
 _UTF8_STRING = 0x0C
+_UNDERSTOOD: tuple[type[x509.ExtensionType], ...] = (
+    x509.AuthorityKeyIdentifier,
+    x509.BasicConstraints,
+    x509.CertificatePolicies,
+    x509.CRLDistributionPoints,
+    x509.ExtendedKeyUsage,
+    x509.InhibitAnyPolicy,
+    x509.IssuerAlternativeName,
+    x509.KeyUsage,
+    x509.NameConstraints,
+    x509.SubjectAlternativeName,
+    x509.SubjectKeyIdentifier,
+)
+"""Extensions that are heeded, or that ask for nothing of one who wants no particular policy."""
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
@@ -83,12 +98,15 @@ def facts(der: bytes) -> X509Facts:
         algorithm=algorithm,
         signature_hash=_signature_hash(certificate),
         is_authority=bool(constraints and constraints.ca),
+        path_length=constraints.path_length if constraints and constraints.ca else None,
+        version=certificate.version.value + 1,
+        key_hash=_key_hash(certificate),
         key_usage=_key_usage(usage) if usage is not None else None,
         extended_usages=frozenset(one.dotted_string for one in extended) if extended is not None else None,
         unknown_critical=tuple(
             one.oid.dotted_string
             for one in certificate.extensions
-            if one.critical and isinstance(one.value, x509.UnrecognizedExtension)
+            if one.critical and not _is_understood(one.value)
         ),
     )
 
@@ -132,6 +150,11 @@ def issued(authority: bytes, der: bytes) -> bool:
     return True
 
 
+def subject_names(der: bytes) -> list[x509.GeneralName]:
+    """The subject alternative names of a certificate, of every kind. Raises KeyRefused."""
+    return list(_extension(load(der), x509.SubjectAlternativeName) or ())
+
+
 def _key(certificate: x509.Certificate) -> tuple[KeyKind, Algorithm]:
     oid = certificate.public_key_algorithm_oid
     unsupported = Algorithm(oid.dotted_string, 0, False, False, supported=False)
@@ -141,7 +164,8 @@ def _key(certificate: x509.Certificate) -> tuple[KeyKind, Algorithm]:
         return KeyKind.OTHER, unsupported
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
-        sound = key.key_size <= MAX_MODULUS_BITS and numbers.e >= 3 and numbers.e % 2 == 1
+        # A long exponent makes each signature cost as much as its author likes.
+        sound = key.key_size <= MAX_MODULUS_BITS and 3 <= numbers.e < 2**64 and numbers.e % 2 == 1
         kinds = {_RSA: KeyKind.RSA, _RSA_PSS: KeyKind.RSA_PSS}
         kind = kinds.get(oid, KeyKind.OTHER)
         supported = sound and kind is not KeyKind.OTHER
@@ -153,6 +177,21 @@ def _key(certificate: x509.Certificate) -> tuple[KeyKind, Algorithm]:
         # RFC 8419 has it, but neither openssl 3.0 nor gpgsm 2.2 verifies such signatures.
         return KeyKind.OTHER, Algorithm("Ed25519", 256, True, False, supported=False)
     return KeyKind.OTHER, unsupported
+
+
+def _key_hash(certificate: x509.Certificate) -> bytes:
+    try:
+        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return b""
+    return hashlib.sha256(key).digest()
+
+
+def _is_understood(extension: x509.ExtensionType) -> bool:
+    if isinstance(extension, x509.PolicyConstraints):
+        # Policies that must be named all the way down would have to be followed.
+        return extension.require_explicit_policy is None
+    return isinstance(extension, _UNDERSTOOD)
 
 
 def _signature_hash(certificate: x509.Certificate) -> str:
@@ -172,6 +211,8 @@ def _key_usage(usage: x509.KeyUsage) -> KeyUsage:
         (usage.content_commitment, KeyUsage.NON_REPUDIATION),
         (usage.key_encipherment, KeyUsage.KEY_ENCIPHERMENT),
         (usage.key_agreement, KeyUsage.KEY_AGREEMENT),
+        (usage.key_cert_sign, KeyUsage.CERTIFICATE_SIGN),
+        (usage.crl_sign, KeyUsage.CRL_SIGN),
     )
     found = KeyUsage(0)
     for is_set, bit in bits:
@@ -183,14 +224,14 @@ def _addresses(certificate: x509.Certificate) -> Iterator[str]:
     """Every address that the issuer names, lower case. What could be read in two ways is none."""
     names = _extension(certificate, x509.SubjectAlternativeName)
     found = list(names.get_values_for_type(x509.RFC822Name)) if names is not None else []
-    found += [_utf8_mailbox(one) for one in names or () if isinstance(one, x509.OtherName)]
+    found += [utf8_mailbox(one) for one in names or () if isinstance(one, x509.OtherName)]
     found += [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
     for address in found:
         if _ADDRESS.fullmatch(address):
             yield address.lower()
 
 
-def _utf8_mailbox(name: x509.OtherName) -> str:
+def utf8_mailbox(name: x509.OtherName) -> str:
     """The address of a SmtpUTF8Mailbox, a UTF8String in DER of at most 255 octets; else ""."""
     value = name.value
     if name.type_id != _SMTP_UTF8_MAILBOX or len(value) < 3 or value[0] != _UTF8_STRING:

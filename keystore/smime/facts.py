@@ -23,6 +23,8 @@ class KeyUsage(Flag):
     NON_REPUDIATION = auto()
     KEY_ENCIPHERMENT = auto()
     KEY_AGREEMENT = auto()
+    CERTIFICATE_SIGN = auto()
+    CRL_SIGN = auto()
     SIGN = DIGITAL_SIGNATURE | NON_REPUDIATION
 
 
@@ -59,6 +61,12 @@ class X509Facts:
     """The hash under the issuer's signature: "SHA-256"; "" where the algorithm names none (Ed25519)."""
     is_authority: bool
     """Whether it may sign certificates (basicConstraints cA)."""
+    path_length: int | None
+    """How many authorities may stand below it; None where it does not say."""
+    version: int
+    """1 or 3: of version 1 nothing but the name is known."""
+    key_hash: bytes
+    """The SHA-256 of its public key (SubjectPublicKeyInfo); b"" for a key that cannot be read."""
     key_usage: KeyUsage | None
     """None without the extension: no restriction."""
     extended_usages: frozenset[str] | None

@@ -43,6 +43,27 @@ def usability(facts: X509Facts, purpose: Purpose, now: datetime, address: str | 
     return Usability((), refusal.reason, refusal.detail) if refusal else Usability((facts.fingerprint,))
 
 
+def authority_refusal(facts: X509Facts, below: int, *, is_root: bool) -> str:
+    """Why an authority may not stand above `below` others and a person in a path for mail; "" where it may.
+
+    At any time: its validity period is not looked at. A root of version 1 has nothing but its name, and the
+    hash under its own signature says nothing about it.
+    """
+    refusal = _algorithm_refusal(facts, own_signature=is_root)
+    may_sign = facts.key_usage is None or bool(facts.key_usage & KeyUsage.CERTIFICATE_SIGN)
+    if refusal is not None:
+        return f"an authority above the signer: {refusal.reason.value} ({refusal.detail})"
+    if not may_sign or not (facts.is_authority or (is_root and facts.version == 1)):
+        return "an authority above the signer may not issue certificates"
+    if facts.path_length is not None and below > facts.path_length:
+        return "there are more authorities above the signer than one of them permits"
+    if not _is_for_mail(facts):
+        return "an authority above the signer issues certificates for other purposes than mail"
+    if facts.unknown_critical:
+        return f"an authority above the signer has the critical extension {facts.unknown_critical[0]}"
+    return ""
+
+
 def _nature_refusal(facts: X509Facts) -> _Refusal | None:
     if facts.is_authority:
         return _Refusal(Reason.AUTHORITY)
@@ -60,12 +81,12 @@ def _time_refusal(facts: X509Facts, now: datetime) -> _Refusal | None:
     return None
 
 
-def _algorithm_refusal(facts: X509Facts) -> _Refusal | None:
+def _algorithm_refusal(facts: X509Facts, *, own_signature: bool = False) -> _Refusal | None:
     if not facts.algorithm.supported:
         return _Refusal(Reason.UNSUPPORTED, str(facts.algorithm))
     if facts.kind in (KeyKind.RSA, KeyKind.RSA_PSS) and facts.algorithm.bits < MIN_MODULUS_BITS:
         return _Refusal(Reason.WEAK_ALGORITHM, str(facts.algorithm))
-    if facts.signature_hash and facts.signature_hash not in STRONG_HASHES:
+    if not own_signature and facts.signature_hash and facts.signature_hash not in STRONG_HASHES:
         return _Refusal(Reason.WEAK_ALGORITHM, f"issued with {facts.signature_hash}")
     return None
 
@@ -82,10 +103,14 @@ def _usage_refusal(facts: X509Facts, purpose: Purpose) -> _Refusal | None:
         return _Refusal(Reason.NO_CAPABLE_KEY, str(facts.algorithm))
     if facts.key_usage is not None and not facts.key_usage & _needed(facts.kind, purpose):
         return _Refusal(Reason.NO_CAPABLE_KEY, "key usage")
-    allowed = facts.extended_usages
-    if allowed is not None and not allowed & {EMAIL_PROTECTION, ANY_EXTENDED_USAGE}:
+    if not _is_for_mail(facts):
         return _Refusal(Reason.NO_CAPABLE_KEY, "extended key usage without emailProtection")
     return None
+
+
+def _is_for_mail(facts: X509Facts) -> bool:
+    allowed = facts.extended_usages
+    return allowed is None or bool(allowed & {EMAIL_PROTECTION, ANY_EXTENDED_USAGE})
 
 
 def _needed(kind: KeyKind, purpose: Purpose) -> KeyUsage:
