@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from keystore import openpgp
 from keystore.model import Certificate, Fingerprint, Holder, Scheme
 from keystore.store import Store, StoredCertificate
 
 _MOST = 4096
+_REPEATED = timedelta(days=1)
 _HEXADECIMAL = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{16,64})")
 
 
@@ -26,6 +28,7 @@ class CertificateCache:
         self._by_address: dict[str, list[Fingerprint]] = {}
         self._by_issuer: dict[str, list[Fingerprint]] = {}
         self._by_name: dict[bytes, list[Certificate]] | None = None
+        self._stated: dict[str, bytes | None] = {}
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
@@ -61,6 +64,22 @@ class CertificateCache:
         """
         with self._store.lock:
             return list(self._x509().get(name, ()))
+
+    def stated(self, fingerprint: str) -> bytes | None:
+        """Return what the program of an X.509 certificate's owner last said that it reads, if anything."""
+        with self._store.lock:
+            self._refresh()
+            if fingerprint not in self._stated:
+                self._stated[fingerprint] = self._store.last_stated(fingerprint)
+            return self._stated[fingerprint]
+
+    def learn(self, fingerprint: str, statement: bytes, moment: datetime) -> None:
+        """Note what was stated under a certificate at `moment`, unless something newer is known."""
+        with self._store.transaction():
+            known, since = self._store.stated(fingerprint) or (None, moment)
+            # What is repeated in every message is not written each time.
+            if moment - since >= (_REPEATED if known == statement else timedelta()):
+                self._store.put_stated(fingerprint, statement, moment)
 
     def search(self, query: str) -> list[Certificate]:
         """Return what `query` names: all (""), a fingerprint or key ID, an address, or words of user IDs."""
@@ -103,6 +122,7 @@ class CertificateCache:
             self._by_address.clear()
             self._by_issuer.clear()
             self._by_name = None
+            self._stated.clear()
             self._seen = version
         # Strangers' mail names any number of addresses and keys.
         for kept in (self._by_address, self._by_issuer, self._certificates):

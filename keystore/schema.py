@@ -4,6 +4,7 @@
     addresses      the addr-specs of its user IDs, lower case
     keys           its primary key and subkeys, to find a certificate by an issuer or recipient
     secret_keys    which holder has its secret half; for our own, the wrapped octets
+    capabilities   what the program of an S/MIME certificate's owner last said that it reads
     peers          what was last seen of a correspondent
     facts          single values: the check value of the keystore key
 
@@ -48,5 +49,12 @@ MIGRATIONS = (
     CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
     """,
     "ALTER TABLE certificates ADD COLUMN scheme TEXT NOT NULL DEFAULT 'openpgp'",
+    """
+    CREATE TABLE capabilities (
+        certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        octets BLOB NOT NULL,
+        stated TEXT NOT NULL
+    ) STRICT
+    """,
 )
 """Statements that lead from version n to n + 1; the version is `PRAGMA user_version`."""

@@ -44,12 +44,25 @@ class SmimeMessages:
         key = self._vault.smime_key(signer)
         return smime.sign(octets, key, [one.octets for one in self.chain(certificate, root=False)], now)
 
-    def encrypt(self, octets: bytes, recipients: Sequence[Fingerprint], now: datetime) -> bytes:
-        """EnvelopedData (DER) to all `recipients`; KeyRefused when one is not usable, or there is none."""
+    def encrypt(self, octets: bytes, recipients: Sequence[Fingerprint], now: datetime) -> smime.CmsEnvelope:
+        """Encrypt to all `recipients`, with the best cipher that the programs of all are known to read.
+
+        KeyRefused when one is not usable, or there is none.
+        """
         if not recipients:
             raise KeyRefused("a message cannot be encrypted to nobody")
         found = [self._usable(one, Purpose.ENCRYPT, now) for one in dict.fromkeys(recipients)]
-        return smime.envelop(octets, [one.octets for one in found])
+        return smime.envelop(octets, {one.octets: self._capabilities(one) for one in found})
+
+    def learn_capabilities(self, signer: Fingerprint, statement: bytes, stated: datetime) -> None:
+        """Note what the owner of a certificate has signed of their program; the latest word counts.
+
+        `statement` is SMIMECapabilities (RFC 8551 section 2.5.2), `stated` when it was signed. Only what is
+        under a good signature of this certificate may come here. A certificate that is not stored, or a
+        statement that says nothing of use, changes nothing.
+        """
+        if self._cache.get(signer) is not None and smime.capabilities_of(statement) != smime.NOTHING_STATED:
+            self._cache.learn(signer, statement, stated)
 
     def decrypt(self, cms: bytes) -> OpenedEnvelope:
         """Open EnvelopedData or AuthEnvelopedData (BER or DER) with any own key, expired ones too.
@@ -58,8 +71,7 @@ class SmimeMessages:
         """
         for certificate in self.recipients(cms):
             if certificate is not None and certificate.holder is Holder.OWN:
-                octets = smime.open_message(cms, self._vault.smime_key(certificate.fingerprint))
-                return OpenedEnvelope(octets, authenticated=False)
+                return smime.open_message(cms, self._vault.smime_key(certificate.fingerprint))
         raise NotReadable("there is no secret key for this message", reason="no-secret-key")
 
     def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
@@ -126,6 +138,15 @@ class SmimeMessages:
             found.append(best)
             current = best
         return found
+
+    def _capabilities(self, certificate: Certificate) -> smime.Capabilities:
+        """What is known of the program of a certificate's owner."""
+        if certificate.holder is not Holder.NONE:
+            return smime.OWN
+        statement = self._cache.stated(certificate.fingerprint)
+        return smime.capabilities_of(
+            smime.statement_in(certificate.octets) if statement is None else statement
+        )
 
     def _usable(self, fingerprint: Fingerprint, purpose: Purpose, now: datetime) -> Certificate:
         certificate = self._demand(fingerprint)

@@ -57,6 +57,13 @@ _CERTIFICATE = """
     SELECT c.fingerprint, c.octets, c.trust, c.source, coalesce(s.holder, 'none'), c.scheme
     FROM certificates c LEFT JOIN secret_keys s ON s.certificate = c.fingerprint
 """
+_LAST_STATED = """
+    SELECT p.octets FROM capabilities p JOIN certificates c ON c.fingerprint = p.certificate
+    WHERE c.trust <> 'rejected' AND (p.certificate = ? OR p.certificate IN (
+        SELECT other.certificate FROM addresses mine JOIN addresses other ON other.address = mine.address
+        WHERE mine.certificate = ?
+    )) ORDER BY p.stated DESC LIMIT 1
+"""
 
 
 class Store:
@@ -217,6 +224,24 @@ class Store:
             secret.fingerprint,
             secret.holder.value,
             secret.wrapped,
+        )
+
+    # -- capabilities
+
+    def stated(self, fingerprint: str) -> tuple[bytes, datetime] | None:
+        """Return what was last stated under a certificate, and when."""
+        rows = self._rows("SELECT octets, stated FROM capabilities WHERE certificate = ?", fingerprint)
+        return (bytes(rows[0][0]), _moment(rows[0][1])) if rows else None
+
+    def last_stated(self, fingerprint: str) -> bytes | None:
+        """Return what was last stated under a certificate, or another one of the same addresses."""
+        rows = self._rows(_LAST_STATED, fingerprint, fingerprint)
+        return bytes(rows[0][0]) if rows else None
+
+    def put_stated(self, fingerprint: str, octets: bytes, stated: datetime) -> None:
+        """Add or replace what was last stated under a certificate, which is stored already."""
+        self._write(
+            "INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", fingerprint, octets, _time(stated)
         )
 
     # -- peers and facts

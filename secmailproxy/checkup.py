@@ -146,11 +146,10 @@ def _keystore(keystore: Keystore) -> Iterator[Check]:
 def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
     """Whether the account has a key of either scheme, for how long, and whether it works."""
     identities = {scheme: keystore.identity(address, now, scheme=scheme) for scheme in Scheme}
-    if identities[Scheme.OPENPGP] is None:
-        if identities[Scheme.SMIME] is None or keystore.unusable_own(address, now):
-            yield _no_key(keystore, address, now)
-        else:
-            yield _no_own_copies(address)
+    if identities[Scheme.OPENPGP] is None and (
+        identities[Scheme.SMIME] is None or keystore.unusable_own(address, now)
+    ):
+        yield _no_key(keystore, address, now)
     for scheme, identity in identities.items():
         if identity is not None:
             yield _validity(identity.certificate, address, now)
@@ -186,12 +185,6 @@ def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
     return Check("key", address, "fail", text, f"run: secmailproxy setup {address} --generate-key")
 
 
-def _no_own_copies(address: str) -> Check:
-    text = "there is a key of S/MIME only: drafts and sent mail are refused, for they need one of OpenPGP"
-    remedy = f'run: secmailproxy key generate {address} (by a rule with scheme = "smime", mail stays S/MIME)'
-    return Check("own copies", address, "warn", text, remedy)
-
-
 def _smime_round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:
     """Sign and verify, encrypt and decrypt a few octets with the account's own S/MIME key."""
     name, own = "S/MIME round trip", certificate.fingerprint
@@ -199,7 +192,7 @@ def _smime_round_trip(keystore: Keystore, certificate: Certificate, address: str
     try:
         signature = keystore.smime.sign(_PROBE, own, now)
         reader = keystore.smime.reader(own, now)
-        opened = keystore.smime.decrypt(keystore.smime.encrypt(_PROBE, [reader], now)).octets
+        opened = keystore.smime.decrypt(keystore.smime.encrypt(_PROBE, [reader], now).der).octets
     except KeystoreError as error:
         return Check(name, address, "fail", str(error), remedy)
     if opened != _PROBE or not keystore.smime.proves(_PROBE, signature.der, own):

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from keystore.errors import KeyRefused, KeystoreError, StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Holder, Identity, Scheme, Selection
+from keystore.model import Certificate, Holder, Identity, Scheme, Selection
 from secmailproxy import policy
 from secmailproxy.enclosing import Sharing
 from secmailproxy.errors import KeystoreLocked, NoUsableCertificate, SecMailProxyError, SigningKeyUnusable
@@ -132,20 +132,17 @@ class Decider:
         account = self.settings.aliases.get(normal_address(sender))
         return (identity, problem) if identity or problem or not account else self._own(account, scheme)
 
-    def own_key(self, address: str) -> Fingerprint:
-        """The own OpenPGP key of `address`, which own copies are encrypted to. Raises SigningKeyUnusable.
+    def own_key(self, address: str) -> Certificate:
+        """The own certificate of `address` that own copies are encrypted to. Raises SigningKeyUnusable.
 
-        An S/MIME key does not serve: the copies could not be presented.
+        That of OpenPGP, else that of S/MIME. An OpenPGP key that cannot be used is told of, not passed over.
         """
         identity, problem = self.identity(address)
-        if identity is None and not problem and self.identity(address, Scheme.SMIME)[0]:
-            problem = (
-                f"<{address}> has a key of S/MIME only, and own copies are made with OpenPGP; make one with: "
-                f'secmailproxy key generate {address} (by a rule with scheme = "smime", mail stays S/MIME)'
-            )
+        if identity is None and not problem:
+            identity, problem = self.identity(address, Scheme.SMIME)
         if identity is None:
             raise SigningKeyUnusable(problem or no_key(address))
-        return identity.certificate.fingerprint
+        return identity.certificate
 
     def is_own(self, address: str) -> bool:
         """Whether mail to `address` is read by the owner of the keystore."""

@@ -116,7 +116,8 @@ class Outbound:
     async def protect_to_self(self, address: str, message: bytes, *, sign: bool) -> bytes:
         """A draft or sent mail, encrypted to its owner alone (IMAP-16, IMAP-17).
 
-        The message (LF or CRLF) is inside as it is; one that is encrypted already comes back unchanged.
+        The message (LF or CRLF) is inside as it is; one that is encrypted already comes back unchanged. With
+        S/MIME it is not signed.
         Raises SigningKeyUnusable without an own key for `address`, KeystoreLocked.
         """
         return await self._run(len(message), self._protect_to_self, address, message, sign)
@@ -220,12 +221,17 @@ class Outbound:
         root = parse(crlf(message))
         if made(root) is Made.ENCRYPTED:
             return message
-        own = self._decider().own_key(address)
-        return self._sealer.own_copy(root, own, own if sign else None, _stamp(now, address))
+        own, stamp = self._decider().own_key(address), _stamp(now, address)
+        if own.scheme is Scheme.SMIME:
+            # A signature would be a layer of MIME, and what comes back no longer what was stored.
+            return self._smime.own_copy(root, own.fingerprint, stamp)
+        return self._sealer.own_copy(root, own.fingerprint, own.fingerprint if sign else None, stamp)
 
     def _protect_at_rest(self, address: str, message: bytes) -> bytes:
         now = self._clock()
-        return self._sealer.at_rest(parse(message), self._decider().own_key(address), _stamp(now, address))
+        own = self._decider().own_key(address)
+        sealer = self._smime if own.scheme is Scheme.SMIME else self._sealer
+        return sealer.at_rest(parse(message), own.fingerprint, _stamp(now, address))
 
     def _protect_system(self, message: bytes, fingerprint: Fingerprint, head: SystemHeader) -> bytes:
         now = self._clock()

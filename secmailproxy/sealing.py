@@ -17,13 +17,10 @@ from datetime import datetime
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Holder, SignatureResult, SignatureState
 from secmailproxy.mime import assemble
-from secmailproxy.mime.canonical import clean_field
 from secmailproxy.mime.enclosures import NOTHING, Enclosures
-from secmailproxy.mime.encodedword import ascii_field
 from secmailproxy.mime.entity import Entity, parse
-from secmailproxy.mime.header import is_structural
-from secmailproxy.mime.kept import kept
-from secmailproxy.mime.protected import ProtectedMessage, Protects, field_name, may_leave, own_copy
+from secmailproxy.mime.owncopy import for_owner, for_rest
+from secmailproxy.mime.protected import ProtectedMessage, Protects
 from secmailproxy.mime.transfer import decoded_body
 from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside
 
@@ -63,11 +60,11 @@ class Sealer:
 
     def own_copy(self, message: Entity, own: Fingerprint, signer: Fingerprint | None, stamp: Stamp) -> bytes:
         """A draft or sent mail for its owner: the octets of the message, as they are, inside."""
-        return self.sealed(_for_owner(message), (own,), signer, stamp)
+        return self.sealed(for_owner(message), (own,), signer, stamp)
 
     def at_rest(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
         """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
-        return self.sealed(_for_rest(message), (own,), None, stamp)
+        return self.sealed(for_rest(message), (own,), None, stamp)
 
     def sealed(
         self,
@@ -138,41 +135,6 @@ class Sealer:
         return any(one is not None and one.holder is Holder.OWN for one in found)
 
 
-def _for_owner(message: Entity) -> ProtectedMessage:
-    """The payload of a draft or sent mail for its owner."""
-    if assemble.made(message) is not assemble.Made.SIGNED:
-        return _for_rest(message)
-    # Its header is protected, or not, by the signature inside; what was sent in clear stays visible.
-    fields = _whole_fields(message)
-    outer = tuple(_outside(raw) for raw in fields if _stays_visible(raw))
-    return ProtectedMessage(outer, b"".join(fields) + b"\r\n" + message.body)
-
-
-def _for_rest(message: Entity) -> ProtectedMessage:
-    """The payload of a message for the owner of a mailbox, from which `kept.original` gives it back."""
-    return kept(message, _whole_fields(message), _own_copy_outside)
-
-
 def _prove_signer(results: Sequence[SignatureResult], signer: Fingerprint) -> None:
     if not any(one.state is SignatureState.GOOD and one.fingerprint == signer for one in results):
         raise ProofFailed(f"the signature of {signer} does not verify")
-
-
-def _whole_fields(message: Entity) -> list[bytes]:
-    """The fields as they stand; the last of a message without a body may lack its line end."""
-    whole = (field.raw(message.octets) for field in message.fields)
-    return [raw.removesuffix(b"\n").removesuffix(b"\r") + b"\r\n" for raw in whole]
-
-
-def _outside(raw: bytes) -> bytes:
-    return ascii_field(clean_field(raw))
-
-
-def _own_copy_outside(name: str, raw: bytes) -> bytes | None:
-    shown = own_copy(name, raw)
-    return None if shown is None else _outside(shown)
-
-
-def _stays_visible(raw: bytes) -> bool:
-    name = field_name(raw)
-    return may_leave(name) and bool(name) and not is_structural(name)

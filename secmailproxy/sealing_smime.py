@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint
@@ -19,9 +20,13 @@ from secmailproxy.mime import pkcs7
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.enclosures import NOTHING, Enclosures
 from secmailproxy.mime.entity import Entity, parse
+from secmailproxy.mime.owncopy import for_owner, for_rest
 from secmailproxy.mime.protected import ProtectedMessage, Protects
 from secmailproxy.mime.transfer import decoded_body
 from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside
+
+if TYPE_CHECKING:
+    from keystore.smime import CmsEnvelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,19 @@ class SmimeSealer:
         wanted = [[reader if one == signer else one for one in copy] for copy in copies]
         return [self._enveloped(ready, inside, fingerprints, stamp) for fingerprints in wanted]
 
+    def own_copy(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
+        """A draft or sent mail for its owner: the octets of the message, as they are, inside."""
+        return self._for_owner(for_owner(message), own, stamp)
+
+    def at_rest(self, message: Entity, own: Fingerprint, stamp: Stamp) -> bytes:
+        """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
+        return self._for_owner(for_rest(message), own, stamp)
+
+    def _for_owner(self, ready: ProtectedMessage, own: Fingerprint, stamp: Stamp) -> bytes:
+        """Encrypted with AES-GCM, which the owner's own proxy reads; a name of its own says which it is."""
+        reader = self.keystore.smime.reader(own, stamp.now)
+        return self._enveloped(ready, ready.payload, (reader,), stamp, _content_id(stamp))
+
     def _signed_entity(self, payload: bytes, signer: Fingerprint, stamp: Stamp) -> bytes:
         signature = self.keystore.smime.sign(payload, signer, stamp.now)
         entity = pkcs7.signed_entity(payload, signature.der, signature.micalg, stamp.boundary)
@@ -70,13 +88,18 @@ class SmimeSealer:
         return entity
 
     def _enveloped(
-        self, ready: ProtectedMessage, inside: bytes, fingerprints: Sequence[Fingerprint], stamp: Stamp
+        self,
+        ready: ProtectedMessage,
+        inside: bytes,
+        fingerprints: Sequence[Fingerprint],
+        stamp: Stamp,
+        *fields: bytes,
     ) -> bytes:
         envelope = self.keystore.smime.encrypt(inside, fingerprints, stamp.now)
-        product = pkcs7.enveloped(ready.outer, envelope)
+        product = pkcs7.enveloped(ready.outer, envelope.der, envelope.smime_type, *fields)
         root = parse(product)
         prove_outside(root, ready)
-        if made(root) is not Made.ENCRYPTED or pkcs7.cms_octets(root) != envelope:
+        if made(root) is not Made.ENCRYPTED or pkcs7.cms_octets(root) != envelope.der:
             raise ProofFailed("the message did not come out as application/pkcs7-mime")
         self._prove_enveloped(envelope, inside, fingerprints)
         return product
@@ -88,9 +111,17 @@ class SmimeSealer:
         if not self.keystore.smime.proves(signed.whole, decoded_body(signature), signer):
             raise ProofFailed(f"the signature of {signer} does not verify")
 
-    def _prove_enveloped(self, envelope: bytes, inside: bytes, fingerprints: Sequence[Fingerprint]) -> None:
-        named = [one and one.fingerprint for one in self.keystore.smime.recipients(envelope)]
+    def _prove_enveloped(
+        self, envelope: CmsEnvelope, inside: bytes, fingerprints: Sequence[Fingerprint]
+    ) -> None:
+        named = [one and one.fingerprint for one in self.keystore.smime.recipients(envelope.der)]
         if set(named) != set(fingerprints) or len(named) != len(set(named)):
             raise ProofFailed("the message is not encrypted to the certificates that were asked for alone")
-        if self.keystore.smime.decrypt(envelope).octets != inside:
+        opened = self.keystore.smime.decrypt(envelope.der)
+        if opened.octets != inside or opened.authenticated is not envelope.cipher.authenticates:
             raise ProofFailed("the message does not decrypt to what it was")
+
+
+def _content_id(stamp: Stamp) -> bytes:
+    """The field by which a copy is found again, whatever a server makes of its octets."""
+    return b"Content-ID: <%b@secmailproxy.invalid>\r\n" % stamp.boundary.strip("=-").encode("ascii")

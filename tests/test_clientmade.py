@@ -141,8 +141,9 @@ async def test_smtp_16_an_smime_envelope_only_for_its_sender(
     bob = learn(keystore, mail_authority.person(BOB, number=2))
     head = (b"From: alice@example.org\r\n", b"To: bob@example.com\r\n")
     to_self, to_both = (
-        pkcs7.enveloped(head, keystore.smime.encrypt(ENTITY, [Fingerprint(one) for one in readers], NOW))
+        pkcs7.enveloped(head, made.der, made.smime_type)
         for readers in ((alice.fingerprint,), (alice.fingerprint, bob.fingerprint))
+        for made in [keystore.smime.encrypt(ENTITY, [Fingerprint(one) for one in readers], NOW)]
     )
     outbound = Outbound(keystore, OutboundSettings())
     with pytest.raises(NotAllowed, match="only to the sender's own key"):
@@ -237,7 +238,9 @@ async def test_what_only_begins_like_an_smime_envelope_leaves_for_nobody(desk: D
     """SMTP-16: the name of its type says nothing of what follows."""
     enveloped_data = bytes.fromhex("06092a864886f70d010703")
     for head in (b"\x30\x80", b"\x30\x17"):
-        message = pkcs7.enveloped((b"From: alice@example.org\r\n",), head + enveloped_data + b"The treasure")
+        message = pkcs7.enveloped(
+            (b"From: alice@example.org\r\n",), head + enveloped_data + b"The treasure", "enveloped-data"
+        )
         for rcpt_to in (ALICE, BOB):
             with pytest.raises(NotAllowed, match="and it is not"):
                 await desk.outbound(rule).protect(Envelope(ALICE, (rcpt_to,)), message)

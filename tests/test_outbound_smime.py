@@ -14,13 +14,27 @@ from keystore.keystore import Keystore
 from keystore.model import Scheme
 from secmailproxy.errors import KeystoreLocked, NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.mime import header
+from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import parse
+from secmailproxy.mime.kept import original
 from secmailproxy.mime.pkcs7 import cms_octets
 from secmailproxy.model import Envelope, Protection
 from secmailproxy.outbound import Copy, Outbound, OutboundSettings
 from secmailproxy.rules import Protect, Rule
 from tests.fixtures.keystores import KeystoreFactory, credentials, keystore, make_keystore
-from tests.fixtures.x509 import DAY, NOW, Authority, Issued, OpenSSL, learn, own
+from tests.fixtures.x509 import (
+    DAY,
+    NOW,
+    Authority,
+    Issued,
+    OpenSSL,
+    addresses,
+    key_usage,
+    learn,
+    name,
+    own,
+    private_key,
+)
 from tests.test_outbound import ALICE, BOB, CAROL, DAVE, MESSAGE, SECRETS, relayed
 
 __all__ = ["credentials", "keystore", "make_keystore"]
@@ -152,19 +166,43 @@ async def test_a_locked_keystore_is_temporary(
         await locked.protect(Envelope(ALICE, (BOB,)), MESSAGE)
 
 
-async def test_own_copies_are_never_stored_in_clear(
-    outbound: Callable[..., Outbound], keystore: Keystore, alice: Issued
+async def test_own_copies_are_of_the_scheme_that_there_is_a_key_of(
+    outbound: Callable[..., Outbound], keystore: Keystore, alice: Issued, openssl: OpenSSL
 ) -> None:
-    """IMAP-16: with a key of S/MIME only they are refused, and the remedy is named."""
+    """IMAP-16: with a key of S/MIME only, drafts, sent mail and mailboxes at rest are S/MIME to self."""
+    message = crlf(MESSAGE)
     for work in (
-        lambda: outbound().protect_to_self(ALICE, MESSAGE, sign=True),
-        lambda: outbound().protect_at_rest(ALICE, MESSAGE),
+        outbound().protect_to_self(ALICE, message, sign=True),
+        outbound().protect_to_self(ALICE, message, sign=False),
+        outbound().protect_at_rest(ALICE, message),
     ):
-        with pytest.raises(SigningKeyUnusable, match=r"S/MIME only.*secmailproxy key generate alice@"):
-            await work()
+        stored = await work
+        assert parse(stored).content_type.param("smime-type") == "authEnveloped-data"
+        assert b"Subject: [...]\r\n" in stored
+        assert original(openssl.decrypt(stored, alice)) == message
+        assert await outbound().protect_to_self(ALICE, stored, sign=False) == stored
     keystore.generate(ALICE)
     stored = await outbound().protect_to_self(ALICE, MESSAGE, sign=True)
     assert parse(stored).content_type.full == "multipart/encrypted"
+
+
+async def test_own_copies_are_never_stored_in_clear(
+    outbound: Callable[..., Outbound], keystore: Keystore, mail_authority: Authority
+) -> None:
+    """IMAP-16: nor by S/MIME behind the back of an owner whose OpenPGP key has become useless."""
+    with pytest.raises(SigningKeyUnusable, match="no own OpenPGP key"):
+        await outbound().protect_to_self(ALICE, MESSAGE, sign=True)
+    only_signs = mail_authority.issue(
+        name("Alice"), private_key("rsa2048"), key_usage("digital_signature"), addresses(ALICE)
+    )
+    own(keystore, only_signs)
+    with pytest.raises(SigningKeyUnusable, match="import the one that is for encryption"):
+        await outbound().protect_to_self(ALICE, MESSAGE, sign=True)
+    own(keystore, mail_authority.person(ALICE, "rsa2048", 1))
+    assert await outbound().protect_to_self(ALICE, MESSAGE, sign=True)
+    keystore.generate(ALICE, now=NOW - 9 * DAY, expires=DAY)
+    with pytest.raises(SigningKeyUnusable, match="expired"):
+        await outbound().protect_to_self(ALICE, MESSAGE, sign=True)
 
 
 @pytest.mark.parametrize("options", [[], ["-stream"], ["-aes-256-gcm"]], ids=["DER", "BER", "AES-GCM"])

@@ -9,9 +9,11 @@ import pytest
 
 from keystore.errors import KeyRefused
 from keystore.keystore import Keystore
+from keystore.smime.capabilities import statement
 from keystore.smimemessages import SmimeMessages
 from secmailproxy.mime import pkcs7
 from secmailproxy.mime.entity import parse
+from secmailproxy.mime.kept import original
 from secmailproxy.preparation import ProofFailed, Stamp
 from secmailproxy.sealing_smime import SmimeSealer
 from tests.fixtures.keystores import credentials, keystore, make_keystore
@@ -129,12 +131,18 @@ def test_a_blind_copy_is_apart_and_nobody_is_named_in_it_who_should_not_be(
         assert openssl.decrypt(message, named)
 
 
-def test_a_message_is_in_the_form_that_mail_programs_expect(sealer: SmimeSealer, alice: Issued) -> None:
-    """RFC 8551 section 3.2: types, names and lines of at most 76."""
-    (made,) = sealer.encrypted(MESSAGE, [(alice.fingerprint,)], alice.fingerprint, STAMP, hidden=False)
+@pytest.mark.parametrize("to_bob", [False, True], ids=["GCM", "CBC"])
+def test_a_message_is_in_the_form_that_mail_programs_expect(
+    sealer: SmimeSealer, keystore: Keystore, alice: Issued, mail_authority: Authority, to_bob: bool
+) -> None:
+    """RFC 8551 sections 3.2, 3.3 and 3.4: types, names and lines of at most 76."""
+    bob = learn(keystore, mail_authority.person(BOB, "p256", 8))
+    copy = (alice.fingerprint, bob.fingerprint) if to_bob else (alice.fingerprint,)
+    (made,) = sealer.encrypted(MESSAGE, [copy], alice.fingerprint, STAMP, hidden=False)
     root = parse(made)
     assert root.content_type.full == "application/pkcs7-mime"
-    assert root.content_type.param("smime-type") == "enveloped-data"
+    wanted = "enveloped-data" if to_bob else "authEnveloped-data"
+    assert root.content_type.param("smime-type") == wanted
     assert b'filename="smime.p7m"' in made
     assert {len(line) for line in root.body.split(b"\r\n")[:-2]} == {76}
     assert b"\r\nSubject: The treasure\r\n" in made
@@ -142,6 +150,38 @@ def test_a_message_is_in_the_form_that_mail_programs_expect(sealer: SmimeSealer,
     assert signed.content_type.param("protocol") == "application/pkcs7-signature"
     assert signed.content_type.param("micalg") == "sha-256"
     assert b'filename="smime.p7s"' in signed.octets
+
+
+def test_who_has_stated_it_gets_mail_that_proves_its_integrity(
+    sealer: SmimeSealer,
+    keystore: Keystore,
+    alice: Issued,
+    mail_authority: Authority,
+    openssl: OpenSSL,
+) -> None:
+    """AuthEnvelopedData (RFC 8551 section 3.4), to each blind recipient by what that one has stated."""
+    people = [learn(keystore, mail_authority.person(one, "p256", 8)) for one in (BOB, CAROL)]
+    copies = [(one.fingerprint, alice.fingerprint) for one in people]
+    keystore.smime.learn_capabilities(people[0].fingerprint, statement(rsa=False), NOW)
+    made = sealer.encrypted(MESSAGE, copies, alice.fingerprint, STAMP, hidden=True)
+    types = ["authEnveloped-data", "enveloped-data"]
+    for message, reader, wanted in zip(made, people, types, strict=True):
+        assert parse(message).content_type.param("smime-type") == wanted
+        assert openssl.verify(openssl.decrypt(message, reader), mail_authority.above[0])
+
+
+@pytest.mark.parametrize("work", ["own_copy", "at_rest"])
+def test_what_is_kept_for_its_owner_comes_back_as_it_was(
+    sealer: SmimeSealer, alice: Issued, openssl: OpenSSL, work: str
+) -> None:
+    """IMAP-16: encrypted with a proof of integrity, the subject hidden; any program with the key reads it."""
+    made = getattr(sealer, work)(MESSAGE, alice.fingerprint, STAMP)
+    assert parse(made).content_type.param("smime-type") == "authEnveloped-data"
+    assert b"Subject: [...]" in made
+    assert b"windmill" not in made
+    assert b"\r\nContent-ID: <boundary@" in made
+    inside = openssl.decrypt(made, alice)
+    assert original(inside) == MESSAGE.octets
 
 
 def test_an_owner_with_two_certificates_signs_with_one_and_reads_with_the_other(
@@ -194,15 +234,19 @@ class TestProof:
         with pytest.raises(ProofFailed, match=f"signature of {alice.fingerprint} does not verify"):
             sealer.signed(MESSAGE, alice.fingerprint, STAMP)
 
+    @pytest.mark.parametrize("stated", [b"", statement(rsa=False)], ids=["CBC", "GCM"])
     @pytest.mark.parametrize("change", ["one more", "one less", "other octets"])
     def test_an_envelope_that_is_not_what_was_wanted(
         self,
         sealer: SmimeSealer,
+        keystore: Keystore,
         alice: Issued,
         bob: Issued,
         monkeypatch: pytest.MonkeyPatch,
         change: str,
+        stated: bytes,
     ) -> None:
+        keystore.smime.learn_capabilities(bob.fingerprint, stated, NOW)
         right = SmimeMessages.encrypt
 
         def changed(self: SmimeMessages, octets: bytes, recipients: list, now: object) -> bytes:

@@ -6,9 +6,10 @@ Octets in, octets and values out; the present time is always an argument. Errors
 Standards: RFC 8551 (messages), RFC 8550 (certificates), RFC 5652 (CMS), RFC 5280 (X.509).
 """
 
-from keystore.smime.certificate import certificate, facts, fingerprint_of, issued
+from keystore.smime.capabilities import NOTHING_STATED, OWN, Capabilities, ContentCipher, capabilities_of
+from keystore.smime.certificate import certificate, facts, fingerprint_of, issued, statement_in
 from keystore.smime.container import Contents, read
-from keystore.smime.enveloped import envelop, open_message, recipients, trial
+from keystore.smime.enveloped import CmsEnvelope, envelop, open_message, recipients, trial
 from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
 from keystore.smime.policy import usability
 from keystore.smime.signed import CmsSignature, names_in_messages, proves, sign
@@ -20,6 +21,7 @@ __all__ = [
     "facts",
     "fingerprint_of",
     "issued",
+    "statement_in",
     "usability",
     # own keys, and files
     "Contents",
@@ -30,11 +32,17 @@ __all__ = [
     "pkcs12",
     "read",
     # messages
+    "Capabilities",
     "Checked",
+    "CmsEnvelope",
     "CmsSignature",
+    "ContentCipher",
     "Finding",
+    "NOTHING_STATED",
+    "OWN",
     "SignedData",
     "SignerInfo",
+    "capabilities_of",
     "check",
     "envelop",
     "names_in_messages",

@@ -27,6 +27,7 @@ MAX_CERTIFICATE_OCTETS = 256 * 1024
 MAX_MODULUS_BITS = 16384
 
 _SMTP_UTF8_MAILBOX = ObjectIdentifier("1.3.6.1.5.5.7.8.9")
+_CAPABILITIES = ObjectIdentifier("1.2.840.113549.1.9.15")
 _RSA = ObjectIdentifier("1.2.840.113549.1.1.1")
 _RSA_PSS = ObjectIdentifier("1.2.840.113549.1.1.10")
 _ADDRESS = re.compile(r"[^<>\s@\"(),:;\x00-\x1f\x7f]+@[^<>\s@\"(),:;\x00-\x1f\x7f]+")
@@ -135,6 +136,14 @@ def key_identifier(der: bytes) -> bytes | None:
     """The subject key identifier that a certificate states (RFC 5280 section 4.2.1.2). Raises KeyRefused."""
     stated = _extension(load(der), x509.SubjectKeyIdentifier)
     return None if stated is None else stated.digest
+
+
+def statement_in(der: bytes) -> bytes:
+    """The SMIMECapabilities that a certificate states (RFC 4262); "" for none. Raises KeyRefused."""
+    for one in load(der).extensions:
+        if one.oid == _CAPABILITIES and isinstance(one.value, x509.UnrecognizedExtension):
+            return one.value.value
+    return b""
 
 
 @lru_cache(maxsize=1024)

@@ -1,17 +1,19 @@
 """CMS EnvelopedData: a message encrypted to certificates, and one of ours opened again.
 
-AES-256 in CBC mode, which every S/MIME program reads (docs/decisions/0016-smime.md). The key goes to RSA
-recipients by key transport (PKCS #1 v1.5), to recipients on elliptic curves by key agreement, each with an
-ephemeral key of its own.
+The cipher is the best that all recipients read, by what is known of their programs: AES-GCM, which proves
+integrity (AuthEnvelopedData), or else AES-CBC (docs/decisions/0025-capabilities.md). The key goes to RSA
+recipients by key transport (PKCS #1 v1.5, or OAEP where they have stated it), to recipients on elliptic
+curves by key agreement, each with an ephemeral key of its own.
 
-Standards: RFC 5652 section 6, RFC 8551 section 2.7, RFC 3370 section 4.2.1, RFC 5753 (ECDH), RFC 3565 (AES).
+Standards: RFC 5652 section 6, RFC 5083 and RFC 5084 (AES-GCM), RFC 8551 section 2.7, RFC 3370 section 4.2.1,
+RFC 3560 (OAEP), RFC 5753 (ECDH), RFC 3565 (AES).
 Security: EnvelopedData proves no integrity, so nothing that `open_message` returns may be called genuine; it
 serves for the proof of our own products. A signature inside tells changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from secrets import token_bytes
@@ -20,19 +22,36 @@ from asn1crypto import algos, cms, core, keys, x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keystore.errors import KeyRefused, NotReadable
+from keystore.model import OpenedEnvelope
 from keystore.smime import ber
+from keystore.smime.capabilities import (
+    NOTHING_STATED,
+    Capabilities,
+    ContentCipher,
+    cipher_for,
+    oaep_parameters,
+)
 from keystore.smime.certificate import fingerprint_of, load
 from keystore.smime.key import SecretKey
 from keystore.smime.signed import issuer_and_serial, key_name, name_in_messages
 
 _KEY_LENGTH = 32
+"""Of the key that wraps another, and of AES-256."""
 _BLOCK_BITS = 128
+_NONCE_OCTETS = 12
+_MAC_OCTETS = 16
+_OAEP_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
 _NAMING = ("enveloped_data", "authenticated_enveloped_data")
 """Kinds of messages that name recipients."""
 _WRAP = "2.16.840.1.101.3.4.1.45"
@@ -54,30 +73,86 @@ _AGREEMENTS = {
 }
 
 
-def envelop(octets: bytes, recipients: Sequence[bytes]) -> bytes:
-    """Encrypt `octets` to certificates (DER). Raises KeyRefused for one that cannot be encrypted to."""
-    key, vector = token_bytes(_KEY_LENGTH), token_bytes(_BLOCK_BITS // 8)
-    infos = [_recipient(der, key) for der in recipients]
-    cipher = algos.EncryptionAlgorithm({"algorithm": "aes256_cbc", "parameters": core.OctetString(vector)})
+@dataclass(frozen=True, slots=True)
+class CmsEnvelope:
+    """An encrypted message, and what application/pkcs7-mime must say of it (RFC 8551 section 3.2.2)."""
+
+    der: bytes
+    cipher: ContentCipher
+
+    @property
+    def smime_type(self) -> str:
+        """Of the parameter with this name."""
+        return "authEnveloped-data" if self.cipher.authenticates else "enveloped-data"
+
+
+def envelop(octets: bytes, recipients: Mapping[bytes, Capabilities]) -> CmsEnvelope:
+    """Encrypt `octets` to certificates (DER), each with what is known of its owner's program.
+
+    Raises KeyRefused for one that cannot be encrypted to.
+    """
+    cipher = cipher_for(recipients.values())
+    key = token_bytes(cipher.key_octets)
+    infos = [_recipient(der, stated, key) for der, stated in recipients.items()]
+    made = (
+        _authenticated(octets, key, cipher, infos)
+        if cipher.authenticates
+        else _plain(octets, key, cipher, infos)
+    )
+    return CmsEnvelope(bytes(made.dump()), cipher)
+
+
+def _plain(
+    octets: bytes, key: bytes, cipher: ContentCipher, infos: list[cms.RecipientInfo]
+) -> cms.ContentInfo:
+    """EnvelopedData."""
+    vector = token_bytes(_BLOCK_BITS // 8)
     data = cms.EnvelopedData(
         {
             "version": "v0" if all(one.name == "ktri" for one in infos) else "v2",
             "recipient_infos": infos,
             "encrypted_content_info": {
                 "content_type": "data",
-                "content_encryption_algorithm": cipher,
+                "content_encryption_algorithm": _algorithm(cipher, core.OctetString(vector)),
                 "encrypted_content": _encrypted(octets, key, vector),
             },
         }
     )
-    return bytes(cms.ContentInfo({"content_type": "enveloped_data", "content": data}).dump())
+    return cms.ContentInfo({"content_type": "enveloped_data", "content": data})
+
+
+def _authenticated(
+    octets: bytes, key: bytes, cipher: ContentCipher, infos: list[cms.RecipientInfo]
+) -> cms.ContentInfo:
+    """AuthEnvelopedData without authenticated attributes, which content of type "data" needs none of."""
+    nonce = token_bytes(_NONCE_OCTETS)
+    sealed = AESGCM(key).encrypt(nonce, octets, None)
+    data = cms.AuthEnvelopedData(
+        {
+            "version": "v0",
+            "recipient_infos": infos,
+            "auth_encrypted_content_info": {
+                "content_type": "data",
+                "content_encryption_algorithm": _algorithm(
+                    cipher, _GcmParameters({"nonce": nonce, "mac_octets": _MAC_OCTETS})
+                ),
+                "encrypted_content": sealed[:-_MAC_OCTETS],
+            },
+            "mac": sealed[-_MAC_OCTETS:],
+        }
+    )
+    return cms.ContentInfo({"content_type": "authenticated_enveloped_data", "content": data})
+
+
+def _algorithm(cipher: ContentCipher, parameters: core.Asn1Value) -> algos.EncryptionAlgorithm:
+    return algos.EncryptionAlgorithm({"algorithm": cipher.oid, "parameters": parameters})
 
 
 @lru_cache(maxsize=2048)
 def trial(certificate: bytes) -> bool:
     """Whether something could be encrypted to a certificate (DER)."""
     try:
-        envelop(b"", [certificate])
+        envelop(b"", {certificate: NOTHING_STATED})
     except KeyRefused:
         return False
     return True
@@ -93,10 +168,10 @@ def recipients(der: bytes) -> tuple[bytes | None, ...]:
         raise _damaged() from None
 
 
-def open_message(der: bytes, key: SecretKey) -> bytes:
+def open_message(der: bytes, key: SecretKey) -> OpenedEnvelope:
     """Decrypt what `envelop` made, with a key of one of its recipients. Raises NotReadable."""
     try:
-        return _open(_enveloped_data(der, "enveloped_data"), key)
+        return _open(_enveloped_data(der, *_NAMING), key)
     except NotReadable:
         raise
     except Exception:  # noqa: BLE001  whatever a parser or a primitive raises says nothing to anybody
@@ -110,12 +185,12 @@ def _enveloped_data(der: bytes, *kinds: str) -> cms.EnvelopedData | cms.AuthEnve
     return content["content"]
 
 
-def _recipient(der: bytes, key: bytes) -> cms.RecipientInfo:
+def _recipient(der: bytes, stated: Capabilities, key: bytes) -> cms.RecipientInfo:
     public = load(der).public_key()
     rid = issuer_and_serial(x509.Certificate.load(der))
     try:
         if isinstance(public, rsa.RSAPublicKey):
-            return _transport(public, rid, key)
+            return _transport(public, rid, stated.oaep_hash, key)
         if isinstance(public, ec.EllipticCurvePublicKey):
             return _agreement(public, rid, key)
     except ValueError:
@@ -123,13 +198,21 @@ def _recipient(der: bytes, key: bytes) -> cms.RecipientInfo:
     raise KeyRefused(f"cannot encrypt to {fingerprint_of(der)}: algorithm not supported")
 
 
-def _transport(public: rsa.RSAPublicKey, rid: cms.IssuerAndSerialNumber, key: bytes) -> cms.RecipientInfo:
+def _transport(
+    public: rsa.RSAPublicKey, rid: cms.IssuerAndSerialNumber, oaep_hash: str | None, key: bytes
+) -> cms.RecipientInfo:
+    algorithm = {"algorithm": "rsaes_pkcs1v15"}
+    scheme: padding.AsymmetricPadding = padding.PKCS1v15()
+    if oaep_hash is not None:
+        algorithm = {"algorithm": "rsaes_oaep", "parameters": oaep_parameters(oaep_hash)}
+        digest = _OAEP_HASHES[oaep_hash]()
+        scheme = padding.OAEP(padding.MGF1(digest), digest, None)
     info = cms.KeyTransRecipientInfo(
         {
             "version": "v0",
             "rid": cms.RecipientIdentifier({"issuer_and_serial_number": rid}),
-            "key_encryption_algorithm": {"algorithm": "rsaes_pkcs1v15"},
-            "encrypted_key": public.encrypt(key, padding.PKCS1v15()),
+            "key_encryption_algorithm": algorithm,
+            "encrypted_key": public.encrypt(key, scheme),
         }
     )
     return cms.RecipientInfo({"ktri": info})
@@ -157,6 +240,15 @@ def _agreement(
         }
     )
     return cms.RecipientInfo({"kari": info})
+
+
+class _GcmParameters(core.Sequence):  # type: ignore[misc]  # asn1crypto ships no types
+    """GCMParameters (RFC 5084 section 3.2)."""
+
+    _fields = [  # noqa: RUF012  asn1crypto reads it so
+        ("nonce", core.OctetString),
+        ("mac_octets", core.Integer, {"default": 12}),
+    ]
 
 
 class _SharedInfo(core.Sequence):  # type: ignore[misc]  # asn1crypto ships no types
@@ -206,19 +298,24 @@ def _named(info: cms.RecipientInfo) -> bytes | None:
     return key_name(found.native)
 
 
-def _open(data: cms.EnvelopedData, key: SecretKey) -> bytes:
+def _open(data: cms.EnvelopedData | cms.AuthEnvelopedData, key: SecretKey) -> OpenedEnvelope:
     own = name_in_messages(key.certificate_octets)
     mine = [one for one in data["recipient_infos"] if _named(one) == own]
     if not mine:
         raise NotReadable("there is no secret key for this message", reason="no-secret-key")
-    content = data["encrypted_content_info"]
-    cipher = content["content_encryption_algorithm"]
-    if cipher["algorithm"].native != "aes256_cbc":
-        raise NotReadable(
-            "this S/MIME message is encrypted in a way that is not supported", reason="unsupported"
-        )
-    vector, octets = cipher["parameters"].native, _content(content)
-    return _decrypted(octets, _content_key(mine[0].chosen, key), vector)
+    authenticated = isinstance(data, cms.AuthEnvelopedData)
+    content = data["auth_encrypted_content_info" if authenticated else "encrypted_content_info"]
+    cipher, octets = content["content_encryption_algorithm"], _content(content)
+    content_key = _content_key(mine[0].chosen, key)
+    oid = cipher["algorithm"].dotted
+    if authenticated and oid in (ContentCipher.AES256_GCM.oid, ContentCipher.AES128_GCM.oid):
+        nonce = _GcmParameters.load(cipher["parameters"].dump())["nonce"].native
+        opened = AESGCM(content_key).decrypt(nonce, octets + data["mac"].native, None)
+        return OpenedEnvelope(opened, authenticated=True)
+    if not authenticated and oid in (ContentCipher.AES256_CBC.oid, ContentCipher.AES128_CBC.oid):
+        opened = _decrypted(octets, content_key, cipher["parameters"].native)
+        return OpenedEnvelope(opened, authenticated=False)
+    raise NotReadable("this S/MIME message is encrypted in a way that is not supported", reason="unsupported")
 
 
 def _content(found: cms.EncryptedContentInfo) -> bytes:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keystore.errors import KeyRefused
+from keystore.smime.capabilities import statement
 from keystore.smime.certificate import facts, key_identifier, load
 from keystore.smime.facts import KeyKind
 from keystore.smime.key import SecretKey
@@ -146,7 +147,7 @@ def _fixed(certificate: bytes) -> _Fixed:
     identifier = tsp.ESSCertIDv2({"cert_hash": hashlib.sha256(certificate).digest()})
     attributes = (
         cms.CMSAttribute({"type": "content_type", "values": ["data"]}),
-        cms.CMSAttribute({"type": "smime_capabilities", "values": [_capabilities()]}),
+        _stated(certificate),
         cms.CMSAttribute(
             {"type": "signing_certificate_v2", "values": [tsp.SigningCertificateV2({"certs": [identifier]})]}
         ),
@@ -172,14 +173,10 @@ def _attributes(name: str, digest: bytes, certificate: bytes, now: datetime) -> 
     return bytes(cms.CMSAttributes([cms.CMSAttribute.load(one) for one in whole]).dump())
 
 
-def _capabilities() -> core.Asn1Value:
-    """What may be sent to us, best first: ciphers that all S/MIME programs read (RFC 8551 section 2.5.2)."""
-    return cms.SMIMECapabilites(
-        [
-            cms.SMIMECapabilityIdentifier({"capability_id": one})
-            for one in ("2.16.840.1.101.3.4.1.42", "2.16.840.1.101.3.4.1.2")
-        ]
-    )
+def _stated(certificate: bytes) -> cms.CMSAttribute:
+    """What may be sent to the signer (RFC 8551 section 2.5.2)."""
+    octets = statement(rsa=facts(certificate).kind is KeyKind.RSA)
+    return cms.CMSAttribute({"type": "smime_capabilities", "values": [cms.SMIMECapabilites.load(octets)]})
 
 
 def _digest_name(certificate: bytes) -> str:

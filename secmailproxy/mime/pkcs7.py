@@ -1,7 +1,7 @@
 """Assembles S/MIME messages, and finds the CMS octets in them.
 
-Standards: RFC 8551 sections 3.2 (application/pkcs7-mime), 3.3 (enveloped-data) and 3.5.3 (multipart/signed),
-RFC 1847.
+Standards: RFC 8551 sections 3.2 (application/pkcs7-mime), 3.3 (enveloped-data), 3.4 (authEnveloped-data) and
+3.5.3 (multipart/signed), RFC 1847.
 """
 
 from __future__ import annotations
@@ -40,16 +40,22 @@ def signed_entity(payload: bytes, signature: bytes, micalg: str, boundary: str) 
     )
 
 
-def enveloped(outer: Sequence[bytes], envelope: bytes) -> bytes:
-    """application/pkcs7-mime: `outer` fields over `envelope`, EnvelopedData in DER."""
+def enveloped(outer: Sequence[bytes], envelope: bytes, smime_type: str, *fields: bytes) -> bytes:
+    """application/pkcs7-mime: `outer` fields and other `fields` of MIME over `envelope`, in DER.
+
+    `smime_type` is "enveloped-data" or "authEnveloped-data", as the envelope is.
+    """
     return b"".join(
         (
             *outer,
             b"MIME-Version: 1.0\r\n",
-            b'Content-Type: application/pkcs7-mime; name="smime.p7m"; smime-type=enveloped-data\r\n',
+            b'Content-Type: application/pkcs7-mime; name="smime.p7m"; smime-type=%b\r\n'
+            % smime_type.encode(),
             b"Content-Transfer-Encoding: base64\r\n",
             b'Content-Disposition: attachment; filename="smime.p7m"\r\n',
-            b"Content-Description: S/MIME encrypted message\r\n\r\n",
+            b"Content-Description: S/MIME encrypted message\r\n",
+            *fields,
+            b"\r\n",
             transfer.encode_base64(envelope),
         )
     )
