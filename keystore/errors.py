@@ -31,6 +31,7 @@ class NotReadable(KeystoreError):
     """A ciphertext cannot be opened: no secret key for it, no integrity protection, or damaged."""
 
     def __init__(self, text: str, *, reason: str = "damaged") -> None:
-        """`reason` is one of no-secret-key, no-integrity, damaged, too-large, unsupported."""
+        """`reason` is one of no-secret-key, no-integrity, damaged, too-large, unsupported, passphrase (only
+        somebody who knows one could open it) and not-encrypted (there is nothing to open or to verify)."""
         super().__init__(text)
         self.reason = reason

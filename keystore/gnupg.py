@@ -12,13 +12,14 @@ This is the only importer of `gnupg`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,20 +179,28 @@ class Gnupg:
         cipher, _, key = found[0][0].partition(":")
         return f"{cipher.partition('.')[0]}:{key}"
 
-    def unwrap(self, ciphertext: bytes, *, held: bool) -> bytes:
+    def unwrap(self, ciphertext: bytes, *, held: bool, session_key: str | None = None) -> bytes:
         """Return the OpenPGP message inside the encryption layer (compressed, signed or literal packets).
 
-        For kinds of encryption that the in-process engine does not read; raises as `session_key` does.
+        For kinds of encryption that the in-process engine does not read; raises as `session_key` does. With
+        `session_key` ("cipher:key") no secret key is needed.
         """
-        outcome = self._run(["--unwrap", "--decrypt"], ciphertext)
+        if session_key is None:
+            outcome = self._run(["--unwrap", "--decrypt"], ciphertext)
+        else:
+            with _handed_over(session_key) as descriptor:
+                words = ["--override-session-key-fd", str(descriptor), "--unwrap", "--decrypt"]
+                outcome = self._run(words, ciphertext, reads=(descriptor,))
         _demand_decrypted(outcome, held=held)
         return outcome.octets
 
-    def _run(self, words: Sequence[str], octets: bytes, *, wanted: bool = True) -> _Outcome:
-        """Run gpg; with `wanted` False its output goes to the null device."""
+    def _run(
+        self, words: Sequence[str], octets: bytes, *, wanted: bool = True, reads: tuple[int, ...] = ()
+    ) -> _Outcome:
+        """Run gpg; with `wanted` False its output goes to the null device. `reads` are descriptors for it."""
         try:
             with _Status() as status:
-                done = self._ran(words, octets, status.descriptor, wanted=wanted)
+                done = self._ran(words, octets, (status.descriptor, *reads), wanted=wanted)
         except FileNotFoundError as error:
             raise StoreLocked("GnuPG is not installed, or gpg is not on PATH") from error
         except OSError as error:
@@ -202,16 +211,16 @@ class Gnupg:
         return _Outcome(done.stdout or b"", _status_lines(bytes(status.octets)), done.returncode)
 
     def _ran(
-        self, words: Sequence[str], octets: bytes, status: int, *, wanted: bool
+        self, words: Sequence[str], octets: bytes, descriptors: tuple[int, ...], *, wanted: bool
     ) -> subprocess.CompletedProcess[bytes]:
         home = ("--homedir", str(self._home)) if self._home else ()
         try:
             return subprocess.run(
-                ["gpg", *_OPTIONS, *home, "--status-fd", str(status), *words],
+                ["gpg", *_OPTIONS, *home, "--status-fd", str(descriptors[0]), *words],
                 input=octets,
                 stdout=subprocess.PIPE if wanted else subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(status,),
+                pass_fds=descriptors,
                 timeout=self._seconds,
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
                 check=False,
@@ -221,6 +230,18 @@ class Gnupg:
             raise StoreLocked(
                 f"GnuPG did not answer within {self._seconds:.0f} seconds; is a passphrase prompt waiting?"
             ) from None
+
+
+@contextlib.contextmanager
+def _handed_over(secret: str) -> Iterator[int]:
+    """A descriptor from which gpg reads one line, so that no argument list holds it."""
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "w", encoding="ascii") as pipe:
+            pipe.write(f"{secret}\n")
+        yield reading
+    finally:
+        os.close(reading)
 
 
 class _Status:

@@ -2,14 +2,14 @@
 
 Our own keys work in this process. For a key that GnuPG holds, gpg makes the signature or opens the session
 key, and the message is read and judged in this process all the same; only a kind of encryption that the
-engine does not know is unwrapped by gpg whole.
+engine does not know is unwrapped by gpg whole, for keys of ours with the session key that they open.
 
 Standards: RFC 9580, RFC 3156 section 6.2 (signed and encrypted in one message).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,6 +32,10 @@ from keystore.model import (
 from keystore.vault import Vault
 
 Judge = Callable[[Certificate, Purpose, datetime], Usability]
+
+
+_OF_THE_MESSAGE = frozenset({"no-integrity", "too-large", "passphrase", "not-encrypted"})
+"""Reasons not to open a message that no other key and no other reader changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,11 @@ class Messages:
         """Open a message with whichever holder has a key for it."""
         outcome: NotReadable | StoreLocked
         try:
-            return openpgp.open_message(ciphertext, self._vault.keys(), self._cache.by_issuer, now)
+            return openpgp.open_message(ciphertext, self._own_keys(), self._cache.by_issuer, now)
         except (NotReadable, StoreLocked) as error:
             outcome = error
+        if isinstance(outcome, NotReadable) and outcome.reason in _OF_THE_MESSAGE:
+            raise outcome
         addressees = self._addressees(openpgp.key_ids(ciphertext))
         if isinstance(outcome, StoreLocked):
             # A locked store of ours is no reason to keep GnuPG's mail from its reader.
@@ -92,16 +98,35 @@ class Messages:
             outcome = NotReadable("there is no secret key for this message", reason="no-secret-key")
         if addressees.gnupg or (addressees.hidden and self._vault.gnupg_holds_any()):
             return self._open_by_gnupg(ciphertext, addressees, now)
+        if isinstance(outcome, openpgp.BeyondUs):
+            return self._open_with_gnupg(ciphertext, outcome, now)
         raise outcome
+
+    def _own_keys(self) -> Iterator[openpgp.SecretKey]:
+        # Asked for when there is something to decrypt, and not before: they may be locked.
+        yield from self._vault.keys()
 
     def verify(self, octets: bytes, signature: bytes, now: datetime) -> tuple[SignatureResult, ...]:
         """Judge detached signatures."""
         return openpgp.verify_detached(octets, signature, self._cache.by_issuer, now)
 
+    def _open_with_gnupg(self, ciphertext: bytes, refusal: NotReadable, now: datetime) -> Opened:
+        """For a cipher that is not ours but gpg's: a key of ours opens the session key, gpg the rest."""
+        session_key = openpgp.session_key_text(ciphertext, self._vault.keys())
+        if session_key is None:
+            raise refusal
+        try:
+            inside = self._gnupg.unwrap(openpgp.for_gnupg(ciphertext), held=False, session_key=session_key)
+        except StoreLocked:
+            # There is no gpg here. That must not look like a locked key, which would keep a mailbox closed.
+            raise refusal from None
+        return openpgp.open_unwrapped(ciphertext, inside, self._cache.by_issuer, now)
+
     def _open_by_gnupg(self, ciphertext: bytes, addressees: _Addressees, now: datetime) -> Opened:
         held = addressees.gnupg
+        packed = openpgp.for_gnupg(ciphertext)
         try:
-            text = self._gnupg.session_key(ciphertext, held=held)
+            text = self._gnupg.session_key(packed, held=held)
         except HolderInDoubt:
             # Strangers can make messages on which gpg's errors are like those of an absent card. If they were
             # taken for one, such a message would keep a whole mailbox from being read.
@@ -114,7 +139,7 @@ class Messages:
         except NotReadable as error:
             if error.reason != "unsupported":
                 raise
-        inside = self._gnupg.unwrap(ciphertext, held=held)
+        inside = self._gnupg.unwrap(packed, held=held)
         return openpgp.open_unwrapped(ciphertext, inside, self._cache.by_issuer, now)
 
     def _gnupg_answers(self, ids: Sequence[str], now: datetime) -> bool:

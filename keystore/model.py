@@ -230,12 +230,14 @@ class ImportResult:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A decrypted OpenPGP message. Integrity is proven (MDC or AEAD); no plaintext exists otherwise."""
+    """An opened OpenPGP message. Of one that was encrypted, integrity is proven (MDC or AEAD)."""
 
     octets: bytes
     signatures: tuple[SignatureResult, ...] = ()
     recipients: tuple[str, ...] = field(default=())
     """Key IDs (16 hex digits) that the message names as recipients; zeros for a hidden one."""
+    encrypted: bool = True
+    """False: it was signed only, in the form of a message, and nothing was secret."""
 
 
 @dataclass(frozen=True, slots=True)

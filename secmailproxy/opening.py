@@ -22,6 +22,8 @@ _FAILURES = {
     "damaged": "it is damaged or was tampered with",
     "too-large": "it is too large",
     "unsupported": "its format is not supported",
+    "passphrase": "it is encrypted with a passphrase only",
+    "not-encrypted": "it is not encrypted",
 }
 
 

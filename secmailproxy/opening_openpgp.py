@@ -15,6 +15,8 @@ from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import LayerKind
 from secmailproxy.opening import Closed, Peeled, Tools, failure, inner_entity, one_line
 
+NOT_ENCRYPTED = "it was signed and not encrypted, although its form says so"
+
 
 def open_layer(part: Entity, tools: Tools, *, may_decrypt: bool) -> Peeled | Closed | None:
     """What became of the layer that `part` is; None when it is no OpenPGP layer, or may not be opened.
@@ -42,6 +44,7 @@ def _decrypt(ciphertext: EncryptedEntity, tools: Tools) -> Peeled | Closed:
         opened = tools.keystore.decrypt(ciphertext.ciphertext, tools.now)
     except NotReadable as error:
         return Closed(Scheme.OPENPGP, failure(error.reason))
-    layer = Layer(encrypts=True, signatures=opened.signatures)
+    layer = Layer(encrypts=opened.encrypted, signatures=opened.signatures)
     inner = inner_entity(opened.octets, tools.limits)
-    return Peeled(Scheme.OPENPGP, layer, inner, replaced=True, mangling=ciphertext.mangling)
+    said = ciphertext.mangling if opened.encrypted else NOT_ENCRYPTED
+    return Peeled(Scheme.OPENPGP, layer, inner, replaced=True, mangling=said)

@@ -14,16 +14,19 @@ from keystore.openpgp.key import ParsedKey, SecretKey, parse_keys, unlock
 from keystore.openpgp.message import (
     OpenLimits,
     encrypt,
+    for_gnupg,
     key_ids,
     open_message,
     open_unwrapped,
     open_with_session_key,
     session_key_from_text,
+    session_key_text,
     sign_detached,
     trial,
 )
 from keystore.openpgp.minimal import minimal
 from keystore.openpgp.packet import is_armored
+from keystore.openpgp.session import BeyondUs
 from keystore.openpgp.transfer import only_key, protect, united
 from keystore.openpgp.verify import Lookup, verify_detached
 
@@ -50,12 +53,15 @@ __all__ = [
     "Lookup",
     "OpenLimits",
     "armor",
+    "BeyondUs",
     "encrypt",
+    "for_gnupg",
     "key_ids",
     "open_message",
     "open_unwrapped",
     "open_with_session_key",
     "session_key_from_text",
+    "session_key_text",
     "sign_detached",
     "verify_detached",
 ]

@@ -1,19 +1,18 @@
 """Messages: encrypt, sign, open and verify.
 
-Making messages is the engine's work, and so is the mathematics of every signature. `session` decrypts.
+Making messages is the engine's work, and so is the mathematics of every signature. `session` decrypts, and
+`content` reads what is inside.
 
 Security: no plaintext leaves before its integrity is proven. Every failure is `NotReadable` with a text of
 ours.
 
-Standards: RFC 9580 sections 10.3 (composition of messages), 5.9 (literal data), 5.6 (compression); RFC 3156.
+Standards: RFC 9580 section 10.3 (composition of messages); RFC 3156.
 """
 
 from __future__ import annotations
 
-import bz2
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from secrets import token_bytes
@@ -26,10 +25,11 @@ from keystore.model import DetachedSignature, Fingerprint, Opened, Purpose, Usab
 from keystore.openpgp import session
 from keystore.openpgp.ascii_armor import armor
 from keystore.openpgp.certificate import facts, single_key
+from keystore.openpgp.content import is_content, read_content
 from keystore.openpgp.engine import EngineRefused, ask
 from keystore.openpgp.key import SecretKey, SigningKey
-from keystore.openpgp.packet import Malformed, Reader, Tag, packets
-from keystore.openpgp.verify import Lookup, judge_all
+from keystore.openpgp.packet import Malformed, Tag
+from keystore.openpgp.verify import MAX_SIGNATURES, UNANNOUNCED, Lookup, judge_all
 
 MIB = 1024 * 1024
 
@@ -160,19 +160,43 @@ def key_ids(ciphertext: bytes) -> tuple[str, ...]:
 
 
 def open_message(
-    ciphertext: bytes,
-    keys: Sequence[SecretKey],
+    octets: bytes,
+    keys: Iterable[SecretKey],
     lookup: Lookup,
     now: datetime,
     limits: OpenLimits | None = None,
 ) -> Opened:
     """Decrypt a message, armored or binary, with any (sub)key of `keys`, and judge the signatures inside.
 
+    One that is signed and not encrypted is judged all the same, and says so; `keys` are not looked at then.
     `lookup` gives the certificates for an issuer. Raises NotReadable; its `reason` says which kind.
     """
-    message = session.take_apart(ciphertext)
+    packed = session.unarmored(octets)
+    if is_content(packed):
+        return _signed_only(packed, len(octets), lookup, now, limits)
+    message = session.taken_apart(packed)
     private = [one for key in keys for one in key.private_keys]
-    return _opened(message, session.decrypt(message, private), len(ciphertext), lookup, now, limits)
+    return _opened(message, session.decrypt(message, private), len(octets), lookup, now, limits)
+
+
+def _signed_only(
+    packed: bytes, length: int, lookup: Lookup, now: datetime, limits: OpenLimits | None
+) -> Opened:
+    opened = _judged(packed, length, lookup, now, limits)
+    if not opened.signatures:
+        raise NotReadable("the message is neither encrypted nor signed", reason="not-encrypted")
+    return replace(opened, encrypted=False)
+
+
+def session_key_text(ciphertext: bytes, keys: Sequence[SecretKey]) -> str | None:
+    """The session key that one of `keys` opens, as gpg takes it; None without any. Raises NotReadable."""
+    private = [one for key in keys for one in key.private_keys]
+    return session.session_key_text(session.take_apart(ciphertext), private)
+
+
+def for_gnupg(ciphertext: bytes) -> bytes:
+    """The message, binary, without what gpg would ask a person about. Raises NotReadable."""
+    return session.take_apart(ciphertext).without_passphrases()
 
 
 def open_with_session_key(
@@ -217,85 +241,16 @@ def _opened(
     now: datetime,
     limits: OpenLimits | None,
 ) -> Opened:
-    most = (limits or OpenLimits()).for_ciphertext(length)
+    opened = _judged(plain, length, lookup, now, limits)
+    return replace(opened, recipients=tuple(recipient.key_id for recipient in message.recipients))
+
+
+def _judged(plain: bytes, length: int, lookup: Lookup, now: datetime, limits: OpenLimits | None) -> Opened:
     try:
-        inside = _Inside(most)
-        inside.read(plain, compressed=False)
+        content = read_content(plain, (limits or OpenLimits()).for_ciphertext(length))
     except Malformed:
         raise NotReadable(session.DAMAGED) from None
-    if inside.literal is None:
-        raise NotReadable("there is nothing in this message", reason="unsupported")
-    return Opened(
-        octets=inside.literal,
-        signatures=judge_all(inside.signatures, inside.literal, lookup, now),
-        recipients=tuple(recipient.key_id for recipient in message.recipients),
-    )
-
-
-class _Inside:
-    """Reads the packets inside the encryption: one literal, signatures, at most one layer of compression."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.literal: bytes | None = None
-        self.signatures: list[bytes] = []
-
-    def read(self, octets: bytes, *, compressed: bool) -> None:
-        for packet in packets(octets):
-            match packet.tag:
-                case Tag.LITERAL:
-                    self._literal(packet.body)
-                case Tag.SIGNATURE:
-                    self.signatures.append(packet.body)
-                case Tag.COMPRESSED if not compressed and self.literal is None:
-                    self.read(inflate(packet.body, self.most), compressed=True)
-                case Tag.ONE_PASS_SIGNATURE | Tag.MARKER | Tag.PADDING:
-                    pass
-                case Tag.SEIPD | Tag.SED | Tag.GNUPG_AEAD | Tag.PKESK | Tag.SKESK:
-                    raise NotReadable("there is another encrypted message inside", reason="unsupported")
-                case _:
-                    raise Malformed("unexpected packet")
-
-    def _literal(self, body: bytes) -> None:
-        if self.literal is not None:
-            # What one signature covers and what is shown must be the same octets.
-            raise Malformed("two literals")
-        reader = Reader(body)
-        if reader.take(1) not in (b"b", b"t", b"u", b"m"):
-            raise Malformed("literal format")
-        reader.take(reader.number())
-        reader.take(4)
-        self.literal = reader.rest()
-        if len(self.literal) > self.most:
-            raise NotReadable("the message is larger than we open", reason="too-large")
-
-
-def inflate(body: bytes, most: int) -> bytes:
-    """The packets in a compressed data packet's body.
-
-    Raises NotReadable when they exceed `most` octets, and Malformed.
-    """
-    algorithm, packed = body[:1], body[1:]
-    if algorithm == b"\0":
-        return packed
-    allowed = most + 65536  # framing and signatures come on top of the literal
-    try:
-        plain, finished = _decompress(algorithm, packed, allowed)
-    except (zlib.error, OSError):
-        raise Malformed("compression") from None
-    if len(plain) >= allowed:
-        raise NotReadable("the message is larger than we open", reason="too-large")
-    if not finished:
-        raise Malformed("compression")
-    return plain
-
-
-def _decompress(algorithm: bytes, packed: bytes, most: int) -> tuple[bytes, bool]:
-    """At most `most` octets, and whether that was all (RFC 9580 section 9.4)."""
-    if algorithm in (b"\1", b"\2"):
-        deflate = zlib.decompressobj(-15 if algorithm == b"\1" else 15)
-        return deflate.decompress(packed, most), deflate.eof
-    if algorithm == b"\3":
-        bzip2 = bz2.BZ2Decompressor()
-        return bzip2.decompress(packed, most), bzip2.eof
-    raise NotReadable("the message is compressed in a way that we cannot read", reason="unsupported")
+    signatures = judge_all(content.signatures, content.literal, lookup, now)
+    if content.unannounced and len(signatures) < MAX_SIGNATURES:
+        signatures += (UNANNOUNCED,)
+    return Opened(octets=content.literal, signatures=signatures)

@@ -45,6 +45,14 @@ STREAMED = frozenset({Tag.COMPRESSED, Tag.SED, Tag.LITERAL, Tag.SEIPD, Tag.GNUPG
 """The only packets that may have a partial or an indeterminate length (RFC 9580 section 4.2.1.4)."""
 
 
+_FIRST_UNCRITICAL = 40
+
+
+def is_ignored(tag: int) -> bool:
+    """Whether a reader passes such a packet over (RFC 9580 sections 4.3, 5.8 and 5.14)."""
+    return tag in (Tag.MARKER, Tag.PADDING) or tag >= _FIRST_UNCRITICAL
+
+
 class Packet(NamedTuple):
     """One packet. `tag` is a number because unknown ones exist."""
 
@@ -220,3 +228,20 @@ def binary(octets: bytes, kind: str) -> bytes:
         if found == kind:
             return packed
     raise Malformed("no such block")
+
+
+def sole(octets: bytes, kind: str) -> bytes:
+    """The packets of a message: binary, or one block of this kind with nothing but blanks around it.
+
+    Raises Malformed. What else there is might be shown by one reader and not by another.
+    """
+    if not is_armored(octets):
+        return octets
+    text = octets.strip(b" \t\r\n")
+    mark = _END + kind.encode("ascii") + b"-----"
+    if not text.startswith(_BEGIN) or _line_start(text, mark, 0) != len(text) - len(mark):
+        raise Malformed("not one block")
+    blocks = dearmor(text)
+    if [found for found, _ in blocks] != [kind]:
+        raise Malformed("not one block")
+    return blocks[0][1]

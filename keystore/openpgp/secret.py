@@ -19,13 +19,13 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.decrepit.ciphers import algorithms as old_ciphers
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESOCB3
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keystore.errors import KeyRefused
+from keystore.openpgp.aead import NONCE_SIZES, aead_opener
 from keystore.openpgp.material import PublicMaterial, public_material, public_part
 from keystore.openpgp.packet import Malformed, Reader
 
@@ -52,15 +52,6 @@ CIPHERS = {
     13: CipherKind(old_ciphers.Camellia, 32),
 }
 """Symmetric algorithm IDs (RFC 9580 section 9.3). Old ones are for reading what exists, never for writing."""
-
-NONCE_SIZES = {2: 15, 3: 12}
-"""Octets of a nonce, by AEAD algorithm ID: OCB and GCM (RFC 9580 section 9.6)."""
-
-
-def aead_opener(aead_id: int, key: bytes) -> AESOCB3 | AESGCM:
-    """AES in the AEAD mode of this ID, one of `NONCE_SIZES`."""
-    return AESOCB3(key) if aead_id == 2 else AESGCM(key)
-
 
 _S2K_HASHES = {
     1: "md5",

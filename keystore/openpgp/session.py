@@ -4,28 +4,29 @@ Encrypting is the engine's work. Decrypting is done here, because the engine inf
 before it returns (a kilobyte can become gigabytes), and shows the packets inside to nobody. The primitives
 are OpenSSL's, which also let other threads run.
 
-Standards: RFC 9580 sections 5.1 (PKESK), 5.13 (SEIPD); LibrePGP's packet 20 as GnuPG 2.3 and later write it.
+Standards: RFC 9580 sections 5.1 (PKESK), 5.13 (SEIPD), 10.3.2.1 (which of them go together); LibrePGP's
+packet 20 as GnuPG 2.3 and later write it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESOCB3
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keystore.errors import NotReadable
 from keystore.model import key_id
-from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, binary, packets
+from keystore.openpgp.aead import NONCE_SIZES, TAG_SIZE, Opener, aead_opener
+from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, is_ignored, packets, sole, write
 from keystore.openpgp.private import PrivateKey, open_session_key
-from keystore.openpgp.secret import CIPHERS, NONCE_SIZES, aead_opener
+from keystore.openpgp.secret import CIPHERS
 
 HIDDEN = "0" * 16
 MAX_SESSION_KEY_PACKETS = 1000
@@ -36,6 +37,18 @@ MAX_WRONG_KEYS = 4
 
 DAMAGED = "the message is damaged or was changed on its way"
 NO_KEY = "none of the keys here can open this message"
+SYMMETRIC = "the message is encrypted with a passphrase only"
+UNKNOWN_WAY = "the message is encrypted in a way that we cannot read"
+
+_TOGETHER = frozenset({(3, Tag.SEIPD, 1), (3, Tag.GNUPG_AEAD, 1), (6, Tag.SEIPD, 2)})
+"""Which version of PKESK may stand before which packet of which version (RFC 9580 section 10.3.2.1)."""
+
+
+class BeyondUs(NotReadable):
+    """The session key was found, but not the means to use it."""
+
+    def __init__(self) -> None:
+        super().__init__(UNKNOWN_WAY, reason="unsupported")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class Recipient:
     """Zeros when hidden."""
     algorithm_id: int
     fields: bytes
+    body: bytes = b""
+    """All of the packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +71,53 @@ class Encrypted:
     recipients: tuple[Recipient, ...]
     tag: int
     body: bytes
+    passphrases: int = 0
+    """How many session keys there are for passphrases; nobody is asked for one."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its form is one that the engine decrypts."""
+        return (self.tag, self.body[:1]) in {
+            (Tag.SEIPD, b"\1"), (Tag.SEIPD, b"\2"), (Tag.GNUPG_AEAD, b"\1")
+        }  # fmt: skip
+
+    def without_passphrases(self) -> bytes:
+        """The message, binary, as gpg is to see it: it would ask a person for each passphrase."""
+        named = b"".join(write(Tag.PKESK, one.body) for one in self.recipients)
+        return named + write(self.tag, self.body)
 
 
 def take_apart(ciphertext: bytes) -> Encrypted:
     """Read an encrypted message, armored or binary. Raises NotReadable, also for one without integrity."""
+    return taken_apart(unarmored(ciphertext))
+
+
+def unarmored(octets: bytes) -> bytes:
+    """The packets of a message, armored or binary. Raises NotReadable."""
+    try:
+        return sole(octets, "MESSAGE")
+    except Malformed:
+        raise NotReadable(DAMAGED) from None
+
+
+def taken_apart(packed: bytes) -> Encrypted:
+    """The same as `take_apart` of the packets, binary."""
     recipients: list[Recipient] = []
+    passphrases = 0
     data: Packet | None = None
     try:
-        for packet in packets(binary(ciphertext, "MESSAGE")):
-            if data is not None and packet.tag not in (Tag.MARKER, Tag.PADDING):
+        for packet in packets(packed):
+            if is_ignored(packet.tag):
+                continue
+            if data is not None:
                 raise Malformed("packets after the encrypted data")
             if packet.tag == Tag.PKESK and len(recipients) < MAX_SESSION_KEY_PACKETS:
                 recipients += _recipient(packet.body)
+            elif packet.tag == Tag.SKESK:
+                passphrases += 1
             elif packet.tag in (Tag.SEIPD, Tag.SED, Tag.GNUPG_AEAD):
                 data = packet
-            elif packet.tag not in (Tag.SKESK, Tag.MARKER, Tag.PADDING):
+            else:
                 raise Malformed("not an encrypted message")
     except Malformed:
         raise NotReadable(DAMAGED) from None
@@ -79,7 +126,7 @@ def take_apart(ciphertext: bytes) -> Encrypted:
     if data.tag == Tag.SED:
         # RFC 9580 section 5.7: without integrity protection anybody may have changed it (EFAIL).
         raise NotReadable("the message has no integrity protection", reason="no-integrity")
-    return Encrypted(tuple(recipients), data.tag, data.body)
+    return Encrypted(tuple(recipients), data.tag, data.body, passphrases)
 
 
 def _recipient(body: bytes) -> list[Recipient]:
@@ -92,7 +139,7 @@ def _recipient(body: bytes) -> list[Recipient]:
         name = key_id(named[1:].hex().upper()) if named else HIDDEN
     else:
         return []
-    return [Recipient(version, name, reader.number(), reader.rest())]
+    return [Recipient(version, name, reader.number(), reader.rest(), body)]
 
 
 def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
@@ -100,16 +147,13 @@ def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
 
     Raises NotReadable. Expired and revoked keys open mail like others: it was encrypted to them.
     """
-    candidates = [
-        (recipient, key) for recipient in message.recipients for key in keys if _meant(recipient, key)
-    ]
-    if not candidates:
-        raise NotReadable(NO_KEY, reason="no-secret-key")
-    candidates.sort(key=lambda pair: pair[0].key_id == HIDDEN)
+    if not message.is_ours:
+        raise BeyondUs
     refusal = NotReadable(NO_KEY, reason="no-secret-key")
+    if message.passphrases and not message.recipients:
+        refusal = NotReadable(SYMMETRIC, reason="passphrase")
     wrong = 0
-    for recipient, key in candidates[:MAX_TRIALS]:
-        session_key = open_session_key(key, recipient.version, recipient.algorithm_id, recipient.fields)
+    for recipient, session_key in _session_keys(message, keys):
         if session_key is None:
             if recipient.key_id != HIDDEN:
                 refusal = NotReadable(DAMAGED)
@@ -124,6 +168,27 @@ def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
     raise refusal
 
 
+def _session_keys(message: Encrypted, keys: Iterable[PrivateKey]) -> Iterator[tuple[Recipient, bytes | None]]:
+    """What each key makes of each session key that may be for it; those for named keys come first."""
+    version = message.body[0] if message.body else 0
+    together = [one for one in message.recipients if (one.version, message.tag, version) in _TOGETHER]
+    candidates = [(one, key) for one in together for key in keys if _meant(one, key)]
+    candidates.sort(key=lambda pair: pair[0].key_id == HIDDEN)
+    for one, key in candidates[:MAX_TRIALS]:
+        yield one, open_session_key(key, one.version, one.algorithm_id, one.fields)
+
+
+def session_key_text(message: Encrypted, keys: Iterable[PrivateKey]) -> str | None:
+    """The first session key that one of `keys` opens, as gpg takes it: "10:5B3C..."; None without any.
+
+    For ciphers that only gpg knows.
+    """
+    if message.body[:1] != b"\1":
+        return None
+    found = (key for _, key in _session_keys(message, keys) if key is not None)
+    return next((f"{key[0]}:{key[1:].hex().upper()}" for key in found), None)
+
+
 def _meant(recipient: Recipient, key: PrivateKey) -> bool:
     return recipient.algorithm_id == key.public.algorithm_id and recipient.key_id in (
         HIDDEN,
@@ -134,28 +199,33 @@ def _meant(recipient: Recipient, key: PrivateKey) -> bool:
 def decrypt_with(message: Encrypted, session_key: bytes) -> bytes:
     """The packets inside. `session_key` starts with the cipher's octet, except for SEIPD version 2.
 
-    Raises NotReadable.
+    Raises NotReadable; `BeyondUs` where gpg may know what we do not.
     """
+    if not message.is_ours:
+        raise BeyondUs
     try:
         if not session_key:
             raise Malformed("no session key")
         reader = Reader(message.body)
         version = reader.number()
-        if message.tag == Tag.GNUPG_AEAD and version == 1:
+        if message.tag == Tag.GNUPG_AEAD:
             return _gnupg_aead(reader, session_key)
-        if message.tag == Tag.SEIPD and version == 1:
-            return _seipd_1(reader.rest(), session_key)
-        if message.tag == Tag.SEIPD and version == 2:
-            return _seipd_2(reader, session_key)
+        return _seipd_1(reader.rest(), session_key) if version == 1 else _seipd_2(reader, session_key)
     except (Malformed, InvalidTag, ValueError):
         raise NotReadable(DAMAGED) from None
-    raise NotReadable("the message is encrypted in a way that we cannot read", reason="unsupported")
+
+
+_AES = (7, 8, 9)
+_MAX_CHUNK, _MAX_GNUPG_CHUNK = 16, 56
+"""Chunks of 4 MiB (RFC 9580 section 5.13.2); GnuPG writes these too, and reads what it once could write."""
 
 
 def _seipd_1(octets: bytes, session_key: bytes) -> bytes:
     """RFC 9580 section 5.13.1: CFB, then a SHA-1 over everything as its last packet (MDC)."""
     cipher = CIPHERS.get(session_key[0])
-    if cipher is None or len(session_key) != 1 + cipher.key_size:
+    if cipher is None:
+        raise BeyondUs
+    if len(session_key) != 1 + cipher.key_size:
         raise Malformed("cipher")
     made = cipher.make(session_key[1:])
     block = made.block_size // 8
@@ -178,7 +248,9 @@ def _seipd_2(reader: Reader, session_key: bytes) -> bytes:
     salt = reader.take(32)
     nonce_size = NONCE_SIZES.get(aead_id, 0)
     cipher = CIPHERS.get(cipher_id)
-    if not nonce_size or cipher is None or cipher_id not in (7, 8, 9) or len(session_key) != cipher.key_size:
+    if not nonce_size or cipher is None or cipher_id not in _AES:
+        raise BeyondUs
+    if chunk > _MAX_CHUNK or len(session_key) != cipher.key_size:
         raise Malformed("cipher")
     associated = b"\xd2\x02" + header
     derived = HKDF(SHA256(), cipher.key_size + nonce_size - 8, salt=salt, info=associated).derive(session_key)
@@ -197,8 +269,10 @@ def _gnupg_aead(reader: Reader, session_key: bytes) -> bytes:
     header = reader.take(3)
     cipher_id, aead_id, chunk = header
     nonce_size = NONCE_SIZES.get(aead_id, 0)
-    if not nonce_size or cipher_id not in (7, 8, 9) or session_key[:1] != header[:1]:
-        raise NotReadable("the message is encrypted in a way that we cannot read", reason="unsupported")
+    if not nonce_size or cipher_id not in _AES:
+        raise BeyondUs
+    if chunk > _MAX_GNUPG_CHUNK or session_key[:1] != header[:1]:
+        raise Malformed("cipher")
     start = reader.take(nonce_size)
     associated = b"\xd4\x01" + header
 
@@ -212,11 +286,8 @@ def _gnupg_aead(reader: Reader, session_key: bytes) -> bytes:
     return _chunks(aead_opener(aead_id, session_key[1:]), reader.rest(), chunk, nonce, numbered, None)
 
 
-_TAG_SIZE = 16
-
-
 def _chunks(
-    opener: AESOCB3 | AESGCM,
+    opener: Opener,
     octets: bytes,
     chunk_exponent: int,
     nonce: Callable[[int], bytes],
@@ -224,10 +295,10 @@ def _chunks(
     final: bytes | None,
 ) -> bytes:
     """All chunks of an AEAD packet; the last tag counts their octets. Raises InvalidTag and Malformed."""
-    if chunk_exponent > 16 or len(octets) < 2 * _TAG_SIZE:
+    if len(octets) < 2 * TAG_SIZE:
         raise Malformed("chunks")
-    size = (1 << (chunk_exponent + 6)) + _TAG_SIZE
-    body, last = octets[:-_TAG_SIZE], octets[-_TAG_SIZE:]
+    size = (1 << (chunk_exponent + 6)) + TAG_SIZE
+    body, last = octets[:-TAG_SIZE], octets[-TAG_SIZE:]
     plain = [
         opener.decrypt(nonce(index), body[at : at + size], associated(index))
         for index, at in enumerate(range(0, len(body), size))

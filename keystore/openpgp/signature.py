@@ -31,6 +31,12 @@ HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 8: "SHA-256", 9: "SHA-384", 10:
           12: "SHA3-256", 14: "SHA3-512"}  # fmt: skip
 """Hash algorithm IDs (RFC 9580 section 9.5)."""
 
+
+def hash_name(number: int) -> str:
+    """The name of a hash algorithm, for people; of an unknown one too."""
+    return HASHES.get(number, f"hash {number}")
+
+
 BINARY, TEXT = 0x00, 0x01
 CERTIFICATIONS = frozenset({0x10, 0x11, 0x12, 0x13})
 SUBKEY_BINDING, PRIMARY_KEY_BINDING, DIRECT_KEY = 0x18, 0x19, 0x1F
@@ -64,6 +70,8 @@ class SignaturePacket:
     """Upper-case hexadecimal."""
     issuer_key_ids: tuple[str, ...] = ()
     critical_unknown: bool = False
+    salt: bytes = b""
+    """Of version 6."""
     result: bytes = b""
     """The signature proper: multiprecision integers or plain octets, by algorithm."""
     hashed: dict[int, bytes] = field(default_factory=dict, repr=False)
@@ -147,27 +155,23 @@ def parse_signature(body: bytes) -> SignaturePacket:
     hashed = {number: octets for number, _critical, octets in hashed_list}
     # RFC 9580 section 5.2.3.35: issuers are hints, found by trying; both areas may give them.
     hints = [(number, octets) for number, _critical, octets in hashed_list + unhashed_list]
+    reader.take(2)
+    salt = reader.take(reader.number()) if version == 6 else b""
     return SignaturePacket(
         body=body,
         version=version,
         kind=kind,
         key_algorithm=key_algorithm,
-        hash_algorithm=HASHES.get(hash_algorithm, f"hash {hash_algorithm}"),
+        hash_algorithm=hash_name(hash_algorithm),
         created=_time(hashed.get(_CREATED)),
         issuer_fingerprints=tuple(o[1:].hex().upper() for n, o in hints if n == _ISSUER_FINGERPRINT),
         issuer_key_ids=tuple(o.hex().upper() for n, o in hints if n == _ISSUER),
         critical_unknown=any(critical and number not in _UNDERSTOOD for number, critical, _ in hashed_list),
-        result=_result(reader, version),
+        salt=salt,
+        result=reader.rest(),
         hashed=hashed,
         unhashed={number: octets for number, _critical, octets in unhashed_list},
     )
-
-
-def _result(reader: Reader, version: int) -> bytes:
-    reader.take(2)
-    if version == 6:
-        reader.take(reader.number())
-    return reader.rest()
 
 
 def _version_3(reader: Reader) -> SignaturePacket:
@@ -177,15 +181,16 @@ def _version_3(reader: Reader) -> SignaturePacket:
     created = _time(reader.take(4))
     issuer = reader.take(8).hex().upper()
     key_algorithm, hash_algorithm = reader.take(2)
+    reader.take(2)
     return SignaturePacket(
         body=reader.octets,
         version=3,
         kind=kind,
         key_algorithm=key_algorithm,
-        hash_algorithm=HASHES.get(hash_algorithm, f"hash {hash_algorithm}"),
+        hash_algorithm=hash_name(hash_algorithm),
         created=created,
         issuer_key_ids=(issuer,),
-        result=_result(reader, 3),
+        result=reader.rest(),
     )
 
 

@@ -22,6 +22,8 @@ Lookup = Callable[[str], Sequence[Certificate]]
 MAX_SIGNATURES = 16
 """More are not looked at: a message could otherwise cost a verification for every few octets."""
 
+UNANNOUNCED = SignatureResult(SignatureState.BAD, reason="the signature is not the one that was announced")
+"""Of a signature behind a message without its counterpart in front."""
 _UNREADABLE = SignatureResult(SignatureState.BAD, reason="the signature cannot be read")
 
 
