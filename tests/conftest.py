@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
 from hypothesis import settings
+
+from tests.fixtures.loops import TidyPolicy
 
 pytest_plugins = [
     "tests.fixtures.certificates",
@@ -29,6 +32,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell has what it starts in the background ignore this, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# In place of the garbage collector, which would complain in another test.
+asyncio.set_event_loop_policy(TidyPolicy())
 
 # No limit for one example: how long it takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None)
