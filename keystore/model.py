@@ -192,6 +192,8 @@ class SignatureResult:
     reason: str = ""
     certificate: bytes = field(default=b"", repr=False)
     """X.509 alone: the signer's, DER, wherever it came from; empty where none made the signature."""
+    capabilities: bytes = field(default=b"", repr=False)
+    """What the signer's program says that it reads, as it is signed: SMIMECapabilities; empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,9 +97,10 @@ class SmimeSignatures:
             certificate.trust,
             checked.reason,
             certificate.octets,
+            signer.capabilities,
         )
         if checked.finding is smime.Finding.UNSUPPORTED:
-            return replace(by, certificate=b"")
+            return replace(by, certificate=b"", capabilities=b"")
         reason = checked.reason or self._refusal(signer, certificate, message.now)
         if reason:
             return replace(by, reason=reason)

@@ -45,6 +45,7 @@ _MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 _SIGNING_TIME = "1.2.840.113549.1.9.5"
 _ALGORITHM_PROTECTION = "1.2.840.113549.1.9.52"
 _SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.12"
+_CAPABILITIES = "1.2.840.113549.1.9.15"
 _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
 _ONCE = (_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME, _ALGORITHM_PROTECTION)
 _EXPLICIT = _CERTIFICATES = _SIGNED_ATTRIBUTES = _KEY_IDENTIFIER_PIECES = 0xA0
@@ -87,6 +88,12 @@ class SignerInfo:
     """The signing time that is signed."""
     defect: str
     """Why this can be no signature, whatever it stands over."""
+
+    @property
+    def capabilities(self) -> bytes:
+        """SMIMECapabilities (DER) among the signed attributes (RFC 8551 section 2.5.2); empty for none."""
+        stated = (self.attributes or {}).get(_CAPABILITIES, ())
+        return stated[0] if len(stated) == 1 else b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,18 @@ class TestWhatIsKnown:
         learn(keystore, bob)
         assert self.cipher(keystore, bob) is CBC256
 
+    def test_a_signature_says_what_its_signer_has_stated(
+        self, keystore: Keystore, mail_authority: Authority, openssl: OpenSSL
+    ) -> None:
+        """Of ours, and of openssl's, which names no GCM."""
+        alice = own(keystore, mail_authority.person("alice@example.org", "p256"))
+        ours = keystore.smime.sign(OCTETS, Fingerprint(alice.fingerprint), NOW).der
+        files = [openssl.file("key.pem", alice.key_pem), openssl.file("cert.pem", alice.pem)]
+        words = ["cms", "-sign", "-binary", "-outform", "DER", "-inkey", files[0], "-signer", files[1]]
+        for signature, stated in ((ours, OWN), (openssl(*words, octets=OCTETS), states(CBC256, CBC128))):
+            (result,) = keystore.smime.verify(signature, OCTETS, NOW + timedelta(minutes=1)).signatures
+            assert capabilities_of(result.capabilities) == stated
+
     def test_we_ourselves_read_all(self, keystore: Keystore, mail_authority: Authority) -> None:
         """What goes to us alone is authenticated, whatever our certificate says."""
         alice = own(keystore, mail_authority.person("alice@example.org", "rsa2048"))
