@@ -18,7 +18,7 @@ from keystore.errors import KeystoreError
 from secmailproxy.envelope import open_envelope
 from secmailproxy.errors import KeystoreLocked, LimitExceeded
 from secmailproxy.judge import judge_inbound
-from secmailproxy.mime import entity, header, layers, parameter, presented, shown, signed
+from secmailproxy.mime import encrypted, entity, header, layers, parameter, presented, shown, signed
 from secmailproxy.mime.entity import Entity, Limits
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.opening import OpensMessages, Tools, one_line
@@ -67,12 +67,7 @@ def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
 
     A protected message with a copy of our field counts as ENCRYPTED: its presented form has none.
     """
-    end = header.section_end(header_octets, 0, len(header_octets)) or len(header_octets)
-    fields = header.scan(header_octets, 0, end, len(header_octets))
-    section = Entity(header_octets, 0, end, end, fields, entity.DEFAULT_TYPE)
-    declared = header.find(section, "content-type")
-    if declared is not None:
-        section = replace(section, content_type=parameter.content_type(declared.value(header_octets)))
+    section = _section(header_octets)
     forged = header.find(section, verdict_field) is not None
     kind = layers.layer_kind(section)
     if kind is None:
@@ -80,6 +75,27 @@ def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
     if section.is_multipart and section.content_type.subtype == "signed" and not forged:
         return MessageClass.SIGNED
     return MessageClass.ENCRYPTED
+
+
+def may_be_mixed_up(header_octets: bytes) -> bool:
+    """Whether a message with this header is encrypted if its second part `is_control_part`."""
+    return _section(header_octets).content_type.full == encrypted.MIXED_UP
+
+
+def is_control_part(header_octets: bytes) -> bool:
+    """Whether a part with this header announces that the next one is the ciphertext (RFC 3156 section 4)."""
+    return _section(header_octets).content_type.full == encrypted.CONTROL
+
+
+def _section(header_octets: bytes) -> Entity:
+    """An entity of a header section alone."""
+    end = header.section_end(header_octets, 0, len(header_octets)) or len(header_octets)
+    fields = header.scan(header_octets, 0, end, len(header_octets))
+    section = Entity(header_octets, 0, end, end, fields, entity.DEFAULT_TYPE)
+    declared = header.find(section, "content-type")
+    if declared is None:
+        return section
+    return replace(section, content_type=parameter.content_type(declared.value(header_octets)))
 
 
 def unprotect(

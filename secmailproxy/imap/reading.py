@@ -155,6 +155,8 @@ class Reader:
                 case inbound.MessageClass.PLAIN | inbound.MessageClass.FORGED:
                     pass
         yield from self._look_inside(kinds)
+        mixed = Numbers.each(uid for uid, octets in headers.items() if inbound.may_be_mixed_up(octets))
+        yield from self._look_for_ciphertext(mixed, kinds)
         last = max([*headers, *self._void], default=0)
         top = max(last, self.selected.uid_next - 1 if self.selected.uid_next is not None else 0)
         covered = asked.intersection(Numbers(((1, top),)) if top else Numbers())
@@ -172,10 +174,25 @@ class Reader:
             if inbound.classify(octets, "") is inbound.MessageClass.ENCRYPTED:
                 kinds[uid] = Kind.SEALED
 
+    def _look_for_ciphertext(self, mixed: Numbers, kinds: dict[int, Kind]) -> Steps:
+        """Of multipart/mixed the second part tells whether it was multipart/encrypted on its way."""
+        key = attribute_key((2,), "MIME", (), None)
+        parts = yield from self.collect(self.texts(mixed), b"(UID BODY.PEEK[2.MIME])", key, may_lack=True)
+        kinds.update((uid, Kind.SEALED) for uid, octets in parts.items() if inbound.is_control_part(octets))
+
     def collect(
-        self, texts: Iterable[bytes], items: bytes, key: str, *, meanwhile: Present | None = None
+        self,
+        texts: Iterable[bytes],
+        items: bytes,
+        key: str,
+        *,
+        meanwhile: Present | None = None,
+        may_lack: bool = False,
     ) -> Generator[Step, object, dict[int, bytes]]:
-        """Ask for one item of each message: UID to value, strings without their quotes, NIL left out."""
+        """Ask for one item of each message: UID to value, strings without their quotes, NIL left out.
+
+        NIL means that the message is gone, unless it `may_lack` what is asked for.
+        """
         found: dict[int, bytes] = {}
 
         def on_fetch(response: FetchResponse) -> bytes:
@@ -184,10 +201,10 @@ class Reader:
                 return pass_on(response)
             self.sequence[uid] = response.number
             value = raw if raw.isdigit() else string_value(raw)
-            if value is None:
-                self._void.add(uid)
-            else:
+            if value is not None:
                 found[uid] = value
+            elif not may_lack:
+                self._void.add(uid)
             return answers.leftover(response, with_uid=self.with_uid)
 
         commands = [(self.verb + text + b" " + items + b"\r\n",) for text in texts]

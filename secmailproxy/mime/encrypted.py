@@ -13,7 +13,10 @@ from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import is_unambiguous
 from secmailproxy.mime.transfer import decoded_body
 
-_CONTROL = "application/pgp-encrypted"
+CONTROL = "application/pgp-encrypted"
+"""The type of the part before the ciphertext."""
+MIXED_UP = "multipart/mixed"
+"""What Exchange makes of multipart/encrypted."""
 _DATA = "application/octet-stream"
 
 
@@ -35,7 +38,7 @@ def take_apart(entity: Entity) -> EncryptedEntity | None:
 def _as_specified(entity: Entity) -> EncryptedEntity | None:
     if entity.content_type.full != "multipart/encrypted" or len(entity.parts) != 2:
         return None
-    if (entity.content_type.param("protocol") or _CONTROL).lower() != _CONTROL or not is_unambiguous(entity):
+    if (entity.content_type.param("protocol") or CONTROL).lower() != CONTROL or not is_unambiguous(entity):
         return None
     control, data = entity.parts
     return EncryptedEntity(decoded_body(data)) if _is_pair(control, data) else None
@@ -43,7 +46,7 @@ def _as_specified(entity: Entity) -> EncryptedEntity | None:
 
 def _mixed_up(entity: Entity) -> EncryptedEntity | None:
     """Exchange makes it multipart/mixed and puts an empty text before the two parts."""
-    if entity.content_type.full != "multipart/mixed" or len(entity.parts) != 3 or not is_unambiguous(entity):
+    if entity.content_type.full != MIXED_UP or len(entity.parts) != 3 or not is_unambiguous(entity):
         return None
     text, control, data = entity.parts
     if text.content_type.full != "text/plain" or decoded_body(text).strip() or not _is_pair(control, data):
@@ -53,7 +56,7 @@ def _mixed_up(entity: Entity) -> EncryptedEntity | None:
 
 def _is_pair(control: Entity, data: Entity) -> bool:
     return (
-        control.content_type.full == _CONTROL
+        control.content_type.full == CONTROL
         and data.content_type.full == _DATA
         and decoded_body(control).strip().lower().startswith(b"version: 1")
     )

@@ -24,6 +24,8 @@ class Server:
     def __init__(self, *headers: bytes) -> None:
         self.headers = dict(enumerate(headers, 1))
         self.gone: set[int] = set()
+        self.second_parts: dict[int, bytes] = {}
+        """The values of BODY[2.MIME]."""
 
     def __call__(self, command: bytes) -> bytes:
         match = re.fullmatch(rb"(?:UID )?FETCH ([\d:,]+) (.*)", command)
@@ -49,6 +51,8 @@ class Server:
                 told.append(b"BODY" + named[1].replace(b"<0", b"<0>") + b" " + said)
         if b"1.MIME" in items:
             told.append(b"BODY[1.MIME] NIL")
+        if b"2.MIME" in items:
+            told.append(b"BODY[2.MIME] " + self.second_parts.get(uid, b"NIL"))
         return b"* %d FETCH (%b)\r\n" % (uid, b" ".join(told))
 
 
@@ -111,3 +115,19 @@ def test_a_message_that_is_locked_does_not_keep_others_from_the_client() -> None
     assert heard.endswith(b"a NO locked\r\n")
     stage.store.locked.clear()
     assert b"opened 2" in stage.client(b"b UID FETCH 2 (BODY.PEEK[])\r\n")
+
+
+@pytest.mark.parametrize("verb", [b"FETCH", b"UID FETCH"])
+def test_what_was_multipart_encrypted_on_its_way_is_opened_too(verb: bytes) -> None:
+    """Exchange makes it multipart/mixed; a mixed message of one part is not taken for one that is gone."""
+    mixed = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n"
+    server = Server(mixed, mixed, mixed)
+    server.second_parts[1] = _literal(b"Content-Type: Application/PGP-Encrypted\r\n\r\n")
+    server.second_parts[2] = _literal(b"Content-Type: application/pdf\r\n\r\n")
+    stage = Staged(server)
+    stage.select(uid_next=4)
+    heard = stage.client(b"a " + verb + b" 1:3 (UID BODY.PEEK[])\r\n")
+    assert set(stage.store.presented) == {1}
+    assert b"Subject: opened 1" in heard
+    assert heard.count(b"body\r\n") == 2
+    assert stage.store.mailbox.covered == b"1:3"

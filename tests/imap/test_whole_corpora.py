@@ -1,14 +1,14 @@
 """Every message at hand: plain mail as the server has it, protected mail in one form.
 
-OpenPGP mail is opened with the keys that lie beside it; S/MIME is recognised only, and shown as it is after
-the verdict (IMAP-02, IMAP-05, IMAP-06, IMAP-08, IMAP-09).
+It is opened with the keys that lie beside it, and judged as expected (IMAP-02, IMAP-05, IMAP-06, IMAP-08,
+IMAP-09; MIME-02, MIME-03).
 """
 
 from __future__ import annotations
 
 import email
 import email.policy
-import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ from secmailproxy.imap import grammar
 from secmailproxy.mime import entity, section, structure
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.section import Section
+from tests.fixtures.corpora import Case, Outcome, cases, complaints, keys_of, readable, table
 from tests.fixtures.dovecot import Dovecot
-from tests.fixtures.gnupg import keys_in
 from tests.fixtures.odd_mail import OWN, corpora
 from tests.fixtures.people import ProxyUser, proxy_user
 from tests.fixtures.processes import service_folder
@@ -44,35 +44,16 @@ class Corpora:
     """Of the message with UID n at n - 1."""
 
 
-def mail_of(folder: Path) -> Iterator[Path]:
-    """The messages of the corpora under `folder` but for identity, which test_exactness.py reads."""
-    for line in (folder / "manifest.jsonl").read_text().splitlines():
-        yield folder / json.loads(line)["path"]
-
-
-def keys_of(folder: Path) -> Iterator[bytes]:
-    """OpenPGP certificates and keys of the corpora under `folder`."""
-    for known in json.loads((folder / "keys.json").read_text()).values():
-        for name in known.get("openpgp", []):
-            yield (folder / name).read_bytes()
-        if "gnupghome" in known:
-            with service_folder("corpora") as scratch:
-                yield from keys_in(folder / known["gnupghome"], scratch)
-
-
 @pytest.fixture(scope="module")
 def everything(dovecot: Dovecot, module_proxies: ProxyFactory) -> Corpora:
     """Our own corpus, and the public ones where they are at hand."""
-    folder = corpora()
-    paths = sorted(OWN.rglob("*.eml"))
-    keys = [path.read_bytes() for path in sorted(OWN.rglob("*.asc"))]
-    if folder is not None:
-        paths += mail_of(folder)
-        keys += keys_of(folder)
+    known = cases()
+    paths = [case.path for case in known]
+    paths += sorted(set(OWN.rglob("*.eml")).difference(paths))
     user = proxy_user(module_proxies, dovecot.mailbox("corpora"))
-    with user.home.keystore() as keystore:
-        for armored in keys:
-            keystore.import_keys(armored, source="the tests", passphrase=str)
+    with user.home.keystore() as keystore, service_folder("corpora") as scratch:
+        for corpus in {case.corpus for case in known}:
+            keys_of(corpus, scratch / corpus).fill(keystore)
     user.mailbox.fill(path.read_bytes() for path in paths)
     return Corpora(user, paths)
 
@@ -96,6 +77,20 @@ def shown(everything: Corpora) -> dict[int, dict[str, bytes]]:
 def whole(attributes: dict[str, bytes]) -> bytes:
     """BODY[]."""
     return grammar.string_value(attributes["BODY[]"]) or b""
+
+
+def test_verdicts_and_texts_are_the_expected_ones(
+    everything: Corpora, shown: dict[int, dict[str, bytes]]
+) -> None:
+    """MIME-02, MIME-03: what a mail client reads of every line of the manifests."""
+    found: list[tuple[Case, list[str]]] = []
+    field = everything.user.verdict_field
+    for case in readable():
+        body = whole(shown[everything.paths.index(case.path) + 1])
+        found.append((case, complaints(case, Outcome.of_presented(body, field))))
+    sys.stdout.write(f"{table(found)}\n")
+    wrong = [f"{case.path}: {', '.join(one)}" for case, one in found if one]
+    assert not wrong, "\n".join(wrong)
 
 
 def is_protected(user: ProxyUser, attributes: dict[str, bytes]) -> bool:
