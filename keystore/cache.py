@@ -29,6 +29,7 @@ class CertificateCache:
         self._by_issuer: dict[str, list[Fingerprint]] = {}
         self._by_name: dict[bytes, list[Certificate]] | None = None
         self._stated: dict[str, bytes | None] = {}
+        self._by_serial: dict[int | None, list[Certificate]] = {}
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
@@ -62,8 +63,13 @@ class CertificateCache:
 
         Own ones first. Certificates of one key share its identifier.
         """
+        from keystore import smime  # its libraries take long to import, and many have no use for them
+
         with self._store.lock:
-            return list(self._x509().get(name, ()))
+            if found := self._x509().get(name, ()):
+                return list(found)
+            alike = self._by_serial.get(smime.serial_number(name), ())
+            return [one for one in alike if smime.names(name, one.octets)]
 
     def stated(self, fingerprint: str) -> bytes | None:
         """Return what the program of an X.509 certificate's owner last said that it reads, if anything."""
@@ -102,10 +108,12 @@ class CertificateCache:
             rows = [row for row in self._store.certificates() if row.scheme is Scheme.SMIME]
             found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
             found.sort(key=lambda one: one.holder is Holder.NONE)
-            self._by_name = {}
+            self._by_name, self._by_serial = {}, {}
             for one in found:
                 for name in smime.names_in_messages(one.octets):
                     self._by_name.setdefault(name, []).append(one)
+                    if (serial := smime.serial_number(name)) is not None:
+                        self._by_serial.setdefault(serial, []).append(one)
         return self._by_name
 
     def _by_digits(self, issuer: str) -> list[Certificate]:

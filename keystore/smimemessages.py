@@ -10,7 +10,7 @@ from datetime import datetime
 
 from keystore import smime
 from keystore.cache import CertificateCache
-from keystore.errors import KeyRefused, NotReadable
+from keystore.errors import KeyRefused
 from keystore.model import (
     Certificate,
     Fingerprint,
@@ -69,10 +69,14 @@ class SmimeMessages:
 
         Raises NotReadable, and StoreLocked where a key for it is in a locked store.
         """
-        for certificate in self.recipients(cms):
-            if certificate is not None and certificate.holder is Holder.OWN:
-                return smime.open_message(cms, self._vault.smime_key(certificate.fingerprint))
-        raise NotReadable("there is no secret key for this message", reason="no-secret-key")
+        envelope = smime.read_envelope(cms)
+        own = [
+            (recipient, certificate.fingerprint)
+            for recipient in envelope.recipients
+            for certificate in (self._cache.named(recipient.name) if recipient.name else ())
+            if certificate.holder is Holder.OWN
+        ]
+        return smime.open_envelope(envelope, [(one, self._vault.smime_key(key)) for one, key in own])
 
     def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
         """Judge SignedData (BER or DER): over `octets` (CRLF) when detached, over what it holds when None.

@@ -78,7 +78,7 @@ class SmimeSignatures:
         """The certificates that the signature may be by: those of the store first."""
         found = {one.fingerprint: one for one in self._cache.named(signer.name)}
         for one in _readable(message.certificates):
-            if signer.name in smime.names_in_messages(one.octets):
+            if smime.names(signer.name, one.octets):
                 found.setdefault(one.fingerprint, one)
         return list(found.values())[:MAX_CANDIDATES]
 

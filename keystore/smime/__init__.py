@@ -9,10 +9,12 @@ Standards: RFC 8551 (messages), RFC 8550 (certificates), RFC 5652 (CMS), RFC 528
 from keystore.smime.capabilities import NOTHING_STATED, OWN, Capabilities, ContentCipher, capabilities_of
 from keystore.smime.certificate import certificate, facts, fingerprint_of, issued, statement_in
 from keystore.smime.container import Contents, read
-from keystore.smime.enveloped import CmsEnvelope, envelop, open_message, recipients, trial
+from keystore.smime.enveloped import CmsEnvelope, envelop, trial
 from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
+from keystore.smime.naming import names, names_in_messages, serial_number
+from keystore.smime.opening import Envelope, open_envelope, open_message, read_envelope, recipients
 from keystore.smime.policy import usability
-from keystore.smime.signed import CmsSignature, names_in_messages, proves, sign
+from keystore.smime.signed import CmsSignature, proves, sign
 from keystore.smime.verifying import Checked, Finding, SignedData, SignerInfo, check, read_signed
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "CmsEnvelope",
     "CmsSignature",
     "ContentCipher",
+    "Envelope",
     "Finding",
     "NOTHING_STATED",
     "OWN",
@@ -45,11 +48,15 @@ __all__ = [
     "capabilities_of",
     "check",
     "envelop",
+    "names",
     "names_in_messages",
+    "open_envelope",
     "open_message",
     "proves",
+    "read_envelope",
     "read_signed",
     "recipients",
+    "serial_number",
     "sign",
     "trial",
 ]

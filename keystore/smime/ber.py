@@ -73,18 +73,34 @@ def definite(octets: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element out of `definite`."""
+    """One element out of `definite`. Octets are copied when they are asked for."""
 
     tag: int
-    contents: bytes
-    whole: bytes
+    view: memoryview
     """Header and contents."""
+    header: int
+    """How long the header is."""
+
+    @property
+    def inside(self) -> memoryview:
+        """The contents, not copied."""
+        return self.view[self.header :]
+
+    @property
+    def contents(self) -> bytes:
+        """The contents."""
+        return bytes(self.view[self.header :])
+
+    @property
+    def whole(self) -> bytes:
+        """Header and contents."""
+        return bytes(self.view)
 
 
 class Fields:
     """The elements of a sequence or set, taken one after the other. What does not fit raises Malformed."""
 
-    def __init__(self, contents: bytes) -> None:
+    def __init__(self, contents: bytes | memoryview) -> None:
         self._left = elements(contents)[::-1]
 
     def take(self, *tags: int) -> Element:
@@ -107,36 +123,41 @@ class Fields:
             raise Malformed("more than there must be")
 
 
-def elements(contents: bytes) -> list[Element]:
+def elements(contents: bytes | memoryview) -> list[Element]:
     """The elements that stand one after the other, out of `definite`. Raises Malformed."""
-    whole = memoryview(contents)
+    view, size = memoryview(contents), len(contents)
     found, position = [], 0
-    while position < len(contents):
-        tag, inside, length = _header(whole, position, len(contents))
-        if length is None or inside + length > len(contents):
+    while position < size:
+        tag, inside, length = _header(view, position, size)
+        if length is None or inside + length > size:
             raise Malformed("longer than what holds it")
         end = inside + length
-        found.append(Element(tag, contents[inside:end], contents[position:end]))
+        found.append(Element(tag, view[position:end], inside - position))
         position = end
     return found
 
 
-def only(octets: bytes, tag: int) -> bytes:
-    """The contents of the one element with this tag octet that `octets` are. Raises Malformed."""
-    fields = Fields(octets)
+def only(contents: bytes | memoryview, tag: int) -> Element:
+    """The one element, with this tag octet, that `contents` are. Raises Malformed."""
+    fields = Fields(contents)
     found = fields.take(tag)
     fields.end()
-    return found.contents
+    return found
 
 
 def joined(string: Element, tag: int) -> bytes:
-    """A string under a tag of its own, `tag`, in one piece or in several."""
+    """A string under a tag of its own, `tag`, in one piece or in several. Raises Malformed."""
     if string.tag == tag:
         return string.contents
-    pieces = elements(string.contents)
+    pieces = elements(string.inside)
     if string.tag != tag | _CONSTRUCTED or any(one.tag != OCTET_STRING for one in pieces):
         raise Malformed("not the pieces of a string")
-    return b"".join(one.contents for one in pieces)
+    return b"".join(one.inside for one in pieces)
+
+
+def element(tag: int, contents: bytes) -> bytes:
+    """An element, DER."""
+    return _written(tag, len(contents)) + contents
 
 
 def _begin(whole: memoryview, position: int, stack: list[_Open]) -> int:

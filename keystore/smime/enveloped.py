@@ -1,4 +1,4 @@
-"""CMS EnvelopedData: a message encrypted to certificates, and one of ours opened again.
+"""CMS envelopes made: a message encrypted to certificates.
 
 The cipher is the best that all recipients read, by what is known of their programs: AES-GCM, which proves
 integrity (AuthEnvelopedData), or else AES-CBC (docs/decisions/0025-capabilities.md). The key goes to RSA
@@ -7,8 +7,7 @@ curves by key agreement, each with an ephemeral key of its own.
 
 Standards: RFC 5652 section 6, RFC 5083 and RFC 5084 (AES-GCM), RFC 8551 section 2.7, RFC 3370 section 4.2.1,
 RFC 3560 (OAEP), RFC 5753 (ECDH), RFC 3565 (AES).
-Security: EnvelopedData proves no integrity, so nothing that `open_message` returns may be called genuine; it
-serves for the proof of our own products. A signature inside tells changes.
+Security: EnvelopedData proves no integrity; a signature inside tells changes.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from keystore.errors import KeyRefused, NotReadable
-from keystore.model import OpenedEnvelope
-from keystore.smime import ber
+from keystore.errors import KeyRefused
 from keystore.smime.capabilities import (
     NOTHING_STATED,
     Capabilities,
@@ -39,8 +36,8 @@ from keystore.smime.capabilities import (
     oaep_parameters,
 )
 from keystore.smime.certificate import fingerprint_of, load
-from keystore.smime.key import SecretKey
-from keystore.smime.signed import issuer_and_serial, key_name, name_in_messages
+from keystore.smime.recipients import shared_info
+from keystore.smime.signed import issuer_and_serial
 
 _KEY_LENGTH = 32
 """Of the key that wraps another, and of AES-256."""
@@ -52,8 +49,6 @@ _OAEP_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
 }
-_NAMING = ("enveloped_data", "authenticated_enveloped_data")
-"""Kinds of messages that name recipients."""
 _WRAP = "2.16.840.1.101.3.4.1.45"
 """id-aes256-wrap (RFC 3565)."""
 
@@ -158,33 +153,6 @@ def trial(certificate: bytes) -> bool:
     return True
 
 
-def recipients(der: bytes) -> tuple[bytes | None, ...]:
-    """All whom a message names, as `names_in_messages` has it; None: otherwise. Raises NotReadable."""
-    try:
-        return tuple(_named(one) for one in _enveloped_data(der, *_NAMING)["recipient_infos"])
-    except NotReadable:
-        raise
-    except Exception:  # noqa: BLE001  a parser of strangers' octets: whatever it raises, it is not readable
-        raise _damaged() from None
-
-
-def open_message(der: bytes, key: SecretKey) -> OpenedEnvelope:
-    """Decrypt what `envelop` made, with a key of one of its recipients. Raises NotReadable."""
-    try:
-        return _open(_enveloped_data(der, *_NAMING), key)
-    except NotReadable:
-        raise
-    except Exception:  # noqa: BLE001  whatever a parser or a primitive raises says nothing to anybody
-        raise _damaged() from None
-
-
-def _enveloped_data(der: bytes, *kinds: str) -> cms.EnvelopedData | cms.AuthEnvelopedData:
-    content = cms.ContentInfo.load(ber.definite(der), strict=True)
-    if content["content_type"].native not in kinds:
-        raise NotReadable("this S/MIME message is of a kind that is not supported", reason="unsupported")
-    return content["content"]
-
-
 def _recipient(der: bytes, stated: Capabilities, key: bytes) -> cms.RecipientInfo:
     public = load(der).public_key()
     rid = issuer_and_serial(x509.Certificate.load(der))
@@ -251,22 +219,12 @@ class _GcmParameters(core.Sequence):  # type: ignore[misc]  # asn1crypto ships n
     ]
 
 
-class _SharedInfo(core.Sequence):  # type: ignore[misc]  # asn1crypto ships no types
-    """ECC-CMS-SharedInfo (RFC 5753 section 7.2); no user keying material."""
-
-    _fields = [  # noqa: RUF012  asn1crypto reads it so
-        ("key_info", cms.KeyEncryptionAlgorithm),
-        ("supp_pub_info", core.OctetString, {"explicit": 2}),
-    ]
-
-
 def _wrap_algorithm() -> cms.KeyEncryptionAlgorithm:
     return cms.KeyEncryptionAlgorithm({"algorithm": _WRAP})
 
 
 def _wrapping_key(shared: bytes, scheme: _Agreement) -> bytes:
-    bits = (8 * _KEY_LENGTH).to_bytes(4, "big")
-    info = _SharedInfo({"key_info": _wrap_algorithm(), "supp_pub_info": bits}).dump()
+    info = shared_info(_wrap_algorithm().dump(), None, _KEY_LENGTH)
     return X963KDF(scheme.digest(), _KEY_LENGTH, info).derive(shared)
 
 
@@ -274,69 +232,3 @@ def _encrypted(octets: bytes, key: bytes, vector: bytes) -> bytes:
     padder, cipher = PKCS7(_BLOCK_BITS).padder(), Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
     body = cipher.update(padder.update(octets))
     return body + cipher.update(padder.finalize()) + cipher.finalize()
-
-
-def _decrypted(octets: bytes, key: bytes, vector: bytes) -> bytes:
-    padder, cipher = PKCS7(_BLOCK_BITS).unpadder(), Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
-    body = padder.update(cipher.update(octets) + cipher.finalize())
-    return body + padder.finalize()
-
-
-def _named(info: cms.RecipientInfo) -> bytes | None:
-    """Whom one RecipientInfo names; None for several in one, or other means than those of certificates."""
-    rid = None
-    if info.name == "ktri":
-        rid = info.chosen["rid"]
-    elif info.name == "kari" and len(info.chosen["recipient_encrypted_keys"]) == 1:
-        rid = info.chosen["recipient_encrypted_keys"][0]["rid"]
-    if rid is None:
-        return None
-    if rid.name == "issuer_and_serial_number":
-        return bytes(rid.chosen.dump())
-    # Outlook names certificates so: with key transport directly, with key agreement in a sequence.
-    found = rid.chosen if rid.name == "subject_key_identifier" else rid.chosen["subject_key_identifier"]
-    return key_name(found.native)
-
-
-def _open(data: cms.EnvelopedData | cms.AuthEnvelopedData, key: SecretKey) -> OpenedEnvelope:
-    own = name_in_messages(key.certificate_octets)
-    mine = [one for one in data["recipient_infos"] if _named(one) == own]
-    if not mine:
-        raise NotReadable("there is no secret key for this message", reason="no-secret-key")
-    authenticated = isinstance(data, cms.AuthEnvelopedData)
-    content = data["auth_encrypted_content_info" if authenticated else "encrypted_content_info"]
-    cipher, octets = content["content_encryption_algorithm"], _content(content)
-    content_key = _content_key(mine[0].chosen, key)
-    oid = cipher["algorithm"].dotted
-    if authenticated and oid in (ContentCipher.AES256_GCM.oid, ContentCipher.AES128_GCM.oid):
-        nonce = _GcmParameters.load(cipher["parameters"].dump())["nonce"].native
-        opened = AESGCM(content_key).decrypt(nonce, octets + data["mac"].native, None)
-        return OpenedEnvelope(opened, authenticated=True)
-    if not authenticated and oid in (ContentCipher.AES256_CBC.oid, ContentCipher.AES128_CBC.oid):
-        opened = _decrypted(octets, content_key, cipher["parameters"].native)
-        return OpenedEnvelope(opened, authenticated=False)
-    raise NotReadable("this S/MIME message is encrypted in a way that is not supported", reason="unsupported")
-
-
-def _content(found: cms.EncryptedContentInfo) -> bytes:
-    """The ciphertext; in several pieces it stands under a constructed tag."""
-    (*_, string) = ber.elements(found.contents)
-    return ber.joined(string, 0x80)
-
-
-def _content_key(info: cms.KeyTransRecipientInfo | cms.KeyAgreeRecipientInfo, key: SecretKey) -> bytes:
-    private = key.private
-    if isinstance(private, rsa.RSAPrivateKey):
-        return private.decrypt(info["encrypted_key"].native, padding.PKCS1v15())
-    point = info["originator"].chosen["public_key"].native
-    other = ec.EllipticCurvePublicKey.from_encoded_point(private.curve, _point(point))
-    wrapping = _wrapping_key(private.exchange(ec.ECDH(), other), _AGREEMENTS[private.curve.key_size])
-    return aes_key_unwrap(wrapping, info["recipient_encrypted_keys"][0]["encrypted_key"].native)
-
-
-def _point(native: bytes | tuple[int, ...]) -> bytes:
-    return native if isinstance(native, bytes) else core.BitString(native).contents[1:]
-
-
-def _damaged() -> NotReadable:
-    return NotReadable("this S/MIME message is damaged", reason="damaged")

@@ -98,9 +98,9 @@ def dotted(identifier: ber.Element) -> str:
     return str(core.ObjectIdentifier.load(identifier.whole).dotted)
 
 
-def algorithm_identifier(contents: bytes) -> tuple[str, bytes]:
+def algorithm_identifier(algorithm: ber.Element) -> tuple[str, bytes]:
     """Name (dotted) and parameters (DER, or empty) of an AlgorithmIdentifier. Raises ber.Malformed."""
-    fields = ber.Fields(contents)
+    fields = ber.Fields(algorithm.inside)
     name = dotted(fields.take(ber.OID))
     parameters = b"" if not fields else fields.take().whole
     fields.end()

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from asn1crypto import algos, cms, core, tsp, x509
+from asn1crypto import algos, cms, tsp, x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keystore.errors import KeyRefused
 from keystore.smime.capabilities import statement
-from keystore.smime.certificate import facts, key_identifier, load
+from keystore.smime.certificate import facts, load
 from keystore.smime.facts import KeyKind
 from keystore.smime.key import SecretKey
+from keystore.smime.naming import name_in_messages
 
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha256": hashes.SHA256,
@@ -89,24 +90,6 @@ def issuer_and_serial(certificate: x509.Certificate) -> cms.IssuerAndSerialNumbe
     return cms.IssuerAndSerialNumber(
         {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
     )
-
-
-@lru_cache(maxsize=1024)
-def name_in_messages(certificate: bytes) -> bytes:
-    """The issuer and serial number (DER) of a certificate (DER)."""
-    return bytes(issuer_and_serial(x509.Certificate.load(certificate)).dump())
-
-
-def key_name(identifier: bytes) -> bytes:
-    """How messages name a certificate by its subject key identifier, as DER."""
-    return bytes(core.OctetString(identifier).dump())
-
-
-@lru_cache(maxsize=1024)
-def names_in_messages(certificate: bytes) -> tuple[bytes, ...]:
-    """All that messages can call a certificate (DER): issuer and serial number, and its key identifier."""
-    identifier = key_identifier(certificate)
-    return (name_in_messages(certificate), *((key_name(identifier),) if identifier else ()))
 
 
 def _proves(octets: bytes, der: bytes, certificate: bytes) -> bool:

@@ -20,7 +20,7 @@ from enum import Enum
 from asn1crypto import cms
 
 from keystore.errors import NotReadable
-from keystore.smime import ber
+from keystore.smime import ber, binding
 from keystore.smime.mathematics import (
     STRONG,
     Signed,
@@ -30,7 +30,7 @@ from keystore.smime.mathematics import (
     dotted,
     right,
 )
-from keystore.smime.signed import key_name
+from keystore.smime.naming import key_name
 
 MAX_SIGNERS = 16
 """More are not looked at: a message could otherwise cost a verification for every few octets."""
@@ -43,11 +43,16 @@ _SIGNED_DATA = "1.2.840.113549.1.7.2"
 _CONTENT_TYPE = "1.2.840.113549.1.9.3"
 _MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 _SIGNING_TIME = "1.2.840.113549.1.9.5"
-_ALGORITHM_PROTECTION = "1.2.840.113549.1.9.52"
-_SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.12"
 _CAPABILITIES = "1.2.840.113549.1.9.15"
-_SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
-_ONCE = (_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME, _ALGORITHM_PROTECTION)
+_ONCE = (
+    _CONTENT_TYPE,
+    _MESSAGE_DIGEST,
+    _SIGNING_TIME,
+    binding.ALGORITHM_PROTECTION,
+    binding.SIGNING_CERTIFICATE,
+    binding.SIGNING_CERTIFICATE_V2,
+)
+"""Attributes of which there is one, with one value."""
 _EXPLICIT = _CERTIFICATES = _SIGNED_ATTRIBUTES = _KEY_IDENTIFIER_PIECES = 0xA0
 _CRLS = _UNSIGNED_ATTRIBUTES = 0xA1
 _KEY_IDENTIFIER = 0x80
@@ -82,8 +87,8 @@ class SignerInfo:
     """Without signed attributes, its octets are empty: the content itself is signed."""
     attributes: dict[str, tuple[bytes, ...]] | None
     """Values (DER) of the signed attributes by dotted identifier; None without signed attributes."""
-    algorithms: tuple[bytes, bytes]
-    """Digest and signature algorithm, without their headers."""
+    algorithms: tuple[ber.Element, ber.Element]
+    """Digest and signature algorithm."""
     created: datetime | None
     """The signing time that is signed."""
     defect: str
@@ -128,36 +133,36 @@ def check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
 
 
 def _read(der: bytes) -> SignedData:
-    outer = ber.Fields(ber.only(der, ber.SEQUENCE))
+    outer = ber.Fields(ber.only(der, ber.SEQUENCE).inside)
     if dotted(outer.take(ber.OID)) != _SIGNED_DATA:
         raise NotReadable("this S/MIME message is not signed", reason="unsupported")
-    data = ber.Fields(ber.only(outer.take(_EXPLICIT).contents, ber.SEQUENCE))
+    data = ber.Fields(ber.only(outer.take(_EXPLICIT).inside, ber.SEQUENCE).inside)
     outer.end()
     data.take(ber.INTEGER)
     data.take(ber.SET)
-    inside = _encapsulated(data.take(ber.SEQUENCE).contents)
+    inside = _encapsulated(data.take(ber.SEQUENCE))
     certificates = data.optional(_CERTIFICATES)
     data.optional(_CRLS)
-    infos = ber.elements(data.take(ber.SET).contents)
+    infos = ber.elements(data.take(ber.SET).inside)
     data.end()
     # Other kinds of certificates have tags of their own (RFC 5652 section 10.2.2).
-    sent = ber.elements(certificates.contents) if certificates else []
+    sent = ber.elements(certificates.inside) if certificates else []
     found = dict.fromkeys(one.whole for one in sent if one.tag == ber.SEQUENCE)
-    signers = tuple(_signer(ber.only(one.whole, ber.SEQUENCE)) for one in infos[:MAX_SIGNERS])
+    signers = tuple(_signer(one) for one in infos[:MAX_SIGNERS])
     return SignedData(inside, tuple(found)[:MAX_CERTIFICATES], signers)
 
 
-def _encapsulated(contents: bytes) -> bytes | None:
-    fields = ber.Fields(contents)
+def _encapsulated(found: ber.Element) -> bytes | None:
+    fields = ber.Fields(found.inside)
     if dotted(fields.take(ber.OID)) != _DATA:
         raise NotReadable("what this S/MIME message signs is no mail", reason="unsupported")
     content = fields.optional(_EXPLICIT)
     fields.end()
-    return None if content is None else ber.only(content.contents, ber.OCTET_STRING)
+    return None if content is None else ber.only(content.inside, ber.OCTET_STRING).contents
 
 
-def _signer(contents: bytes) -> SignerInfo:
-    info = ber.Fields(contents)
+def _signer(found: ber.Element) -> SignerInfo:
+    info = ber.Fields(ber.only(found.view, ber.SEQUENCE).inside)
     info.take(ber.INTEGER)
     sid = info.take(ber.SEQUENCE, _KEY_IDENTIFIER, _KEY_IDENTIFIER_PIECES)
     digest = info.take(ber.SEQUENCE)
@@ -171,38 +176,38 @@ def _signer(contents: bytes) -> SignerInfo:
     if stated is not None:
         # The octets as they stand, under the tag that a SET has outside of SignerInfo (RFC 5652 section 5.4).
         octets = bytes((ber.SET,)) + stated.whole[1:]
-        attributes, defect = _attributes(stated.contents)
-    oid, parameters = algorithm_identifier(algorithm.contents)
+        attributes, defect = _attributes(stated)
+    oid, parameters = algorithm_identifier(algorithm)
     return SignerInfo(
         name=name,
-        signed=Signed(oid, parameters, _digest(digest.contents), signature, octets),
+        signed=Signed(oid, parameters, _digest(digest), signature, octets),
         attributes=attributes,
-        algorithms=(digest.contents, algorithm.contents),
+        algorithms=(digest, algorithm),
         created=_signing_time(attributes or {}),
         defect=defect,
     )
 
 
-def _digest(contents: bytes) -> str:
+def _digest(algorithm: ber.Element) -> str:
     try:
-        return digest_name(algorithm_identifier(contents)[0])
+        return digest_name(algorithm_identifier(algorithm)[0])
     except Unsupported:
         return ""
 
 
-def _attributes(contents: bytes) -> tuple[dict[str, tuple[bytes, ...]], str]:
+def _attributes(stated: ber.Element) -> tuple[dict[str, tuple[bytes, ...]], str]:
     """Values (DER) by dotted identifier, and what is wrong with them."""
     values: dict[str, tuple[bytes, ...]] = {}
-    found = ber.elements(contents)
+    found = ber.elements(stated.inside)
     if len(found) > MAX_ATTRIBUTES:
         return values, "too many signed attributes"
     for one in found:
-        fields = ber.Fields(ber.only(one.whole, ber.SEQUENCE))
+        fields = ber.Fields(ber.only(one.view, ber.SEQUENCE).inside)
         kind, inside = dotted(fields.take(ber.OID)), fields.take(ber.SET)
         fields.end()
         if kind in values:
             return values, "a signed attribute stands twice"
-        values[kind] = tuple(value.whole for value in ber.elements(inside.contents))
+        values[kind] = tuple(value.whole for value in ber.elements(inside.inside))
     wrong = [kind for kind in _ONCE if kind in values and len(values[kind]) != 1]
     if wrong or not {_CONTENT_TYPE, _MESSAGE_DIGEST} <= values.keys():
         return values, "the signed attributes are not those of a signature"
@@ -236,7 +241,7 @@ def _check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
         return wrong
     if not right(signed, certificate):
         return wrong
-    if signer.attributes is not None and (why := _binding_refusal(signer, certificate)):
+    if why := _binding_refusal(signer, certificate):
         return Checked(Finding.WRONG, why)
     weak = "" if signed.digest in STRONG else f"weak algorithm ({_DIGEST_SHOWN[signed.digest]})"
     return Checked(Finding.RIGHT, weak)
@@ -244,13 +249,18 @@ def _check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
 
 def _describes(values: dict[str, tuple[bytes, ...]], digest: str, octets: bytes) -> bool:
     """Whether content type and message digest are those of these octets (RFC 5652 sections 5.4, 5.6)."""
-    kind = dotted(ber.Fields(values[_CONTENT_TYPE][0]).take(ber.OID))
-    stated = ber.only(values[_MESSAGE_DIGEST][0], ber.OCTET_STRING)
+    kind = dotted(ber.only(values[_CONTENT_TYPE][0], ber.OID))
+    stated = ber.only(values[_MESSAGE_DIGEST][0], ber.OCTET_STRING).contents
     return kind == _DATA and hmac.compare_digest(stated, hashlib.new(digest, octets).digest())
 
 
 def _binding_refusal(signer: SignerInfo, certificate: bytes) -> str:
     """What the attributes demand of certificate and algorithms, and is not so; "" when all is."""
+    attributes = signer.attributes or {}
+    if not binding.names(attributes, certificate):
+        return "the signature names another certificate as its signer's"
+    if not binding.names_algorithms(attributes, *signer.algorithms):
+        return "the signature names other algorithms than it is by"
     return ""
 
 
