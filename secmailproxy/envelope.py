@@ -39,7 +39,7 @@ class CryptoEnvelope:
     @property
     def errant_layers(self) -> int:
         """Cryptographic structures in the payload, which are shown and never counted."""
-        return layers.errant_layers(self.payload) - self.closed
+        return max(0, layers.errant_layers(self.payload) - self.closed)
 
     def stay_closed(self, reason: str) -> None:
         """Show the message as it was received after all."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from keystore.errors import KeyRefused, NotReadable
 from keystore.model import Scheme, SignatureResult, SignatureState
 from secmailproxy.judge import Layer
-from secmailproxy.mime import encrypted, signed
+from secmailproxy.mime import encrypted, header, signed
 from secmailproxy.mime.encrypted import EncryptedEntity
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import LayerKind
@@ -39,12 +39,14 @@ def _results(taken: signed.SignedEntity, tools: Tools) -> tuple[SignatureResult,
     return results or (SignatureResult(SignatureState.BAD, reason="there is no signature in it"),)
 
 
-def _decrypt(ciphertext: EncryptedEntity, tools: Tools) -> Peeled | Closed:
+def _decrypt(ciphertext: EncryptedEntity, tools: Tools) -> Peeled | Closed | None:
     try:
         opened = tools.keystore.decrypt(ciphertext.ciphertext, tools.now)
     except NotReadable as error:
-        return Closed(Scheme.OPENPGP, failure(error.reason))
+        return Closed(Scheme.OPENPGP, failure(error.reason)) if ciphertext.is_certain else None
     layer = Layer(encrypts=opened.encrypted, signatures=opened.signatures)
     inner = inner_entity(opened.octets, tools.limits)
+    if not ciphertext.is_certain and header.find(inner, "content-type") is None:
+        return None
     said = ciphertext.mangling if opened.encrypted else NOT_ENCRYPTED
     return Peeled(Scheme.OPENPGP, layer, inner, replaced=True, mangling=said)
