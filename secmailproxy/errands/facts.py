@@ -59,7 +59,7 @@ class Facts:
     """INTERNALDATE in its quotes; empty if it was not asked for."""
     size: int = 0
     header: bytes = b""
-    """The Content-Type field, if it was asked for."""
+    """The Content-Type field, and those beside it that were asked for."""
     octets: bytes = b""
     """The whole message, if it was asked for."""
 

@@ -20,8 +20,8 @@ from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import KeystoreLocked, MalformedMessage
 from secmailproxy.imap.grammar import mailbox_key
 from secmailproxy.imap.rendering import form_of
-from secmailproxy.mime import encrypted, header
-from secmailproxy.mime.entity import parse, parse_or_leaf
+from secmailproxy.mime import encrypted, header, pkcs7
+from secmailproxy.mime.entity import Entity, parse, parse_or_leaf
 from secmailproxy.mime.kept import original
 from secmailproxy.mime.presented import storable
 from secmailproxy.model import DecryptionState, Verdict
@@ -29,7 +29,23 @@ from secmailproxy.outbound import Outbound
 from secmailproxy.preparation import ProofFailed
 from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 
+_MARK = "boundary"
+"""Journals of older versions know no other mark."""
 _UNKNOWN_KEY = b"signature=" + Verdict.UNKNOWN_KEY.value.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Plaintext:
+    """What was in a ciphertext."""
+
+    octets: bytes
+    authenticated: bool = True
+    """Whether its integrity is proven."""
+
+    @property
+    def original(self) -> bytes | None:
+        """The message that we have put there; None where it is another's, or may have been changed."""
+        return original(self.octets) if self.authenticated else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +60,18 @@ class Tools:
     """Of the verdict field."""
     clock: Callable[[], datetime]
 
-    def decrypted(self, message: bytes) -> bytes | None:
+    def decrypted(self, message: bytes) -> Plaintext | None:
         """The plaintext of a message; None when it has none for us. Raises KeystoreLocked."""
         try:
-            ciphertext = encrypted.take_apart(parse(message))
+            root = parse(message)
+            envelope = pkcs7.cms_octets(root)
+            if envelope is not None:
+                opened = self.keystore.smime.decrypt(envelope)
+                return Plaintext(opened.octets, opened.authenticated)
+            ciphertext = encrypted.take_apart(root)
             if ciphertext is None:
                 return None
-            return self.keystore.decrypt(ciphertext.ciphertext, self.clock()).octets
+            return Plaintext(self.keystore.decrypt(ciphertext.ciphertext, self.clock()).octets)
         except (MalformedMessage, NotReadable):
             return None
         except (StoreLocked, KeystoreError) as error:
@@ -93,9 +114,9 @@ def is_copy(sign: str, original: Facts | None, stored: Facts) -> bool:
 
     A server may change what it stores. So a copy is also what has the Message-ID of its original.
     """
-    kind, _, boundary = sign.partition(":")
-    if kind == "boundary":
-        recognised = boundary.encode() in _head(stored.octets)
+    kind, _, mark = sign.partition(":")
+    if kind == _MARK:
+        recognised = mark.encode() in _head(stored.octets)
     else:
         recognised = digest_sign(stored.octets) == sign
     if recognised or original is None:
@@ -148,15 +169,14 @@ class Encrypting(_WithViews):
             octets = await self._tools.outbound.protect_at_rest(self._tools.address, message.octets)
         except (MalformedMessage, ProofFailed):
             return Left.MALFORMED
-        boundary = parse(octets).content_type.param("boundary")
-        return Copy(octets, f"boundary:{boundary}")
+        return Copy(octets, f"{_MARK}:{_mark(parse(octets))}")
 
     async def prepare(self, message: Facts, copy: Copy) -> None:
         await asyncio.to_thread(self._keep, message, copy.octets)
 
     async def proven(self, message: Facts, stored: Facts) -> bool:
         plaintext = await asyncio.to_thread(self._tools.decrypted, stored.octets)
-        if plaintext is None or original(plaintext) != message.octets:
+        if plaintext is None or plaintext.original != message.octets:
             return False
         # The same as before, unless the server has changed something that does not matter.
         await asyncio.to_thread(self._keep, message, stored.octets)
@@ -209,9 +229,8 @@ class Decrypting:
         plaintext = self._tools.decrypted(message)
         if plaintext is None:
             return Left.UNREADABLE
-        kept = original(plaintext)
-        if kept is not None:
-            return kept
+        if plaintext.original is not None:
+            return plaintext.original
         if not any_sender:
             return Left.NOT_OURS
         tools = self._tools
@@ -253,3 +272,9 @@ class Reprocessing(_WithViews):
 def _head(octets: bytes) -> bytes:
     """The header section of a message."""
     return octets[: header.section_end(octets, 0, len(octets)) or len(octets)]
+
+
+def _mark(copy: Entity) -> str:
+    """What no other message has in its header, and servers keep: the boundary, or with S/MIME Content-ID."""
+    named = header.values(copy, "content-id")
+    return named[0].decode("ascii") if named else copy.content_type.param("boundary") or ""

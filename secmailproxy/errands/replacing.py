@@ -35,6 +35,8 @@ _DELETED = rb"\Deleted"
 _AT_ONCE = 20
 """Messages of which copy and original are on the server at the same time."""
 _HEADER = "BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE)]"
+_MARKS = "BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE CONTENT-ID)]"
+"""Where the mark of a copy stands."""
 _TRIES = 3
 
 
@@ -372,7 +374,7 @@ class Replacing:
         uids = await self._client.existing_from(entry.floor)
         kind, _, sign = entry.sign.partition(":")
         if kind == "boundary":
-            facts = await self._client.facts(uids, _HEADER)
+            facts = await self._client.facts(uids, _MARKS)
             found = [uid for uid in uids if uid in facts and sign.encode() in facts[uid].header]
         else:
             found = await self._with_digest(uids, entry)

@@ -18,7 +18,6 @@ from secmailproxy.errands.plan import Errand
 from secmailproxy.errands.replacing import Outcome
 from secmailproxy.errands.work import Job, Observer, carry_out
 from secmailproxy.imap import grammar
-from secmailproxy.mime.kept import original
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Views
 from tests.fixtures.dovecot import Dovecot
@@ -87,7 +86,7 @@ class Place:
     def opened(self, message: Stored) -> bytes:
         """The original of an encrypted message, or the message itself."""
         plaintext = self.tools.decrypted(message.octets)
-        found = original(plaintext) if plaintext is not None else None
+        found = plaintext.original if plaintext is not None else None
         return message.octets if found is None else found
 
     async def run(
