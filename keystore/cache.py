@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from keystore import openpgp
-from keystore.model import Certificate, Fingerprint, Holder, Scheme
+from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust
 from keystore.store import Store, StoredCertificate
 
 _MOST = 4096
@@ -57,6 +57,15 @@ class CertificateCache:
         with self._store.lock:
             known = {one.fingerprint: one for named in self._x509().values() for one in named}
             return [one for one in known.values() if smime.facts(one.octets).is_authority]
+
+    def vouching(self) -> tuple[tuple[Certificate, ...], frozenset[bytes]]:
+        """Return the authorities, and the certificates (DER) of people that the owner has verified."""
+        authorities = tuple(self.authorities())
+        with self._store.lock:
+            verified = (
+                one.octets for named in self._x509().values() for one in named if one.trust is Trust.VERIFIED
+            )
+            return authorities, frozenset(verified) - {one.octets for one in authorities}
 
     def named(self, name: bytes) -> list[Certificate]:
         """Return the X.509 certificates that S/MIME messages name so (DER, `smime.names_in_messages`).

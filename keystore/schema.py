@@ -5,6 +5,7 @@
     keys           its primary key and subkeys, to find a certificate by an issuer or recipient
     secret_keys    which holder has its secret half; for our own, the wrapped octets
     capabilities   what the program of an S/MIME certificate's owner last said that it reads
+    revocations    lists of revoked certificates, by the address where they are
     peers          what was last seen of a correspondent
     facts          single values: the check value of the keystore key
 
@@ -54,6 +55,20 @@ MIGRATIONS = (
         certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
         octets BLOB NOT NULL,
         stated TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE revocations (
+        address TEXT PRIMARY KEY,
+        tried TEXT NOT NULL,
+        failure TEXT NOT NULL,
+        octets BLOB,
+        authority TEXT,
+        this_update TEXT,
+        next_update TEXT,
+        CHECK ((octets IS NULL) = (authority IS NULL)),
+        CHECK ((octets IS NULL) = (this_update IS NULL)),
+        CHECK ((octets IS NULL) = (next_update IS NULL))
     ) STRICT
     """,
 )

@@ -143,23 +143,23 @@ class Store:
 
     def certificate(self, fingerprint: str) -> StoredCertificate | None:
         """Return the row of a primary key's fingerprint."""
-        rows = self._rows(f"{_CERTIFICATE} WHERE c.fingerprint = ?", fingerprint)
+        rows = self.rows(f"{_CERTIFICATE} WHERE c.fingerprint = ?", fingerprint)
         return _certificate(rows[0]) if rows else None
 
     def certificates(self) -> list[StoredCertificate]:
         """Return every row, oldest first."""
-        return [_certificate(row) for row in self._rows(f"{_CERTIFICATE} ORDER BY c.added, c.fingerprint")]
+        return [_certificate(row) for row in self.rows(f"{_CERTIFICATE} ORDER BY c.added, c.fingerprint")]
 
     def by_address(self, address: str) -> list[Fingerprint]:
         """Return the certificates with a user ID of this address, given in lower case."""
-        rows = self._rows("SELECT certificate FROM addresses WHERE address = ? ORDER BY certificate", address)
+        rows = self.rows("SELECT certificate FROM addresses WHERE address = ? ORDER BY certificate", address)
         return [Fingerprint(row[0]) for row in rows]
 
     def by_key(self, issuer: str) -> list[Fingerprint]:
         """Return the certificates with this key or subkey: a fingerprint, or a key ID of 16 digits."""
         column = "key_id" if len(issuer) == 16 else "fingerprint"
         # The key ID leads the index, so it is always given.
-        rows = self._rows(
+        rows = self.rows(
             f"SELECT DISTINCT certificate FROM keys WHERE key_id = ? AND {column} = ?",  # noqa: S608  of two constants
             issuer if len(issuer) == 16 else key_id(issuer),
             issuer,
@@ -177,7 +177,7 @@ class Store:
         """Add or replace a certificate with its addresses and key fingerprints; not its holder."""
         fingerprint = certificate.fingerprint
         with self.transaction():
-            self._write(
+            self.write(
                 "INSERT INTO certificates (fingerprint, octets, trust, source, added, scheme)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (fingerprint)"
                 " DO UPDATE SET octets = excluded.octets, trust = excluded.trust, source = excluded.source",
@@ -185,29 +185,29 @@ class Store:
                 certificate.octets,
                 certificate.trust.value,
                 certificate.source,
-                _time(now),
+                stored_time(now),
                 certificate.scheme.value,
             )
-            self._write("DELETE FROM addresses WHERE certificate = ?", fingerprint)
-            self._write("DELETE FROM keys WHERE certificate = ?", fingerprint)
+            self.write("DELETE FROM addresses WHERE certificate = ?", fingerprint)
+            self.write("DELETE FROM keys WHERE certificate = ?", fingerprint)
             for address in dict.fromkeys(addresses):
-                self._write("INSERT INTO addresses VALUES (?, ?)", address, fingerprint)
+                self.write("INSERT INTO addresses VALUES (?, ?)", address, fingerprint)
             for key in dict.fromkeys(keys):
-                self._write("INSERT INTO keys VALUES (?, ?, ?)", key_id(key), key, fingerprint)
+                self.write("INSERT INTO keys VALUES (?, ?, ?)", key_id(key), key, fingerprint)
 
     def set_trust(self, fingerprint: str, trust: Trust) -> None:
         """Change the trust of a certificate; nothing happens when it is not there."""
-        self._write("UPDATE certificates SET trust = ? WHERE fingerprint = ?", trust.value, fingerprint)
+        self.write("UPDATE certificates SET trust = ? WHERE fingerprint = ?", trust.value, fingerprint)
 
     def delete(self, fingerprint: str) -> None:
         """Remove a certificate with its secret key and addresses."""
-        self._write("DELETE FROM certificates WHERE fingerprint = ?", fingerprint)
+        self.write("DELETE FROM certificates WHERE fingerprint = ?", fingerprint)
 
     # -- secret keys
 
     def secrets(self) -> list[StoredSecret]:
         """Return every secret key of every holder."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT s.certificate, s.holder, s.wrapped, c.octets, c.scheme FROM secret_keys s"
             " JOIN certificates c ON c.fingerprint = s.certificate ORDER BY s.certificate"
         )
@@ -218,7 +218,7 @@ class Store:
 
     def put_secret(self, secret: StoredSecret) -> None:
         """Add or replace the secret half of a certificate that is stored already."""
-        self._write(
+        self.write(
             "INSERT INTO secret_keys VALUES (?, ?, ?) ON CONFLICT (certificate)"
             " DO UPDATE SET holder = excluded.holder, wrapped = excluded.wrapped",
             secret.fingerprint,
@@ -230,48 +230,48 @@ class Store:
 
     def stated(self, fingerprint: str) -> tuple[bytes, datetime] | None:
         """Return what was last stated under a certificate, and when."""
-        rows = self._rows("SELECT octets, stated FROM capabilities WHERE certificate = ?", fingerprint)
-        return (bytes(rows[0][0]), _moment(rows[0][1])) if rows else None
+        rows = self.rows("SELECT octets, stated FROM capabilities WHERE certificate = ?", fingerprint)
+        return (bytes(rows[0][0]), stored_moment(rows[0][1])) if rows else None
 
     def last_stated(self, fingerprint: str) -> bytes | None:
         """Return what was last stated under a certificate, or another one of the same addresses."""
-        rows = self._rows(_LAST_STATED, fingerprint, fingerprint)
+        rows = self.rows(_LAST_STATED, fingerprint, fingerprint)
         return bytes(rows[0][0]) if rows else None
 
     def put_stated(self, fingerprint: str, octets: bytes, stated: datetime) -> None:
         """Add or replace what was last stated under a certificate, which is stored already."""
-        self._write(
-            "INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", fingerprint, octets, _time(stated)
+        self.write(
+            "INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", fingerprint, octets, stored_time(stated)
         )
 
     # -- peers and facts
 
     def peer(self, address: str) -> Peer | None:
         """Return what was last seen of an address, given in lower case."""
-        rows = self._rows("SELECT address, seen, encrypted, signer FROM peers WHERE address = ?", address)
+        rows = self.rows("SELECT address, seen, encrypted, signer FROM peers WHERE address = ?", address)
         if not rows:
             return None
         found, seen, encrypted, signer = rows[0]
-        return Peer(found, _moment(seen), _moment(encrypted) if encrypted else None, signer)
+        return Peer(found, stored_moment(seen), stored_moment(encrypted) if encrypted else None, signer)
 
     def put_peer(self, peer: Peer) -> None:
         """Add or replace what was last seen of an address."""
-        self._write(
+        self.write(
             "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
             peer.address,
-            _time(peer.seen),
-            _time(peer.encrypted) if peer.encrypted else None,
+            stored_time(peer.seen),
+            stored_time(peer.encrypted) if peer.encrypted else None,
             peer.signer,
         )
 
     def fact(self, name: str) -> bytes | None:
         """Return a single value."""
-        rows = self._rows("SELECT value FROM facts WHERE name = ?", name)
+        rows = self.rows("SELECT value FROM facts WHERE name = ?", name)
         return bytes(rows[0][0]) if rows else None
 
     def put_fact(self, name: str, value: bytes) -> None:
         """Add or replace a single value."""
-        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
+        self.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
 
     # -- the database itself
 
@@ -316,10 +316,12 @@ class Store:
     def _pragma(self, name: str) -> int:
         return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _rows(self, query: str, *values: Any) -> list[Any]:
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Return what a query finds; for this file, and those that keep a table of their own."""
         return self._guarded(lambda: self._database.execute(query, values).fetchall())
 
-    def _write(self, statement: str, *values: Any) -> None:
+    def write(self, statement: str, *values: Any) -> None:
+        """Change something; for this file, and those that keep a table of their own."""
         with self.lock:
             self._writes += 1
             self._guarded(lambda: self._database.execute(statement, values))
@@ -375,9 +377,11 @@ def _certificate(row: tuple[str, bytes, str, str, str, str]) -> StoredCertificat
     )
 
 
-def _time(moment: datetime) -> str:
+def stored_time(moment: datetime) -> str:
+    """A moment as the tables have it, to the second."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _moment(text: str) -> datetime:
+def stored_moment(text: str) -> datetime:
+    """And back."""
     return datetime.fromisoformat(text)

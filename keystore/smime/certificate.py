@@ -97,7 +97,7 @@ def facts(der: bytes) -> X509Facts:
         not_after=certificate.not_valid_after_utc,
         kind=kind,
         algorithm=algorithm,
-        signature_hash=_signature_hash(certificate),
+        signature_hash=hash_name(certificate),
         is_authority=bool(constraints and constraints.ca),
         path_length=constraints.path_length if constraints and constraints.ca else None,
         version=certificate.version.value + 1,
@@ -203,7 +203,8 @@ def _is_understood(extension: x509.ExtensionType) -> bool:
     return isinstance(extension, _UNDERSTOOD)
 
 
-def _signature_hash(certificate: x509.Certificate) -> str:
+def hash_name(certificate: x509.Certificate | x509.CertificateRevocationList) -> str:
+    """The hash under an issuer's signature: "SHA-256"; "" where the algorithm names none (Ed25519)."""
     try:
         used = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
