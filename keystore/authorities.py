@@ -1,18 +1,20 @@
 """Whom the owner of this store believes to vouch for S/MIME certificates, as `keystore.smime.path` wants it.
 
-Roots are those of the platform and of the configuration, and authorities in the store whose trust is VERIFIED:
-only the owner says so, by `key trust` or `key import --trust`. Authorities that were imported with a key or
-along with others are KNOWN: they stand between, and vouch for nobody. REJECTED ones are passed by, even where
-the platform believes them. A person's certificate that is VERIFIED needs nobody to vouch for it.
+Roots are those of the platform and of the configuration, and authorities in the store whose trust is
+VERIFIED: only the owner says so, by `key trust` or `key import --trust`. Authorities that were imported with
+a key or along with others are KNOWN: they stand between, and vouch for nobody. REJECTED ones are passed by,
+even where the platform believes them. A person's certificate that is VERIFIED needs nobody to vouch for it.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from keystore.cache import CertificateCache
 from keystore.model import Certificate, Trust
 from keystore.revocations import Revocations
 from keystore.roots import Roots
-from keystore.smime.path import Anchors
+from keystore.smime.path import Anchors, is_revoked
 from keystore.store import Store
 
 
@@ -24,7 +26,7 @@ class Authorities:
         self._store = store
         self._cache = cache
         self._roots = roots
-        self._revocations = Revocations(store)
+        self.revocations = Revocations(store)
         self._found: tuple[object, object, Anchors] = (None, None, Anchors())
 
     @property
@@ -37,9 +39,13 @@ class Authorities:
         authorities, verified = self._cache.vouching()
         parts = (self._roots.all, authorities, verified)
         if parts != made_of:
-            anchors = _anchors(self._roots.all, authorities, verified, self._revocations)
+            anchors = _anchors(self._roots.all, authorities, verified, self.revocations)
         self._found = (version, parts, anchors)
         return anchors
+
+    def revoke(self, der: bytes, now: datetime) -> bool:
+        """Whether whoever issued a certificate (DER) is known to have revoked it."""
+        return self.revocations.any and is_revoked(der, self.anchors, now)
 
 
 def _anchors(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -41,12 +41,14 @@ from keystore.model import (
     Trust,
     Usability,
 )
+from keystore.roots import Roots, RootSettings
 from keystore.secrets import HandedOver, Secrets
 from keystore.selection import select, select_pinned, standing
 from keystore.store import Store
 from keystore.vault import Vault
 
 if TYPE_CHECKING:
+    from keystore.authorities import Authorities
     from keystore.smimemessages import SmimeMessages
 
 DATABASE = "keystore.sqlite3"
@@ -54,20 +56,23 @@ DATABASE = "keystore.sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class KeystoreSettings:
-    """The keystore's folder (its own, mode 0700), and GnuPG's home (None: GnuPG's own default)."""
+    """The keystore's folder (its own, mode 0700), GnuPG's home (None: its own default), S/MIME's roots."""
 
     folder: Path
     gnupg_home: Path | None = None
+    roots: RootSettings = field(default_factory=RootSettings)
 
 
 class Keystore:
     """Everything that the program knows about keys. Make one with `Keystore.open`."""
 
-    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg) -> None:
+    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, roots: Roots) -> None:
         self._store = store
         self._vault = vault
         self._gnupg = gnupg
         self._cache = CertificateCache(store)
+        self.roots = roots
+        """The authorities that are believed for S/MIME unasked."""
         self._importer = Importer(store, vault, judge)
         self._messages = Messages(self._cache, vault, gnupg, judge)
 
@@ -75,7 +80,7 @@ class Keystore:
     def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
         """Open or create the keystore in `settings.folder`; KeystoreError says why it cannot be."""
         store = Store(settings.folder / DATABASE)
-        return cls(store, Vault(store, secrets), Gnupg(settings.gnupg_home))
+        return cls(store, Vault(store, secrets), Gnupg(settings.gnupg_home), Roots(settings.roots))
 
     def close(self) -> None:
         """Forget the secret keys and close the database."""
@@ -131,7 +136,7 @@ class Keystore:
         certificate = self._cache.get(fingerprint)
         if certificate is None:
             return Usability((), Reason.NO_CERTIFICATE)
-        return judge(certificate, purpose, now, address)
+        return self._judge(certificate, purpose, now, address)
 
     def select(
         self,
@@ -151,14 +156,14 @@ class Keystore:
             found = [(one, self._cache.get(one), self._pinned(one, now, scheme)) for one in pinned]
             return select_pinned(address, found)
         claiming = [one for one in self._cache.by_address(address) if one.scheme is scheme]
-        return select(address, [(one, judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
+        return select(address, [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
 
     def identity(
         self, address: str, now: datetime | None = None, *, scheme: Scheme = Scheme.OPENPGP
     ) -> Identity | None:
         """Return the own certificate to sign with for an own address; None when there is none that can."""
         now = now or datetime.now(UTC)
-        able = [(one, judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
+        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         usable = [candidate for candidate in able if candidate[1].usable]
         return Identity(address.lower(), max(usable, key=standing)[0]) if usable else None
 
@@ -177,7 +182,7 @@ class Keystore:
 
         To be asked when `identity` has answered None.
         """
-        unusable = [(one, judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
+        unusable = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         if not unusable:
             return None
         best, why = max(unusable, key=standing)
@@ -207,7 +212,7 @@ class Keystore:
             X509Importer,
         )  # its libraries take long to import, and many have no use for them
 
-        importer = X509Importer(self._store, self._vault, judge)
+        importer = X509Importer(self._store, self._vault, self._judge)
         taken = importer.take_all(octets, origin, passphrase)
         both = openpgp.is_armored(octets) and not forms.is_der(octets)
         return taken + (self._importer.take_all(octets, origin, passphrase) if both else [])
@@ -294,13 +299,20 @@ class Keystore:
     # -- messages
 
     @cached_property
+    def authorities(self) -> Authorities:
+        """Who vouches for certificates of S/MIME, and what they have revoked."""
+        from keystore.authorities import Authorities  # as below
+
+        return Authorities(self._store, self._cache, self.roots)
+
+    @cached_property
     def smime(self) -> SmimeMessages:
         """Messages of S/MIME; those of OpenPGP are made by the methods below."""
         from keystore.smimemessages import (
             SmimeMessages,
         )  # its libraries take long to import, and many have no use for them
 
-        return SmimeMessages(self._cache, self._vault, judge)
+        return SmimeMessages(self._cache, self._vault, self._judge, self.authorities)
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:
         """Sign `octets` as they are; StoreLocked when the signer's holder does not answer."""
@@ -362,6 +374,15 @@ class Keystore:
             )
 
     # -- inside
+
+    def _judge(
+        self, certificate: Certificate, purpose: Purpose, now: datetime, address: str | None = None
+    ) -> Usability:
+        judged = judge(certificate, purpose, now, address)
+        is_x509 = certificate.scheme is Scheme.SMIME
+        if judged.usable and is_x509 and self.authorities.revoke(certificate.octets, now):
+            return Usability((), Reason.REVOKED)
+        return judged
 
     def _pinned(self, fingerprint: Fingerprint, now: datetime, scheme: Scheme) -> Usability:
         certificate = self._cache.get(fingerprint)

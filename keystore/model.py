@@ -177,6 +177,15 @@ class SignatureState(Enum):
     """Right by mathematics, refused by policy: weak hash, revoked or expired key, wrong key flags."""
 
 
+class RevocationState(Enum):
+    """What is known of the revocation of a certificate (X.509)."""
+
+    GOOD = "not revoked"
+    """Current lists were at hand for all certificates of the path but the root, and none is on them."""
+    NOT_CHECKED = "not checked"
+    REVOKED = "revoked"
+
+
 @dataclass(frozen=True, slots=True)
 class SignatureResult:
     """One signature, judged. `fingerprint` and the rest come from the certificate, never from the message."""
@@ -194,6 +203,10 @@ class SignatureResult:
     """X.509 alone: the signer's, DER, wherever it came from; empty where none made the signature."""
     capabilities: bytes = field(default=b"", repr=False)
     """What the signer's program says that it reads, as it is signed: SMIMECapabilities; empty for nothing."""
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
+    """X.509 alone: the authorities (DER) above it, lowest first, the root last; () where none vouches."""
+    revocation: RevocationState | None = None
+    """X.509 alone, where somebody vouches for it."""
 
 
 @dataclass(frozen=True, slots=True)

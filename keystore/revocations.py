@@ -92,7 +92,7 @@ class Revocations:
             return any(row.authority for row in self._rows.values())
 
     def wanted(self, chains: Iterable[Sequence[bytes]]) -> list[WantedList]:
-        """The lists that tell of the certificates of `chains` (DER, lowest first); those tried longest ago first."""
+        """The lists that tell of these chains (DER, lowest first), those tried longest ago first."""
         known = {row.address: row for row in self._table.all()}
         found: dict[str, WantedList] = {}
         for chain in chains:
@@ -107,7 +107,7 @@ class Revocations:
         return self._table.all()
 
     def add(self, one: WantedList, octets: bytes, now: datetime) -> str:
-        """Keep a list (DER or PEM) that was fetched; why it is not, "" when it is. An older list stays then."""
+        """Keep a fetched list (DER or PEM); why it cannot be kept, "" when it is. Then an older one stays."""
         try:
             if len(octets) > MAX_OCTETS:
                 raise KeyRefused(f"it is larger than {MAX_OCTETS // 2**20} MiB")

@@ -1,4 +1,4 @@
-"""Lists of revoked certificates on disk, one for each address, with what became of the last try to have it."""
+"""Lists of revoked certificates on disk, one for each address, with what became of the last try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The authorities that vouch for S/MIME certificates unasked: those of the platform, and those that are named.
+"""The authorities that vouch for S/MIME certificates unasked: the platform's, and those that are named.
 
 They are read when mail first asks for them, and once for each process. Platforms choose their roots for the
 web; where one keeps a list for mail apart, as Fedora and Arch Linux do, that is taken.
@@ -7,7 +7,6 @@ web; where one keeps a list for mail apart, as Fedora and Arch Linux do, that is
 from __future__ import annotations
 
 import os
-import ssl
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +38,7 @@ class Roots:
 
     @cached_property
     def all(self) -> tuple[bytes, ...]:
-        """The roots (DER). Raises KeystoreError when a file that is named, or the platform's, cannot be read."""
+        """The roots (DER). Raises KeystoreError, naming the file that cannot be read."""
         found = [der for file in self._settings.files for der in read_roots(file)]
         return tuple(dict.fromkeys((*found, *self.of_platform)))
 
@@ -52,6 +51,8 @@ class Roots:
 
 def platform_file() -> Path | None:
     """Where the platform keeps its roots in one file; None where it does not."""
+    import ssl  # takes long to import, and many have no use for it
+
     paths = ssl.get_default_verify_paths()
     chosen = [] if os.environ.get(paths.openssl_cafile_env) else list(_FOR_MAIL)
     if paths.cafile is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from keystore import smime
+from keystore.authorities import Authorities
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused
 from keystore.model import (
@@ -32,11 +33,11 @@ MAX_CHAIN = 8
 class SmimeMessages:
     """The cryptographic work of the keystore for S/MIME. Errors as in `keystore.keystore`."""
 
-    def __init__(self, cache: CertificateCache, vault: Vault, judge: Judge) -> None:
+    def __init__(self, cache: CertificateCache, vault: Vault, judge: Judge, authorities: Authorities) -> None:
         self._cache = cache
         self._vault = vault
         self._judge = judge
-        self._signatures = SmimeSignatures(cache)
+        self._signatures = SmimeSignatures(cache, authorities)
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> smime.CmsSignature:
         """A detached signature over `octets` as they are, with the chain of the signer but for its root."""

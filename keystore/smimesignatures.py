@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from keystore import smime
+from keystore.authorities import Authorities
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused
 from keystore.model import (
@@ -23,6 +24,7 @@ from keystore.model import (
     SignedContent,
     Trust,
 )
+from keystore.smime.path import PathState, judge_path
 
 MAX_CANDIDATES = 8
 """Certificates that one signature may be by; more of one name are not tried."""
@@ -48,8 +50,9 @@ class _Message:
 class SmimeSignatures:
     """Judges with the certificates of the store, and those that messages bring along."""
 
-    def __init__(self, cache: CertificateCache) -> None:
+    def __init__(self, cache: CertificateCache, authorities: Authorities) -> None:
         self._cache = cache
+        self._authorities = authorities
 
     def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
         """As `keystore.smimemessages.SmimeMessages.verify`."""
@@ -102,12 +105,19 @@ class SmimeSignatures:
         if checked.finding is smime.Finding.UNSUPPORTED:
             return replace(by, certificate=b"", capabilities=b"")
         reason = checked.reason or self._refusal(signer, certificate, message.now)
-        if reason:
-            return replace(by, reason=reason)
-        why = self._path_refusal(certificate, message)
-        # An authority that is not trusted says nothing of its subject.
-        unknown = replace(by, state=SignatureState.UNKNOWN_KEY, addresses=(), user_id="", reason=why)
-        return unknown if why else replace(by, state=SignatureState.GOOD)
+        return replace(by, reason=reason) if reason else self._vouched(by, message)
+
+    def _vouched(self, by: SignatureResult, message: _Message) -> SignatureResult:
+        """The result of a signature that is right, by the path above its certificate."""
+        moment = by.created or message.now
+        anchors = self._authorities.anchors
+        path = judge_path(by.certificate, message.certificates, anchors, moment, message.now)
+        if path.state is PathState.UNTRUSTED:
+            # An authority that is not trusted says nothing of its subject.
+            state = SignatureState.UNKNOWN_KEY
+            return replace(by, state=state, addresses=(), user_id="", reason=path.reason)
+        found = replace(by, chain=path.chain[1:], revocation=path.revocation, reason=path.reason)
+        return replace(found, state=SignatureState.GOOD) if path.valid else found
 
     def _refusal(self, signer: smime.SignerInfo, certificate: Certificate, now: datetime) -> str:
         """Why the certificate may not have made the signature then; "" when it may."""
@@ -117,18 +127,6 @@ class SmimeSignatures:
         if moment > now + CLOCK_TOLERANCE:
             return "signed in the future, by this machine's clock"
         return smime.usability(smime.facts(certificate.octets), Purpose.VERIFY, moment).explanation
-
-    def _path_refusal(self, certificate: Certificate, message: _Message) -> str:
-        """Why no trusted authority stands behind the certificate; "" when one does."""
-        if certificate.trust is Trust.VERIFIED:
-            return ""
-        known = [one.octets for one in self._cache.authorities() if one.trust is not Trust.REJECTED]
-        brought = [one.octets for one in _readable(message.certificates)]
-        above = [one for one in brought if smime.facts(one).is_authority]
-        path = [certificate.octets, *(one for one in above if smime.issued(one, certificate.octets))]
-        if any(smime.issued(upper, lower) for upper in known for lower in path):
-            return ""
-        return "no authority that is trusted has issued the signer's certificate"
 
 
 def _readable(certificates: Iterable[bytes]) -> list[Certificate]:

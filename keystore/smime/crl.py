@@ -1,8 +1,8 @@
 """Lists of revoked certificates: which are believed, and what an entry means for a signature. PURE.
 
-A list counts only when it is whole and the issuer's own: no delta list, none for some reasons, none by another
-(indirect), and only under the address that it states for itself. Whoever answers at the address can hand out
-an old list, or none: then nothing is known, and nothing is said of revocation.
+A list counts only when it is whole and the issuer's own: no delta list, none for some reasons, none by
+another (indirect), and only under the address that it states for itself. Whoever answers at the address can
+hand out an old list, or none: then nothing is known, and nothing is said of revocation.
 
 What an entry means: a certificate that was given back in good order (replaced, its owner moved on) leaves
 what was signed before as it was. Every other reason, and none, spoils all that was ever signed: who has

@@ -29,7 +29,7 @@ from functools import lru_cache
 from cryptography import x509
 
 from keystore.errors import KeyRefused
-from keystore.model import Purpose
+from keystore.model import Purpose, RevocationState
 from keystore.smime import constraints
 from keystore.smime.certificate import facts, issued, load
 from keystore.smime.facts import X509Facts
@@ -54,15 +54,6 @@ class PathState(Enum):
     """No path leads to a root that is believed here."""
     REFUSED = "refused"
     """There is one, and it breaks a rule: expired, revoked, not for mail, not for this name."""
-
-
-class RevocationState(Enum):
-    """What is known of revocation."""
-
-    GOOD = "good"
-    """Current lists were at hand for every certificate that names one, and none is on them."""
-    NOT_CHECKED = "not checked"
-    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,3 +255,19 @@ def _time_refusal(chain: Sequence[bytes], moment: datetime) -> str:
         if moment.replace(microsecond=0) > found.not_after:
             return f"an authority above the signer expired on {found.not_after:%Y-%m-%d}"
     return ""
+
+
+def is_revoked(der: bytes, anchors: Anchors, now: datetime) -> bool:
+    """Whether a certificate (DER), or an authority above it that is known, is revoked now. Raises KeyRefused.
+
+    Nobody need be believed for that: whoever issued it may take it back.
+    """
+    current = der
+    for _ in range(MAX_PATH):
+        uppers = [one for one in anchors.named(load(current).issuer) if issued(one, current)]
+        if any(anchors.revoked(current, one, now, now) is RevocationState.REVOKED for one in uppers):
+            return True
+        if not uppers or _same_authority(uppers[0], current):
+            return False
+        current = uppers[0]
+    return False
