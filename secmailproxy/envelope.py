@@ -7,13 +7,15 @@ number of layers is limited; whatever stands beside a layer ends the envelope.
 
 from __future__ import annotations
 
-from keystore.model import Scheme
+from keystore.model import Scheme, SignatureResult, SignatureState
 from secmailproxy import opening_openpgp, opening_smime
 from secmailproxy.errors import LimitExceeded
 from secmailproxy.judge import Layer
 from secmailproxy.mime import layers
 from secmailproxy.mime.entity import Entity
 from secmailproxy.opening import Closed, Peeled, Tools
+
+AMBIGUOUS = "its parts would be read differently by different programs"
 
 
 class CryptoEnvelope:
@@ -41,13 +43,18 @@ class CryptoEnvelope:
         """Cryptographic structures in the payload, which are shown and never counted."""
         return max(0, layers.errant_layers(self.payload) - self.closed)
 
-    def stay_closed(self, reason: str) -> None:
-        """Show the message as it was received after all."""
-        self.failure, self.payload, self.closed, self.inside = reason, self.root, 1, None
+    def stay_closed(self) -> None:
+        """Show the message as it was received after all: readers would cut what is inside differently."""
+        self.payload, self.closed, self.inside = self.root, 1, None
+        if any(layer.encrypts for layer in self.layers):
+            self.failure = AMBIGUOUS
+        else:
+            result = SignatureResult(SignatureState.UNACCEPTABLE, reason=AMBIGUOUS)
+            self.layers = [Layer(self.layers[0].scheme, encrypts=False, signatures=(result,))]
 
     def add(self, found: Peeled) -> None:
         """One more layer was opened."""
-        self.scheme = found.scheme
+        self.scheme = found.layer.scheme
         self.layers.append(found.layer)
         self.payload = found.inner
         self.mangling = self.mangling or found.mangling
@@ -70,11 +77,11 @@ def open_envelope(root: Entity, tools: Tools, most_layers: int) -> CryptoEnvelop
     """
     envelope = CryptoEnvelope(root)
     while True:
-        may_decrypt = not any(layer.encrypts for layer in envelope.layers)
+        may_decrypt = not tools.octets_stay and not any(layer.encrypts for layer in envelope.layers)
         found = opening_openpgp.open_layer(
             envelope.payload, tools, may_decrypt=may_decrypt
         ) or opening_smime.open_layer(envelope.payload, tools, may_decrypt=may_decrypt)
-        if found is None:
+        if found is None or (isinstance(found, Peeled) and found.replaced and tools.octets_stay):
             return envelope
         if isinstance(found, Closed):
             envelope.end(found)

@@ -17,14 +17,15 @@ from enum import Enum
 from keystore.errors import KeystoreError
 from secmailproxy.envelope import open_envelope
 from secmailproxy.errors import KeystoreLocked, LimitExceeded
-from secmailproxy.judge import judge_inbound
+from secmailproxy.judge import Seen, judge_inbound
 from secmailproxy.mime import encrypted, entity, header, layers, parameter, presented, shown, signed
+from secmailproxy.mime.demoted import demoted
 from secmailproxy.mime.entity import Entity, Limits
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.opening import OpensMessages, Tools, one_line
 from secmailproxy.verdict import VERDICT_LENGTH
 
-AMBIGUOUS = "its parts would be read differently by different programs"
+OTHER_FROM = "From inside is another one, and not the signer's"
 
 
 class MessageClass(Enum):
@@ -104,8 +105,13 @@ def unprotect(
     now: datetime,
     verdict_field: str,
     limits: InboundLimits | None = None,
+    *,
+    octets_stay: bool = False,
 ) -> Unprotected:
     """Open, verify and judge the message `octets` as of `now`; see `Unprotected`.
+
+    With `octets_stay` the received octets will be shown in any case, so nothing is decrypted, and only what
+    they show is judged.
 
     Copies of the header field `verdict_field` are removed from everything presented; a message that carries
     one at its root is always presented. Raises KeystoreLocked, and nothing else on any input. What is
@@ -113,7 +119,8 @@ def unprotect(
     the received message was beyond them itself: then see `entity.leaf`.
     """
     try:
-        return _Opening(octets, keystore, now, verdict_field, limits or InboundLimits()).unprotect()
+        tools = Tools(keystore, now, (limits or InboundLimits()).entity, octets_stay=octets_stay)
+        return _Opening(octets, tools, verdict_field, limits or InboundLimits()).unprotect()
     except LimitExceeded as limit:
         without = header.remove_fields(octets, {verdict_field})
         if without != octets:
@@ -144,38 +151,33 @@ def _beyond_limits(octets: bytes, limit: LimitExceeded) -> CryptoSummary:
 class _Opening:
     """One message on its way from the outside in."""
 
-    def __init__(
-        self,
-        octets: bytes,
-        keystore: OpensMessages,
-        now: datetime,
-        verdict_field: str,
-        limits: InboundLimits,
-    ) -> None:
+    def __init__(self, octets: bytes, tools: Tools, verdict_field: str, limits: InboundLimits) -> None:
         if len(octets) > limits.message_octets:
             raise LimitExceeded(f"the message is larger than {limits.message_octets} octets")
         self.verdict_field = verdict_field
         self.limits = limits
         self.root = entity.parse(octets, limits.entity)
-        self.envelope = open_envelope(self.root, Tools(keystore, now, limits.entity), limits.layers)
+        self.envelope = open_envelope(self.root, tools, limits.layers)
 
     def unprotect(self) -> Unprotected:
         inside = self.envelope.inside
         return self._as_received() if inside is None else self._as_opened(inside)
 
-    def _judge(self, author: str | None) -> CryptoSummary:
+    def _judge(self, fields: list[bytes]) -> CryptoSummary:
+        """The summary of a message that is shown with these whole `fields`."""
         envelope = self.envelope
         return judge_inbound(
             envelope.layers,
-            author,
+            _seen(fields),
             scheme=envelope.scheme,
             decryption_failure=envelope.failure,
             errant_layers=envelope.errant_layers,
         )
 
     def _as_received(self) -> Unprotected:
-        """Nothing was decrypted: the octets stay, and the header outside is what is shown."""
-        summary = self._judge(shown.author(self.root))
+        """The octets stay, and the header outside is what is shown."""
+        alike = shown.is_cut_alike(self.root)
+        summary = self._judge(shown.header_fields(self.root) if alike else [])
         subject = header.text(self.root, "subject")
         summary = replace(self._with_signed_header(summary), subject=subject)
         if header.find(self.root, self.verdict_field) is None:
@@ -187,10 +189,10 @@ class _Opening:
 
     def _with_signed_header(self, summary: CryptoSummary) -> CryptoSummary:
         """What of the shown header a signature covers; a signed From that is not the shown one spoils it."""
-        protected = shown.protected_header(self.envelope.payload)
+        protected = shown.payload_header(self.envelope.payload)
         if protected is None or summary.verdict is not Verdict.VALID:
             return summary
-        signed_from = [raw for name, raw in protected.fields if name.lower() == "from"]
+        signed_from = protected.named("from")
         if signed_from and shown.sole_author(signed_from) != summary.signer:
             return replace(
                 summary,
@@ -207,23 +209,21 @@ class _Opening:
         root = presented.settled(inside, self.limits.entity)
         payload = self._settled_payload(root)
         if payload is None:
-            self.envelope.stay_closed(AMBIGUOUS)
+            self.envelope.stay_closed()
             return self._as_received()
         head = presented.storable(self.root.header)
         outside = self.root if head == self.root.header else entity.parse(head, self.limits.entity)
-        protected = shown.protected_header(payload)
-        wrapped = shown.wrapped_message(payload)
-        if wrapped is not None:
-            protected = shown.wrapped_header(wrapped)
-            root = wrapped if self.envelope.inner_signatures == 0 else root
-        summary, inner_from = self._author(outside, protected)
-        fields = shown.shown_fields(outside, protected, inner_from=inner_from)
+        summary, fields, protected = self._with_header(outside, shown.payload_header(payload))
+        is_root = self.envelope.inner_signatures == 0
+        wrapped = shown.wrapped_message(payload) if protected is not None and is_root else None
         whole = presented.assemble(
             fields,
-            root,
+            root if wrapped is None else wrapped,
             self.verdict_field,
-            legacy_display=protected is not None and self.envelope.inner_signatures == 0,
+            legacy_display=protected is not None and is_root,
         )
+        if not summary.authenticated:
+            whole = demoted(whole, self.limits.entity)
         subject = header.text(self._within_limits(whole), "subject")
         is_kept = header.find(inside, shown.ORIGINAL_FIELD) is not None
         return Unprotected(replace(summary, subject=subject), whole, is_kept)
@@ -248,27 +248,43 @@ class _Opening:
         end = header.section_end(whole, 0, len(whole)) or len(whole)
         return entity.parse(whole[:end], room)
 
-    def _author(self, outside: Entity, protected: shown.ProtectedHeader | None) -> tuple[CryptoSummary, bool]:
-        """The judgement, and whether From comes from inside."""
-        outer_from = shown.from_fields(outside)
-        outer_author = shown.sole_author(outer_from)
-        inner = [raw for name, raw in protected.fields if name.lower() == "from"] if protected else []
-        names = tuple(name for name, _ in protected.fields) if protected else ()
-        if not inner:
-            summary = self._judge(outer_author)
-            return self._repaired(replace(summary, protected_headers=names)), False
-        inner_author = shown.sole_author(inner)
-        summary = self._judge(inner_author)
-        bound = summary.verdict is Verdict.VALID
-        if bound or (inner_author is not None and inner_author == outer_author):
-            return self._repaired(replace(summary, protected_headers=names)), True
+    def _with_header(
+        self, outside: Entity, protected: shown.ProtectedHeader | None
+    ) -> tuple[CryptoSummary, list[bytes], shown.ProtectedHeader | None]:
+        """The judgement, the fields to show, and the protected header if it counts."""
+        fields = shown.shown_fields(outside, protected, inner_from=True)
+        summary = self._repaired(self._judge(fields))
+        if protected is None:
+            return summary, fields, None
+        if summary.decryption is DecryptionState.NOT_NEEDED and summary.verdict is not Verdict.VALID:
+            # Neither a signature nor an encryption stands for it: as if it were not there.
+            return self._with_header(outside, None)
+        names = tuple(name for name, _ in protected.fields)
+        outside_author = _seen(shown.header_fields(outside)).author
+        author = _seen(fields).author
+        if (
+            not protected.named("from")
+            or summary.verdict is Verdict.VALID
+            or (author is not None and author == outside_author)
+        ):
+            return replace(summary, protected_headers=names), fields, protected
         # An unsigned inside must not choose whom the message seems to come from.
-        summary = self._judge(outer_author)
-        reason = "From inside is another one, and not the signer's"
+        fields = shown.shown_fields(outside, protected, inner_from=False)
         names = tuple(name for name in names if name.lower() != "from")
-        return replace(summary, protected_headers=names, verdict_reason=reason), False
+        summary = replace(self._judge(fields), protected_headers=names, verdict_reason=OTHER_FROM)
+        return summary, fields, protected
 
     def _repaired(self, summary: CryptoSummary) -> CryptoSummary:
         if self.envelope.mangling and summary.verdict_reason is None:
             return replace(summary, verdict_reason=self.envelope.mangling)
         return summary
+
+
+def _seen(fields: list[bytes]) -> Seen:
+    """What of the shown whole `fields` the judgement needs."""
+    senders = shown.fields_named(fields, "sender")
+    return Seen(
+        author=shown.sole_author(shown.fields_named(fields, "from")),
+        date=shown.sole_date(shown.fields_named(fields, "date")),
+        sender=(shown.sole_author(senders) or "") if senders else None,
+    )

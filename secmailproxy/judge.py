@@ -1,26 +1,44 @@
 """PURE. What may be claimed of a message, from what its layers and signatures turned out to be.
 
 Only layers of the unbroken run from the root get here. A signature outside the encryption says nothing about
-who wrote the plaintext, so it gives no verdict. Of nested signatures the innermost names the author, and a
-broken one around it spoils the verdict. An address is bound to a signature when a valid user ID of the
-signing certificate has it. Letters' case is ignored in all of it, since certificates are looked up that way
-too: RFC 5321 section 2.4 permits a case-sensitive local part, but no provider in use tells mailboxes apart by
-case alone.
+who wrote the plaintext, so it gives no verdict. Of several signatures over the same octets the best one
+counts; of nested ones every one must be valid, since clients differ in which of them they show. One nest is
+read alike by all: opaque signatures in one another, whose outermost speaks. docs/decisions/0020 has the
+reasons.
+
+A signing time that is far from the Date shown spoils an S/MIME signature, as Thunderbird has it; of OpenPGP
+it is told. An address is bound to a signature when a valid user ID of the signing certificate has it.
+Letters' case is ignored in all of it, since certificates are looked up that way too: RFC 5321 section 2.4
+permits a case-sensitive local part, but no provider in use tells mailboxes apart by case alone.
 
 Standards: RFC 9787 section 6, RFC 8550 section 3 (binding to the sender, taken over for OpenPGP).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from keystore.model import Scheme, SignatureResult, SignatureState, Trust
-from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+from secmailproxy.model import (
+    CryptoSummary,
+    DecryptionState,
+    Protection,
+    SignatureSummary,
+    Verdict,
+)
 
 OUTER_SIGNATURE = "the signature is outside the encryption and says nothing about the author"
 SEVERAL_AUTHORS = "From is missing, malformed or names more than one address"
 REJECTED = "the signer's certificate is rejected by the user"
+OTHER_ADDRESS = "signed by another address than From shows"
+BY_SENDER = "signed by the address in Sender, not by that in From"
+ON_BEHALF = "Sender names another address than From"
+NO_DATE = "Date is missing, malformed or there twice; it cannot be compared"
+OTHER_TIME = "signed more than an hour before or after the Date that is shown"
+UNAUTHENTICATED = "the encryption proves no integrity, and no signature inside does"
+DATE_TOLERANCE = timedelta(hours=1)
 
 _STATES = {
     SignatureState.UNACCEPTABLE: Verdict.UNACCEPTABLE,
@@ -45,8 +63,25 @@ _REASONS = {
 class Layer:
     """One cryptographic layer of the envelope. An encrypting layer may carry signatures itself."""
 
+    scheme: Scheme
     encrypts: bool
     signatures: tuple[SignatureResult, ...] = ()
+    authenticated: bool = True
+    """Of an encrypting layer: whether it proves that the plaintext is what was encrypted (MDC, AEAD)."""
+    opaque: bool = False
+    """Of S/MIME: the signed content was inside the signature, and nobody sees the layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a reader sees of who wrote the message, and when."""
+
+    author: str | None
+    """The one addr-spec of From, None when there is not exactly one."""
+    date: datetime | None
+    """Of the one Date field, None when there is not exactly one that can be read."""
+    sender: str | None = None
+    """The addr-spec of the Sender field, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +95,7 @@ class Finding:
 
 def judge_inbound(
     layers: Sequence[Layer],
-    author: str | None,
+    seen: Seen,
     *,
     scheme: Scheme | None,
     decryption_failure: str | None = None,
@@ -68,8 +103,7 @@ def judge_inbound(
 ) -> CryptoSummary:
     """The summary of a message whose envelope is `layers`, outermost first.
 
-    `author` is the one addr-spec of the From that is shown, None when there is not exactly one. With
-    `decryption_failure` the encrypting layer is closed, and nothing is claimed of its content.
+    With `decryption_failure` the encrypting layer is closed, and nothing is claimed of its content.
     """
     if decryption_failure is not None:
         return CryptoSummary(
@@ -78,54 +112,125 @@ def judge_inbound(
             decryption=DecryptionState.FAILED,
             decryption_reason=decryption_failure,
             errant_layers=errant_layers,
+            signatures=tuple(_summaries(layers, len(layers), seen)),
         )
     encrypted = any(layer.encrypts for layer in layers)
-    counted = _inside_encryption(layers)
-    findings = [_best(layer.signatures, author) for layer in counted if layer.signatures]
-    finding = _combined(findings)
-    outer_only = encrypted and finding is None and any(layer.signatures for layer in layers)
+    first = _first_inside(layers)
+    counted = [layer for layer in layers[first:] if layer.signatures]
+    finding = _combined([_best(layer, seen) for layer in counted], counted)
+    authenticated = is_authenticated(layers)
     return CryptoSummary(
         scheme=scheme,
         protection=_protection(encrypted=encrypted, signed=finding is not None),
         decryption=DecryptionState.OK if encrypted else DecryptionState.NOT_NEEDED,
+        authenticated=authenticated,
         verdict=Verdict.NONE if finding is None else finding.verdict,
-        signer=_signer(finding, author),
+        signer=_signer(finding, seen),
         fingerprint=None if finding is None else finding.result.fingerprint,
         trust=_trust(finding),
-        verdict_reason=OUTER_SIGNATURE if outer_only else finding.reason if finding else None,
+        verdict_reason=_reason(finding, layers, seen, authenticated=authenticated),
         errant_layers=errant_layers,
+        signatures=tuple(_summaries(layers, first, seen)),
     )
 
 
-def _inside_encryption(layers: Sequence[Layer]) -> Sequence[Layer]:
-    """The layers whose signatures speak of the payload's author."""
-    first = max((at for at, layer in enumerate(layers) if layer.encrypts), default=0)
-    return layers[first:]
+def is_authenticated(layers: Sequence[Layer]) -> bool:
+    """Whether each encryption, or a signature around all of its content, proves what was encrypted.
+
+    Any signature serves that is right by mathematics, whoever made it: who cannot read the content cannot
+    sign it. It proves nothing else, and need not be acceptable for anything else.
+    """
+    return all(
+        layer.authenticated or any(_is_right(one) for inner in layers[at + 1 :] for one in inner.signatures)
+        for at, layer in enumerate(layers)
+        if layer.encrypts
+    )
 
 
-def _best(signatures: Sequence[SignatureResult], author: str | None) -> Finding:
+def _is_right(result: SignatureResult) -> bool:
+    # The keystore names the X.509 certificate of a result only if its key has made the signature.
+    return result.state is SignatureState.GOOD or (
+        result.state is not SignatureState.BAD and bool(result.certificate)
+    )
+
+
+def _first_inside(layers: Sequence[Layer]) -> int:
+    """From which layer on signatures speak of the payload's author."""
+    return max((at for at, layer in enumerate(layers) if layer.encrypts), default=0)
+
+
+def _best(layer: Layer, seen: Seen) -> Finding:
     """Several signatures over the same octets: the best one counts."""
-    findings = [_finding(result, author) for result in signatures]
+    findings = [_finding(result, layer.scheme, seen) for result in layer.signatures]
     return min(findings, key=lambda finding: _BEST_FIRST.index(finding.verdict))
 
 
-def _finding(result: SignatureResult, author: str | None) -> Finding:
+def _finding(result: SignatureResult, scheme: Scheme, seen: Seen) -> Finding:
     if result.state is not SignatureState.GOOD:
         verdict = _STATES[result.state]
         return Finding(verdict, result, result.reason or _REASONS[verdict])
     if result.trust is Trust.REJECTED:
         return Finding(Verdict.UNACCEPTABLE, result, REJECTED)
-    if author is None:
+    if seen.author is None:
         return Finding(Verdict.MISMATCH, result, SEVERAL_AUTHORS)
-    if author.lower() not in {address.lower() for address in result.addresses}:
-        return Finding(Verdict.MISMATCH, result, "signed by another address than From shows")
-    return Finding(Verdict.VALID, result, None)
+    if not _is_bound(result, seen.author):
+        by_sender = seen.sender is not None and _is_bound(result, seen.sender)
+        return Finding(Verdict.MISMATCH, result, BY_SENDER if by_sender else OTHER_ADDRESS)
+    reason = _time_differs(result.created, seen.date)
+    refused = reason is not None and scheme is Scheme.SMIME
+    return Finding(Verdict.UNACCEPTABLE if refused else Verdict.VALID, result, reason)
 
 
-def _combined(findings: Sequence[Finding]) -> Finding | None:
-    """The finding of the innermost signature, unless one around it is broken."""
+def _time_differs(created: datetime | None, date: datetime | None) -> str | None:
+    """How the Date that is shown departs from when it was signed; None if it does not, or nobody says."""
+    if created is None:
+        return None
+    if date is None:
+        return NO_DATE
+    return OTHER_TIME if abs(created - date) > DATE_TOLERANCE else None
+
+
+def _is_bound(result: SignatureResult, address: str) -> bool:
+    return address.lower() in {one.lower() for one in result.addresses}
+
+
+def _combined(findings: Sequence[Finding], layers: Sequence[Layer]) -> Finding | None:
+    """What nested signatures say together; `findings` are those of the signed `layers`, outermost first."""
     broken = [finding for finding in findings if finding.verdict is Verdict.INVALID]
-    return broken[0] if broken else findings[-1] if findings else None
+    if broken or not findings:
+        return broken[0] if broken else None
+    if all(layer.opaque for layer in layers):
+        return findings[0]
+    # The innermost that is not valid is the nearest to what the author wrote.
+    return next((one for one in reversed(findings) if one.verdict is not Verdict.VALID), findings[-1])
+
+
+def _summaries(layers: Sequence[Layer], first: int, seen: Seen) -> Iterator[SignatureSummary]:
+    """All signatures; those of layers before `first` are not counted."""
+    for at, layer in enumerate(layers):
+        for result in layer.signatures:
+            finding = _finding(result, layer.scheme, seen)
+            yield SignatureSummary(
+                verdict=finding.verdict,
+                signer=_signer(finding, seen),
+                fingerprint=result.fingerprint,
+                trust=_trust(finding),
+                created=result.created,
+                reason=finding.reason,
+                counted=at >= first,
+            )
+
+
+def _reason(
+    finding: Finding | None, layers: Sequence[Layer], seen: Seen, *, authenticated: bool
+) -> str | None:
+    if not authenticated and (finding is None or finding.reason is None):
+        return UNAUTHENTICATED
+    if finding is None:
+        return OUTER_SIGNATURE if any(layer.signatures for layer in layers) else None
+    if finding.verdict is Verdict.VALID and seen.sender not in {None, seen.author}:
+        return ON_BEHALF
+    return finding.reason
 
 
 def _protection(*, encrypted: bool, signed: bool) -> Protection:
@@ -134,11 +239,11 @@ def _protection(*, encrypted: bool, signed: bool) -> Protection:
     return Protection.SIGNED if signed else Protection.NONE
 
 
-def _signer(finding: Finding | None, author: str | None) -> str | None:
+def _signer(finding: Finding | None, seen: Seen) -> str | None:
     if finding is None or finding.result.state is not SignatureState.GOOD:
         return None
-    if finding.verdict is Verdict.VALID and author is not None:
-        return author.lower()
+    if seen.author is not None and _is_bound(finding.result, seen.author):
+        return seen.author.lower()
     return next(iter(finding.result.addresses), None)
 
 

@@ -6,6 +6,7 @@ Standards: RFC 5321 (envelope), RFC 9787 (cryptographic envelope, payload, erran
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from keystore.model import Fingerprint, Scheme, Trust
@@ -67,6 +68,22 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureSummary:
+    """One signature of a message, and what alone it would give."""
+
+    verdict: Verdict
+    signer: str | None = None
+    """Address, from the certificate, lower case; None unless the signature is good."""
+    fingerprint: Fingerprint | None = None
+    trust: Trust = Trust.UNKNOWN
+    created: datetime | None = None
+    """When it says that it was made."""
+    reason: str | None = None
+    counted: bool = True
+    """False for a signature outside the encryption, which speaks of the ciphertext."""
+
+
+@dataclass(frozen=True, slots=True)
 class CryptoSummary:
     """What may be claimed for one message (RFC 9787 section 4)."""
 
@@ -74,6 +91,8 @@ class CryptoSummary:
     protection: Protection = Protection.NONE
     decryption: DecryptionState = DecryptionState.NOT_NEEDED
     decryption_reason: str | None = None
+    authenticated: bool = True
+    """False: decrypted, and nothing proves that it is what was encrypted (CBC without a signature inside)."""
     verdict: Verdict = Verdict.NONE
     signer: str | None = None
     """Address of the signer, from the certificate, lower case."""
@@ -85,6 +104,8 @@ class CryptoSummary:
     protected_headers: tuple[str, ...] = ()
     """Names of the fields that the signature or encryption covers, as written inside."""
     errant_layers: int = 0
+    signatures: tuple[SignatureSummary, ...] = ()
+    """All of the envelope, outermost first."""
 
 
 class SearchScope(Enum):

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from keystore.errors import KeystoreError
-from keystore.model import Opened, Scheme, SignatureResult
+from keystore.model import Opened, OpenedEnvelope, Scheme, SignatureResult, SignedContent
 from secmailproxy.judge import Layer
 from secmailproxy.mime import entity, shown
 from secmailproxy.mime.entity import Entity, Limits
@@ -27,8 +27,25 @@ _FAILURES = {
 }
 
 
+class OpensSmime(Protocol):
+    """What is needed of the keystore for S/MIME."""
+
+    def decrypt(self, cms: bytes) -> OpenedEnvelope:
+        """Raises NotReadable or StoreLocked."""
+
+    def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
+        """The content that is signed, and one result for each signature. Raises NotReadable.
+
+        `octets` is what a detached signature covers; None where the message has it inside.
+        """
+
+
 class OpensMessages(Protocol):
     """What is needed of the keystore."""
+
+    @property
+    def smime(self) -> OpensSmime:
+        """The work for S/MIME."""
 
     def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
         """Raises NotReadable or StoreLocked."""
@@ -44,13 +61,14 @@ class Tools:
     keystore: OpensMessages
     now: datetime
     limits: Limits
+    octets_stay: bool = False
+    """Whether the received octets are shown in any case: then no layer is opened that would replace them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peeled:
     """A layer that was opened."""
 
-    scheme: Scheme
     layer: Layer
     inner: Entity
     """What the layer is around."""

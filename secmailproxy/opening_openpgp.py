@@ -25,8 +25,8 @@ def open_layer(part: Entity, tools: Tools, *, may_decrypt: bool) -> Peeled | Clo
     """
     taken = signed.take_apart(part)
     if taken is not None and taken.kind is LayerKind.PGP_SIGNED:
-        layer = Layer(encrypts=False, signatures=_results(taken, tools))
-        return Peeled(Scheme.OPENPGP, layer, taken.part, replaced=False)
+        layer = Layer(Scheme.OPENPGP, encrypts=False, signatures=_results(taken, tools))
+        return Peeled(layer, taken.part, replaced=False)
     ciphertext = encrypted.take_apart(part) if may_decrypt else None
     return None if ciphertext is None else _decrypt(ciphertext, tools)
 
@@ -44,9 +44,9 @@ def _decrypt(ciphertext: EncryptedEntity, tools: Tools) -> Peeled | Closed | Non
         opened = tools.keystore.decrypt(ciphertext.ciphertext, tools.now)
     except NotReadable as error:
         return Closed(Scheme.OPENPGP, failure(error.reason)) if ciphertext.is_certain else None
-    layer = Layer(encrypts=opened.encrypted, signatures=opened.signatures)
+    layer = Layer(Scheme.OPENPGP, encrypts=opened.encrypted, signatures=opened.signatures)
     inner = inner_entity(opened.octets, tools.limits)
     if not ciphertext.is_certain and header.find(inner, "content-type") is None:
         return None
     said = ciphertext.mangling if opened.encrypted else NOT_ENCRYPTED
-    return Peeled(Scheme.OPENPGP, layer, inner, replaced=True, mangling=said)
+    return Peeled(layer, inner, replaced=True, mangling=said)

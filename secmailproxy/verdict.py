@@ -52,7 +52,9 @@ def _status(summary: CryptoSummary) -> str:
     encrypted = summary.protection in {Protection.ENCRYPTED, Protection.SIGNED_AND_ENCRYPTED}
     if summary.verdict is Verdict.VALID:
         return "signed+encrypted" if encrypted else "signed"
-    return "encrypted" if encrypted else "not verified"
+    if encrypted:
+        return "encrypted" if summary.authenticated else "encrypted, not authenticated"
+    return "not verified"
 
 
 def _items(summary: CryptoSummary) -> list[str]:

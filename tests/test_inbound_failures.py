@@ -21,7 +21,6 @@ from secmailproxy.errors import KeystoreLocked
 from secmailproxy.inbound import InboundLimits
 from secmailproxy.mime.entity import Limits
 from secmailproxy.model import DecryptionState, Protection, Verdict
-from secmailproxy.opening_smime import NO_SMIME
 from tests.fixtures.desk import (
     ALICE,
     FIELD,
@@ -82,11 +81,11 @@ def test_unknown_signer(desk: Desk, gnupg_home: Callable[..., object]):
     assert (summary.verdict, summary.signer, summary.trust) == (Verdict.UNKNOWN_KEY, None, Trust.UNKNOWN)
 
 
-def test_smime_is_recognised_and_left_alone(desk: Desk):
+def test_smime_that_is_damaged_is_left_alone(desk: Desk):
     body = b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\r\n\r\nMIIB\r\n"
     read = desk.read(message(body))
     assert (read.summary.scheme, read.summary.decryption) == (Scheme.SMIME, DecryptionState.FAILED)
-    assert read.summary.decryption_reason == NO_SMIME
+    assert read.summary.decryption_reason == "it is damaged or was tampered with"
     assert read.summary.errant_layers == 0
     assert read.presented is None
 

@@ -124,7 +124,7 @@ def test_tricks_are_never_valid(desk: Desk, name: str):
         ("signed by somebody else", Verdict.MISMATCH),
         ("broken signature around a good one", Verdict.INVALID),
         ("signature around the encryption", Verdict.NONE),
-        ("S/MIME", Verdict.UNACCEPTABLE),
+        ("S/MIME", Verdict.INVALID),
         ("third part in front", Verdict.NONE),
     ],
 )

@@ -112,7 +112,7 @@ class Renderer:
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
         field_name = self.field_name
-        unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name)
+        unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name, octets_stay=signed)
         field = verdict.render(unprotected.summary, field_name)
         if signed:
             return replace(form_of(field, octets), kind=Kind.SIGNED)

@@ -3,7 +3,11 @@
 A layer counts only in the unbroken run from the root (the cryptographic envelope); the same structure
 anywhere else is errant: shown, never counted.
 
-Standards: RFC 1847, RFC 3156, RFC 8551 section 3.10, RFC 9787 (layer, envelope, payload, errant layer).
+What an S/MIME entity really is, its CMS octets decide (`pkcs7`): gateways and old programs leave smime-type
+out, or the media type.
+
+Standards: RFC 1847, RFC 3156, RFC 8551 sections 3.2.1 (names) and 3.10, RFC 9787 (layer, envelope, payload,
+errant layer).
 """
 
 from __future__ import annotations
@@ -13,12 +17,12 @@ from enum import Enum
 
 from secmailproxy.mime import header
 from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.parameter import ContentType, token_and_parameters
 
 _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _PKCS7_SIGNATURE = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
-_PKCS7_ENDINGS = (".p7m", ".p7z")
-_SIGNED_ENDINGS = (".p7s", ".p7c")
+_PKCS7_ENDINGS = (".p7m", ".p7z", ".p7s")
 _BOUNDARY = re.compile(rb"[!-~](?:[ -~]{0,78}[!-~])?")
 _CONTINUED = re.compile(rb"\bboundary\s*\*", re.IGNORECASE)
 _ODD = re.compile(rb"\x00|\r(?!\n)")
@@ -33,7 +37,15 @@ class LayerKind(Enum):
     PGP_ENCRYPTED = "multipart/encrypted"
     SMIME_SIGNED = "S/MIME signed"
     SMIME_ENCRYPTED = "S/MIME enveloped"
+    """Or anything else that CMS may hold, if the label does not say."""
     UNKNOWN = "multipart/signed of another kind"
+
+
+SIGNATURE_TYPES = {
+    LayerKind.PGP_SIGNED: frozenset({"application/pgp-signature"}),
+    LayerKind.SMIME_SIGNED: _PKCS7_SIGNATURE,
+}
+"""The media types of the second part of a multipart/signed. Of S/MIME the old and the new name mix."""
 
 
 def layer_kind(entity: Entity) -> LayerKind | None:
@@ -46,14 +58,33 @@ def layer_kind(entity: Entity) -> LayerKind | None:
         return LayerKind.SMIME_SIGNED if protocol in _PKCS7_SIGNATURE else LayerKind.UNKNOWN
     if kind.full == "multipart/encrypted":
         return LayerKind.PGP_ENCRYPTED
-    name = (kind.param("name") or "").lower()
     if kind.full in _PKCS7_MIME:
-        smime_type = (kind.param("smime-type") or "").lower()
-        signed = smime_type in {"signed-data", "certs-only"} or name.endswith(_SIGNED_ENDINGS)
-        return LayerKind.SMIME_SIGNED if signed else LayerKind.SMIME_ENCRYPTED
-    if kind.full == "application/octet-stream" and name.endswith(_PKCS7_ENDINGS):
-        return LayerKind.SMIME_ENCRYPTED
+        return _labelled(kind, file_names(entity))
+    if kind.full == "application/octet-stream":
+        names = [name for name in file_names(entity) if name.endswith(_PKCS7_ENDINGS)]
+        return _labelled(kind, names) if names else None
     return None
+
+
+def _labelled(kind: ContentType, names: list[str]) -> LayerKind | None:
+    """What CMS calls itself; None for certificates alone, which are no message (RFC 8551 section 3.8)."""
+    said = (kind.param("smime-type") or "").lower()
+    if not said:
+        endings = {name[-4:] for name in names}
+        said = "certs-only" if ".p7c" in endings else "signed-data" if ".p7s" in endings else ""
+    if said == "certs-only":
+        return None
+    return LayerKind.SMIME_SIGNED if said == "signed-data" else LayerKind.SMIME_ENCRYPTED
+
+
+def file_names(entity: Entity) -> list[str]:
+    """The names that Content-Type and Content-Disposition give the entity, lower case."""
+    names = [(entity.content_type.param("name") or "").lower()]
+    for value in header.values(entity, "content-disposition")[:1]:
+        _, params = token_and_parameters(value)
+        found = (octets for name, octets in params if name.lower().rstrip(b"*") == b"filename")
+        names += [octets.decode("latin-1").strip().lower() for octets in found]
+    return [name for name in names if name]
 
 
 def errant_layers(entity: Entity) -> int:

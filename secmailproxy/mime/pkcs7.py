@@ -1,16 +1,21 @@
 """Assembles S/MIME messages, and finds the CMS octets in them.
 
 Standards: RFC 8551 sections 3.2 (application/pkcs7-mime), 3.3 (enveloped-data), 3.4 (authEnveloped-data) and
-3.5.3 (multipart/signed), RFC 1847.
+3.5.3 (multipart/signed), RFC 1847; RFC 5652 section 3, RFC 5083, RFC 3274 (content types).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from enum import Enum
 
 from secmailproxy.mime import transfer
 from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.layers import layer_kind
 
+_CONTENT_INFO = re.compile(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)\x06([\x01-\x20])", re.DOTALL)
+"""The start of ContentInfo, BER: a sequence that begins with an object identifier of few octets."""
 _ENVELOPE_TYPES = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 
 
@@ -64,3 +69,28 @@ def enveloped(outer: Sequence[bytes], envelope: bytes, smime_type: str, *fields:
 def cms_octets(root: Entity) -> bytes | None:
     """The CMS octets of application/pkcs7-mime, or None where the message is not one."""
     return transfer.decoded_body(root) if root.content_type.full in _ENVELOPE_TYPES else None
+
+
+class CmsKind(Enum):
+    """What CMS octets are; the values are the content types, DER without tag and length."""
+
+    SIGNED = bytes.fromhex("2a864886f70d010702")
+    ENVELOPED = bytes.fromhex("2a864886f70d010703")
+    AUTH_ENVELOPED = bytes.fromhex("2a864886f70d0109100117")
+    COMPRESSED = bytes.fromhex("2a864886f70d0109100109")
+
+
+def cms_kind(cms: bytes) -> CmsKind | None:
+    """What the octets are by their content type; None for what is no CMS, or of another kind."""
+    start = _CONTENT_INFO.match(cms)
+    if start is None:
+        return None
+    named = cms[start.end() : start.end() + start[1][0]]
+    return next((kind for kind in CmsKind if kind.value == named), None)
+
+
+def received_cms(part: Entity) -> bytes | None:
+    """The octets of an entity that is or may be an S/MIME message by label or name; None for all others."""
+    if part.is_multipart or layer_kind(part) is None:
+        return None
+    return transfer.decoded_body(part)

@@ -16,8 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
-from secmailproxy.mime import header
 from secmailproxy.mime.address import address_list, is_plain
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.header import Field, is_structural
@@ -81,6 +82,10 @@ class ProtectedHeader:
     complete: bool
     """Whether all fields that the sender wrote are inside (`hp`), not just some (older schemes)."""
 
+    def named(self, name: str) -> list[bytes]:
+        """The whole fields of this name (lower case)."""
+        return [raw for one, raw in self.fields if one.lower() == name]
+
     def names(self) -> frozenset[str]:
         """The names in lower case."""
         return frozenset(name.lower() for name, _ in self.fields)
@@ -99,6 +104,12 @@ def protected_header(payload: Entity) -> ProtectedHeader | None:
     )
     fields = tuple((field.name, field.raw(payload.octets)) for field in kept if not field.named("hp-outer"))
     return ProtectedHeader(fields, outer, complete)
+
+
+def payload_header(payload: Entity) -> ProtectedHeader | None:
+    """The header that the payload brings in any of the ways, None when it brings none."""
+    wrapped = wrapped_message(payload)
+    return protected_header(payload) if wrapped is None else wrapped_header(wrapped)
 
 
 def wrapped_message(payload: Entity) -> Entity | None:
@@ -171,12 +182,14 @@ def _meaning(raw: bytes) -> bytes:
     return b" ".join(raw.partition(b":")[2].split())
 
 
-def author(message: Entity) -> str | None:
-    """The sole author of a message that is shown as it is; see `sole_author`.
+def is_cut_alike(message: Entity) -> bool:
+    """Whether all readers find the same fields: a lone CR or NUL is the start of one for some."""
+    return not _ODD.search(message.header)
 
-    A lone CR or NUL anywhere in the header gives None too: for some readers a field begins there.
-    """
-    return None if _ODD.search(message.header) else sole_author(from_fields(message))
+
+def author(message: Entity) -> str | None:
+    """The sole author of a message that is shown as it is; see `sole_author`."""
+    return sole_author(fields_named(header_fields(message), "from")) if is_cut_alike(message) else None
 
 
 def sole_author(from_fields: Iterable[bytes]) -> str | None:
@@ -195,9 +208,26 @@ def sole_author(from_fields: Iterable[bytes]) -> str | None:
     return author if is_plain(author) else None
 
 
-def from_fields(entity: Entity) -> list[bytes]:
-    """Every From field of the header, whole."""
-    return [field.raw(entity.octets) for field in header.find_all(entity, "from")]
+def sole_date(date_fields: Iterable[bytes]) -> datetime | None:
+    """The time of Date, None unless there is one field that can be read. `date_fields` are whole."""
+    fields = list(date_fields)
+    if len(fields) != 1 or _CONTROL.search(fields[0]):
+        return None
+    try:
+        date = parsedate_to_datetime(fields[0].partition(b":")[2].decode("ascii").strip())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+def fields_named(fields: Iterable[bytes], name: str) -> list[bytes]:
+    """Those of the whole `fields` that are `name` (lower case)."""
+    return [raw for raw in fields if raw.partition(b":")[0].strip(b" \t").lower() == name.encode()]
+
+
+def header_fields(entity: Entity) -> list[bytes]:
+    """Every field of the header, whole."""
+    return [field.raw(entity.octets) for field in entity.fields]
 
 
 def is_field(field: Field) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secmailproxy.mime.entity import Entity
-from secmailproxy.mime.layers import LayerKind, is_unambiguous, layer_kind
+from secmailproxy.mime.layers import SIGNATURE_TYPES, LayerKind, is_unambiguous, layer_kind
 from secmailproxy.mime.transfer import decoded_body
 
 
@@ -30,12 +30,12 @@ class SignedEntity:
 def take_apart(entity: Entity) -> SignedEntity | None:
     """The pieces of a multipart/signed, or None when `entity` is not exactly one."""
     kind = layer_kind(entity)
-    if kind not in {LayerKind.PGP_SIGNED, LayerKind.SMIME_SIGNED} or not entity.is_multipart:
+    if kind is None or kind not in SIGNATURE_TYPES or not entity.is_multipart:
         return None
     if len(entity.parts) != 2 or not is_unambiguous(entity):
         return None
     signed, signature = entity.parts
-    if signature.content_type.full != (entity.content_type.param("protocol") or "").lower():
+    if signature.content_type.full not in SIGNATURE_TYPES[kind]:
         return None
     return SignedEntity(kind, signed, canonical(signed.whole), decoded_body(signature))
 
