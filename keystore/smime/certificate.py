@@ -35,6 +35,9 @@ _CURVES: dict[type[ec.EllipticCurve], str] = {
     ec.SECP256R1: "NIST P-256",
     ec.SECP384R1: "NIST P-384",
     ec.SECP521R1: "NIST P-521",
+    ec.BrainpoolP256R1: "brainpoolP256r1",
+    ec.BrainpoolP384R1: "brainpoolP384r1",
+    ec.BrainpoolP512R1: "brainpoolP512r1",
 }
 _HASH_NAMES = {"md5": "MD5", "sha1": "SHA-1"}
 _UTF8_STRING = 0x0C
@@ -183,8 +186,7 @@ def _key(certificate: x509.Certificate) -> tuple[KeyKind, Algorithm]:
         name = _CURVES.get(type(key.curve))
         return KeyKind.EC, Algorithm(name or key.curve.name, key.key_size, True, True, name is not None)
     if isinstance(key, ed25519.Ed25519PublicKey):
-        # RFC 8419 has it, but neither openssl 3.0 nor gpgsm 2.2 verifies such signatures.
-        return KeyKind.OTHER, Algorithm("Ed25519", 256, True, False, supported=False)
+        return KeyKind.ED25519, Algorithm("Ed25519", 256, True, False, supported=True)
     return KeyKind.OTHER, unsupported
 
 

@@ -64,6 +64,7 @@ class _Agreement:
 _AGREEMENTS = {
     256: _Agreement("1.3.132.1.11.1", hashes.SHA256),
     384: _Agreement("1.3.132.1.11.2", hashes.SHA384),
+    512: _Agreement("1.3.132.1.11.3", hashes.SHA512),
     521: _Agreement("1.3.132.1.11.3", hashes.SHA512),
 }
 

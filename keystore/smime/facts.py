@@ -35,6 +35,8 @@ class KeyKind(Enum):
     RSA_PSS = "RSA-PSS"
     """RSA bound to PSS by the certificate itself (RFC 4055 section 1.2); it only signs."""
     EC = "EC"
+    ED25519 = "Ed25519"
+    """Others' signatures are verified; we make none (RFC 8419): most mail programs do not verify them."""
     OTHER = "other"
 
 

@@ -101,6 +101,8 @@ def _usage_refusal(facts: X509Facts, purpose: Purpose) -> _Refusal | None:
     able = facts.algorithm.encrypts if purpose is Purpose.ENCRYPT else facts.algorithm.signs
     if not able:
         return _Refusal(Reason.NO_CAPABLE_KEY, str(facts.algorithm))
+    if facts.kind is KeyKind.ED25519 and purpose is Purpose.SIGN:
+        return _Refusal(Reason.UNSUPPORTED, "Ed25519, which most mail programs do not verify")
     if facts.key_usage is not None and not facts.key_usage & _needed(facts.kind, purpose):
         return _Refusal(Reason.NO_CAPABLE_KEY, "key usage")
     if not _is_for_mail(facts):
