@@ -66,6 +66,7 @@ def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> I
     yield from _certificate(config, secrets, now)
     with closing(keystore):
         yield from _keystore(keystore)
+        yield _roots(keystore)
         for account, section in zip(config.account_values(), config.accounts, strict=True):
             yield from _key(keystore, account.address, now)
             password, finding = _password(secrets, account)
@@ -141,6 +142,19 @@ def _keystore(keystore: Keystore) -> Iterator[Check]:
         yield Check("keystore", "", "fail", "the keystore is locked", "unlock the keyring; see [secrets]")
     else:
         yield Check("keystore", "", "ok", f"open, {len(keystore.certificates())} certificate(s)")
+
+
+def _roots(keystore: Keystore) -> Check:
+    """Whom we believe to vouch for S/MIME certificates."""
+    name = "S/MIME roots"
+    try:
+        platform, all_of_them = len(keystore.roots.of_platform), len(keystore.roots.all)
+    except KeystoreError as error:
+        return Check(name, "", "fail", str(error), "correct [smime] roots, or set platform_roots = false")
+    if not all_of_them:
+        remedy = "name a file of authorities in [smime] roots, or verify certificates yourself: key trust"
+        return Check(name, "", "warn", "no authority is believed to vouch for S/MIME certificates", remedy)
+    return Check(name, "", "ok", f"{all_of_them} authorities, {platform} of them of this machine")
 
 
 def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:

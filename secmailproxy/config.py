@@ -34,6 +34,7 @@ from secmailproxy.config_values import (
     Listener,
     Octets,
     Port,
+    RootsFile,
     Section,
     Switch,
 )
@@ -93,6 +94,15 @@ class KeystoreSection(Section):
     """[keystore]"""
 
     gnupg_home: ExistingFolder = None
+
+
+class Smime(Section):
+    """[smime]"""
+
+    roots: tuple[RootsFile, ...] = ()
+    platform_roots: Switch = True
+    revocation: Switch = True
+    harvest: Switch = True
 
 
 class Service(Section):
@@ -177,6 +187,7 @@ class Config(Section):
     listen: Listen = Listen()
     secrets: Secrets = Secrets()
     keystore: KeystoreSection = KeystoreSection()
+    smime: Smime = Smime()
     service: Service = Service()
     submission: Submission = Submission()
     rules: tuple[RuleSection, ...] = ()
@@ -305,8 +316,10 @@ class Config(Section):
     def keystore_settings(self) -> KeystoreSettings:
         """For `keystore.keystore.Keystore.open`."""
         from keystore.keystore import KeystoreSettings
+        from keystore.roots import RootSettings
 
-        return KeystoreSettings(self.folders.keystore, self.keystore.gnupg_home)
+        roots = RootSettings(self.smime.roots, self.smime.platform_roots)
+        return KeystoreSettings(self.folders.keystore, self.keystore.gnupg_home, roots)
 
     def secrets_settings(self, passphrase: Callable[[], str] | None) -> SecretsSettings:
         """For `keystore.secrets.open_secrets`. `passphrase` serves where no passphrase_file is set."""

@@ -109,6 +109,21 @@ def _authority(value: object, info: ValidationInfo) -> Path | None:
     return path
 
 
+def _roots(value: object, info: ValidationInfo) -> Path:
+    """A file with certificates of authorities that vouch for mail."""
+    path = _file(value, info)
+    if path is None:
+        raise ValueError("must be a path, in quotes; leave the list empty for no file")
+    from keystore.errors import KeystoreError  # only wanted where roots are named
+    from keystore.roots import read_roots
+
+    try:
+        read_roots(path)
+    except KeystoreError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
 def _folder(value: object, info: ValidationInfo) -> Path | None:
     """The same for a folder."""
     path = _path(value, info)
@@ -133,6 +148,7 @@ Word = Annotated[str, AfterValidator(_word)]
 ExistingFile = Annotated[Path | None, BeforeValidator(_file)]
 AuthorityFile = Annotated[Path | None, BeforeValidator(_authority)]
 ExistingFolder = Annotated[Path | None, BeforeValidator(_folder)]
+RootsFile = Annotated[Path, BeforeValidator(_roots)]
 Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s/:@]+$|^[0-9a-fA-F:.]+$")]
 Switch = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]

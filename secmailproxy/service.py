@@ -151,8 +151,10 @@ class Service:
             admission.limit = new.listen.connections_per_client
         self._config = new
         set_level(new.service.log_level)
-        if (new.secrets, new.keystore, new.submission) != (old.secrets, old.keystore, old.submission):
-            log.warning("a change in [secrets], [keystore] or [submission] takes effect at the next start")
+        if _until_next_start(new) != _until_next_start(old):
+            log.warning(
+                "a change in [secrets], [keystore], [smime] or [submission] takes effect at the next start"
+            )
         await self._stop_all(ended, new.service.grace_seconds)
         for smarthost in set(former.values()) - set(self._smarthosts.values()):
             # Only idle connections end; a transaction in flight keeps its own.
@@ -265,6 +267,11 @@ class Service:
             smarthosts=self._accounts.smarthosts,
             report=self._reports.partly_delivered,
         )
+
+
+def _until_next_start(config: Config) -> tuple[object, ...]:
+    """What a reload leaves as it was."""
+    return config.secrets, config.keystore, config.smime, config.submission
 
 
 def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dict[str, Smarthost]:
