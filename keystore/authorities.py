@@ -13,8 +13,9 @@ from datetime import datetime
 from keystore.cache import CertificateCache
 from keystore.model import Certificate, Trust
 from keystore.revocations import Revocations
+from keystore.revocationtable import WantedList
 from keystore.roots import Roots
-from keystore.smime.path import Anchors, is_revoked
+from keystore.smime.path import Anchors, chain_above, is_revoked
 from keystore.store import Store
 
 
@@ -42,6 +43,14 @@ class Authorities:
             anchors = _anchors(self._roots.all, authorities, verified, self.revocations)
         self._found = (version, parts, anchors)
         return anchors
+
+    def wanted(self) -> list[WantedList]:
+        """The lists that tell of the certificates of people in the store, and of those above them.
+
+        Only where a root vouches for them: so it is authorities who say where their lists are.
+        """
+        anchors = self.anchors
+        return self.revocations.wanted(chain_above(one, anchors) for one in self._cache.of_people())
 
     def revoke(self, der: bytes, now: datetime) -> bool:
         """Whether whoever issued a certificate (DER) is known to have revoked it."""

@@ -67,6 +67,15 @@ class CertificateCache:
             )
             return authorities, frozenset(verified) - {one.octets for one in authorities}
 
+    def of_people(self) -> list[bytes]:
+        """Return the X.509 certificates (DER) of people that are not rejected."""
+        with self._store.lock:
+            authorities = {one.octets for one in self.authorities()}
+            found = (
+                one for named in self._x509().values() for one in named if one.trust is not Trust.REJECTED
+            )
+            return [der for der in dict.fromkeys(one.octets for one in found) if der not in authorities]
+
     def named(self, name: bytes) -> list[Certificate]:
         """Return the X.509 certificates that S/MIME messages name so (DER, `smime.names_in_messages`).
 

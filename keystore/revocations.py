@@ -16,27 +16,14 @@ from cryptography import x509
 
 from keystore.errors import KeyRefused
 from keystore.model import RevocationState
-from keystore.revocationtable import RevocationTable, StoredList
+from keystore.revocationtable import MAX_OCTETS, RevocationTable, StoredList, WantedList
 from keystore.smime.certificate import facts, fingerprint_of, load
 from keystore.smime.crl import covers, distribution_points, is_revoked, parse_list, read_list
 from keystore.store import Store
 
-MAX_OCTETS = 10 * 1024 * 1024
-"""Of one list: some hundred thousand entries. Longer ones are not kept."""
 MOST_LISTS = 64
 MOST_OCTETS_IN_ALL = 64 * 1024 * 1024
 _MOST_LOOKED_UP = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class WantedList:
-    """A list that would tell something of certificates in the store."""
-
-    address: str
-    authority: bytes
-    """DER, of whoever issued a certificate that names the address."""
-    known: StoredList | None = None
-    """What became of it last time."""
 
 
 @dataclass(slots=True)

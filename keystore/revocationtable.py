@@ -7,6 +7,8 @@ from datetime import datetime
 
 from keystore.store import Store, stored_moment, stored_time
 
+MAX_OCTETS = 10 * 1024 * 1024
+"""Of one list: some hundred thousand entries. Longer ones are not kept."""
 _ALL = """
     SELECT address, tried, failure, authority, this_update, next_update, length(octets)
     FROM revocations ORDER BY address
@@ -37,6 +39,17 @@ class StoredList:
     next_update: datetime | None = None
     size: int = 0
     """Octets of the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedList:
+    """A list that would tell something of certificates in the store."""
+
+    address: str
+    authority: bytes
+    """DER, of whoever issued a certificate that names the address."""
+    known: StoredList | None = None
+    """What became of it last time."""
 
 
 class RevocationTable:

@@ -154,7 +154,7 @@ def _roots(keystore: Keystore) -> Check:
     if not all_of_them:
         remedy = "name a file of authorities in [smime] roots, or verify certificates yourself: key trust"
         return Check(name, "", "warn", "no authority is believed to vouch for S/MIME certificates", remedy)
-    return Check(name, "", "ok", f"{all_of_them} authorities, {platform} of them of this machine")
+    return Check(name, "", "ok", f"{all_of_them} believed, {platform} of them of this machine")
 
 
 def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:

@@ -35,6 +35,7 @@ from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.localtls import LocalTls
 from secmailproxy.logs import place, set_level
 from secmailproxy.outbound import Outbound
+from secmailproxy.revocationlists import Fetching
 from secmailproxy.searchindex import SearchIndex
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
@@ -95,7 +96,8 @@ class Service:
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
-        self._reporting: asyncio.Task[None] | None = None
+        self._fetching = Fetching(keystore, utc_now)
+        self._running: list[asyncio.Task[None]] = []
         self._tls = LocalTls(config.folders.certificate, secrets)
         self._listeners: dict[str, Listener] = {}
         self._bound: dict[str, str] = {}
@@ -115,7 +117,9 @@ class Service:
         except ConfigError:
             await self.stop(0)
             raise
-        self._reporting = asyncio.create_task(self._reports.run())
+        self._running.append(asyncio.create_task(self._reports.run()))
+        if self._config.smime.revocation:
+            self._running.append(asyncio.create_task(self._fetching.run()))
         return await self.report()
 
     async def report(self) -> Report:
@@ -167,9 +171,9 @@ class Service:
         try:
             await self._stop_all(listeners, grace)
         finally:
-            if self._reporting is not None:
-                self._reporting.cancel()
-                await asyncio.gather(self._reporting, return_exceptions=True)
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
             await self._workers.close()
             self._index.close()
             self._views.close()

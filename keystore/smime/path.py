@@ -257,6 +257,12 @@ def _time_refusal(chain: Sequence[bytes], moment: datetime) -> str:
     return ""
 
 
+def chain_above(der: bytes, anchors: Anchors) -> tuple[bytes, ...]:
+    """A path from a certificate (DER) to a root, both included, by known authorities; () for none."""
+    paths = _paths(der, (), anchors)
+    return paths[0].chain if paths else ()
+
+
 def is_revoked(der: bytes, anchors: Anchors, now: datetime) -> bool:
     """Whether a certificate (DER), or an authority above it that is known, is revoked now. Raises KeyRefused.
 

@@ -1,4 +1,4 @@
-"""`secmailproxy key`: import, list, show, export, generate, delete and trust keys (docs/keys.md)."""
+"""`secmailproxy key`: import, list, show, export, generate, delete, trust and so on (docs/keys.md)."""
 
 from __future__ import annotations
 
@@ -241,6 +241,30 @@ def trust(query: tuple[str, ...], level: str, as_json: bool, secrets_passphrase:
         print_json({"version": keytext.JSON_VERSION, "fingerprint": certificate.fingerprint, "trust": level})
     else:
         click.echo(f"{certificate.fingerprint} is now {level}")
+
+
+@command.command(short_help="Show, or fetch, lists of revoked S/MIME certificates.")
+@click.option("--fetch", is_flag=True, help="Ask the authorities for their lists first.")
+@json_option
+@store_passphrase
+def revocations(fetch: bool, as_json: bool, secrets_passphrase: Passphrase) -> None:
+    """Show which lists of revoked S/MIME certificates are here, or fetch them now.
+
+    `serve` fetches them by itself, unless [smime] revocation = false.
+    """
+    from secmailproxy.cli import revocations as shown  # wanted for S/MIME only
+    from secmailproxy.revocationlists import fetch_all
+
+    now = datetime.now(UTC)
+    with _keystore(secrets_passphrase) as keystore:
+        fetched = list(fetch_all(keystore, now)) if fetch else []
+        lists = keystore.authorities.revocations.all()
+    if as_json:
+        print_json({"version": keytext.JSON_VERSION, "lists": [shown.values(one) for one in lists]})
+    else:
+        click.echo("\n".join(shown.text(one, now) for one in lists) or shown.NONE)
+    if any(one.failure for one in fetched):
+        raise click.exceptions.Exit(UpstreamUnavailable.exit_status)
 
 
 def _print_keys(
