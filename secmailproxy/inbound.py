@@ -25,6 +25,8 @@ from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdi
 from secmailproxy.opening import OpensMessages, Tools, one_line
 from secmailproxy.verdict import VERDICT_LENGTH
 
+TELLING_FIELDS = (b"CONTENT-TYPE", b"CONTENT-DISPOSITION")
+"""The fields that `classify` needs, in the order in which they are asked for."""
 OTHER_FROM = "From inside is another one, and not the signer's"
 
 
@@ -64,7 +66,7 @@ class Unprotected:
 
 
 def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
-    """The class of a message by its header section, or by just its Content-Type and verdict fields.
+    """The class of a message by its header section, or by just `TELLING_FIELDS` and the verdict field.
 
     A protected message with a copy of our field counts as ENCRYPTED: its presented form has none.
     """

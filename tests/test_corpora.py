@@ -1,8 +1,7 @@
 """Signed and encrypted mail of other programs, each with what is expected of it.
 
 Lines of strength "hard" must hold, those of "policy" are on the safe side, the rest must not crash. The
-decisions and the comparison are in tests/fixtures/corpora.py, for all ways to a verdict. (OpenPGP only:
-received S/MIME is not read.)
+decisions and the comparison are in tests/fixtures/corpora.py, for all ways to a verdict.
 """
 
 from __future__ import annotations

@@ -30,11 +30,12 @@ from secmailproxy.errands.plan import (
     next_step,
 )
 from secmailproxy.errors import NotAllowed, SecMailProxyError, UpstreamLost, UpstreamUnavailable
+from secmailproxy.inbound import TELLING_FIELDS
 
 _DELETED = rb"\Deleted"
 _AT_ONCE = 20
 """Messages of which copy and original are on the server at the same time."""
-_HEADER = "BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE)]"
+_HEADER = f"BODY.PEEK[HEADER.FIELDS ({b' '.join(TELLING_FIELDS).decode()})]"
 _MARKS = "BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE CONTENT-ID)]"
 """Where the mark of a copy stands."""
 _TRIES = 3

@@ -143,8 +143,9 @@ class Reader:
 
     def _classify(self, texts: list[bytes], asked: Numbers) -> Generator[Step, object, int]:
         """Learn the kinds of these messages; returns the highest UID that answered."""
-        key = attribute_key((), "HEADER.FIELDS", (b"CONTENT-TYPE",), None)
-        headers = yield from self.collect(texts, b"(UID BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE)])", key)
+        key = attribute_key((), "HEADER.FIELDS", inbound.TELLING_FIELDS, None)
+        names = b" ".join(inbound.TELLING_FIELDS)
+        headers = yield from self.collect(texts, b"(UID BODY.PEEK[HEADER.FIELDS (%b)])" % names, key)
         kinds: dict[int, Kind] = {}
         for uid, octets in headers.items():
             match inbound.classify(octets, ""):

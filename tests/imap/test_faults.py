@@ -16,6 +16,7 @@ from tests.fixtures.transcript import RawImap, proxied
 UNAVAILABLE = b"a NO [UNAVAILABLE] The mail server closed the connection.\r\n"
 BYE = b"* BYE The mail server closed the connection.\r\n"
 _boxes = itertools.count(1)
+ASKED = b"BODY[HEADER.FIELDS (CONTENT-TYPE CONTENT-DISPOSITION)]"
 TYPE = rb"UID FETCH .*CONTENT-TYPE.*"
 BODY = rb"UID FETCH 3 .*BODY\.PEEK\[\].*"
 SEALED = b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary="x"\r\n\r\n'
@@ -23,8 +24,8 @@ SEALED = b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypte
 
 def kind(header: bytes) -> bytes:
     """The answer to the question what message 3 is."""
-    told = b"* 3 FETCH (UID 3 BODY[HEADER.FIELDS (CONTENT-TYPE)] {%d}\r\n%b)\r\nTAG OK\r\n"
-    return told % (len(header), header)
+    told = b"* 3 FETCH (UID 3 %b {%d}\r\n%b)\r\nTAG OK\r\n"
+    return told % (ASKED, len(header), header)
 
 
 PLAIN = kind(b"Content-Type: text/plain\r\n\r\n")
@@ -56,7 +57,7 @@ def rest(imap: RawImap) -> bytes:
     [
         ({TYPE: leaving()}, UNAVAILABLE + BYE),
         (
-            {TYPE: leaving(b"* 3 FETCH (UID 3 BODY[HEADER.FIELDS (CONTENT-TYPE)] {900}\r\nxx")},
+            {TYPE: leaving(b"* 3 FETCH (UID 3 %b {900}\r\nxx" % ASKED)},
             UNAVAILABLE + BYE,
         ),
         ({TYPE: kind(SEALED), BODY: leaving()}, UNAVAILABLE + BYE),

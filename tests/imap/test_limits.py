@@ -48,8 +48,8 @@ def headers(kind: bytes) -> dict[bytes, bytes]:
     """Every message says that it is of this kind."""
     value = b"Content-Type: " + kind + b"\r\n\r\n"
     return {
-        rb"UID FETCH .* \(UID BODY\.PEEK\[HEADER\.FIELDS \(CONTENT-TYPE\)\]\)": b"".join(
-            b"* %d FETCH (UID %d BODY[HEADER.FIELDS (CONTENT-TYPE)] {%d}\r\n%b)\r\n"
+        rb"UID FETCH .* \(UID BODY\.PEEK\[HEADER\.FIELDS \(CONTENT-TYPE CONTENT-DISPOSITION\)\]\)": b"".join(
+            b"* %d FETCH (UID %d BODY[HEADER.FIELDS (CONTENT-TYPE CONTENT-DISPOSITION)] {%d}\r\n%b)\r\n"
             % (uid, uid, len(value), value)
             for uid in range(1, 10)
         )

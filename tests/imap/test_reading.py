@@ -41,7 +41,7 @@ class Server:
         if b"RFC822.SIZE" in items:
             told.append(b"RFC822.SIZE %d" % (0 if uid in self.gone else len(whole)))
         for section, value in (
-            (rb"BODY(?:\.PEEK)?(\[HEADER\.FIELDS \(CONTENT-TYPE\)\])", self.headers[uid]),
+            (rb"BODY(?:\.PEEK)?(\[HEADER\.FIELDS \(CONTENT-TYPE CONTENT-DISPOSITION\)\])", self.headers[uid]),
             (rb"BODY(?:\.PEEK)?(\[HEADER\])", self.headers[uid]),
             (rb"BODY(?:\.PEEK)?(\[\](?:<0)?)", whole),
         ):

@@ -7,11 +7,13 @@ import pytest
 from secmailproxy.imap import answers, running
 from tests.fixtures.staged import Staged
 
+ASKED = b"BODY[HEADER.FIELDS (CONTENT-TYPE CONTENT-DISPOSITION)]"
+
 
 def test_answers_without_end_fail_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would fill the memory; each is too small to be counted in octets."""
     monkeypatch.setattr(running, "ANSWERS_MOST", 100)
-    told = [b'* %d FETCH (UID %d BODY[HEADER.FIELDS (CONTENT-TYPE)] "")\r\n' % (n, n) for n in range(1, 102)]
+    told = [b'* %d FETCH (UID %d %b "")\r\n' % (n, n, ASKED) for n in range(1, 102)]
     staged = Staged(lambda command: b"".join(told) + b"T OK\r\n")
     staged.select(102)
     assert staged.client(b"a UID FETCH 1:* BODY[]\r\n").startswith(b"a NO [SERVERBUG]")
@@ -32,7 +34,7 @@ def test_a_fault_of_ours_fails_one_command_and_is_logged(monkeypatch: pytest.Mon
         raise IndexError
 
     monkeypatch.setattr(answers, "leftover", stumble)
-    header = b'* 1 FETCH (UID 1 BODY[HEADER.FIELDS (CONTENT-TYPE)] "")\r\n'
+    header = b'* 1 FETCH (UID 1 %b "")\r\n' % ASKED
     staged = Staged(lambda command: header + b"T OK\r\n" if b"FIELDS" in command else b"T OK\r\n")
     staged.select(2)
     assert staged.client(b"a UID FETCH 1 BODY[]\r\n") == b"a NO Internal error in secmailproxy.\r\n"
