@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from keystore.errors import NotReadable
 from keystore.model import key_id
 from keystore.openpgp import signature as sig
-from keystore.openpgp.packet import Malformed, Reader, Tag, is_ignored, packets
+from keystore.openpgp.packet import MAX_PACKETS, Malformed, Reader, Tag, is_ignored, packets
 
 _CONTENT = frozenset({Tag.LITERAL, Tag.SIGNATURE, Tag.ONE_PASS_SIGNATURE, Tag.COMPRESSED})
 _ENCRYPTED = frozenset({Tag.SEIPD, Tag.SED, Tag.GNUPG_AEAD, Tag.PKESK, Tag.SKESK})
+_MOST_SIGNATURES = 64
+"""More are passed over, announced or not: each is compared with all that were announced."""
 _TOO_LARGE = "the message is larger than we open"
 
 
@@ -43,7 +45,7 @@ def is_content(octets: bytes) -> bool:
 def read_content(octets: bytes, most: int) -> Content:
     """The content of packets whose literal has at most `most` octets. Raises NotReadable and Malformed."""
     reading = _Reading(most)
-    reading.read(octets, compressed=False)
+    reading.read(octets)
     if reading.literal is None:
         raise NotReadable("there is nothing in this message", reason="unsupported")
     return Content(reading.literal, tuple(reading.signatures), reading.unannounced)
@@ -56,18 +58,23 @@ class _Reading:
         self.signatures: list[bytes] = []
         self.unannounced = 0
         self._announced: list[_OnePass] = []
+        self._met = 0
+        self._inflated = False
 
-    def read(self, octets: bytes, *, compressed: bool) -> None:
-        for packet in packets(octets):
+    def read(self, octets: bytes) -> None:
+        for packet in packets(octets, MAX_PACKETS):
             match packet.tag:
                 case Tag.LITERAL:
                     self._literal(packet.body)
                 case Tag.SIGNATURE:
                     self._signature(packet.body)
                 case Tag.ONE_PASS_SIGNATURE if self.literal is None:
-                    self._announced.append(_one_pass(packet.body))
-                case Tag.COMPRESSED if not compressed and self.literal is None:
-                    self.read(inflate(packet.body, self.most), compressed=True)
+                    if len(self._announced) < _MOST_SIGNATURES:
+                        self._announced.append(_one_pass(packet.body))
+                case Tag.COMPRESSED if not self._inflated and self.literal is None:
+                    # One alone: several, each as large as may be, would be as many bombs.
+                    self._inflated = True
+                    self.read(inflate(packet.body, self.most))
                 case tag if is_ignored(tag):
                     pass
                 case tag if tag in _ENCRYPTED:
@@ -89,6 +96,9 @@ class _Reading:
 
     def _signature(self, body: bytes) -> None:
         """In front of the literal it stands alone; behind it, it was announced in front."""
+        self._met += 1
+        if self._met > _MOST_SIGNATURES:
+            return
         if self.literal is not None:
             announced = next((one for one in self._announced if one.announces(body)), None)
             if announced is None:

@@ -41,6 +41,11 @@ class Tag(IntEnum):
     PADDING = 21
 
 
+MAX_CHUNKS = 250_000
+"""Partial lengths of one packet: 512 octets each in 122 MiB. Only the first must have as many (RFC 9580)."""
+MAX_PACKETS = 4096
+"""Packets of one message: a thousand recipients and all that may stand beside them."""
+
 STREAMED = frozenset({Tag.COMPRESSED, Tag.SED, Tag.LITERAL, Tag.SEIPD, Tag.GNUPG_AEAD})
 """The only packets that may have a partial or an indeterminate length (RFC 9580 section 4.2.1.4)."""
 
@@ -79,13 +84,17 @@ def length_octets(length: int) -> bytes:
     return b"\xff" + length.to_bytes(4, "big")
 
 
-def packets(octets: bytes) -> Iterator[Packet]:
+def packets(octets: bytes, most: int | None = None) -> Iterator[Packet]:
     """Split binary octets into packets.
 
-    Raises Malformed on anything that does not add up, after the packets before it were handed out.
+    Raises Malformed on anything that does not add up, or after `most` packets, after the packets before it
+    were handed out.
     """
-    at = 0
+    at = count = 0
     while at < len(octets):
+        count += 1
+        if most is not None and count > most:
+            raise Malformed("too many packets")
         first = octets[at]
         if not first & 0x80:
             raise Malformed("no packet header")
@@ -115,7 +124,7 @@ def _new_format(octets: bytes, at: int, tag: int) -> tuple[bytes, int]:
             body, at = _cut(octets, at, length)
             return (b"".join([*chunks, body]) if chunks else body), at
         # RFC 9580 section 4.2.1.4: the first chunk of a packet of partial lengths has at least 512 octets.
-        if tag not in STREAMED or (not chunks and first < 224 + 9):
+        if tag not in STREAMED or (not chunks and first < 224 + 9) or len(chunks) == MAX_CHUNKS:
             raise Malformed("partial length")
         chunk, at = _cut(octets, at + 1, 1 << (first & 0x1F))
         chunks.append(chunk)
@@ -168,7 +177,8 @@ class Reader:
 
 
 _BEGIN, _END = b"-----BEGIN PGP ", b"-----END PGP "
-_ARMOR_HEADERS = re.compile(rb"(?:[A-Za-z0-9-]+:[^\n]*\n)*")
+# Possessive: what is given up cannot be tried otherwise, and need not be remembered.
+_ARMOR_HEADERS = re.compile(rb"(?:[A-Za-z0-9-]+:[^\n]*\n)*+")
 
 
 def is_armored(octets: bytes) -> bool:
@@ -183,7 +193,11 @@ def dearmor(octets: bytes) -> list[tuple[str, bytes]]:
     line is not compared: RFC 9580 section 6.1 forbids to refuse for its sake, and real integrity lies
     elsewhere.
     """
-    blocks, at = [], 0
+    return list(_blocks(octets))
+
+
+def _blocks(octets: bytes) -> Iterator[tuple[str, bytes]]:
+    at = 0
     while (start := _line_start(octets, _BEGIN, at)) >= 0:
         mark = octets.find(b"\n", start)
         if mark < 0:
@@ -193,9 +207,8 @@ def dearmor(octets: bytes) -> list[tuple[str, bytes]]:
         end = _line_start(octets, _END + kind + b"-----", mark)
         if end < 0 or not begin_line.endswith(b"-----"):
             raise Malformed("armor without an end")
-        blocks.append((kind.decode("ascii", "replace"), _unarmor(octets[mark + 1 : end])))
+        yield kind.decode("ascii", "replace"), _unarmor(octets[mark + 1 : end])
         at = end + 1
-    return blocks
 
 
 def _line_start(octets: bytes, wanted: bytes, at: int) -> int:
@@ -224,7 +237,7 @@ def binary(octets: bytes, kind: str) -> bytes:
     """The packets of `octets`, armored (the first block of this kind) or not. Raises Malformed."""
     if not is_armored(octets):
         return octets
-    for found, packed in dearmor(octets):
+    for found, packed in _blocks(octets):
         if found == kind:
             return packed
     raise Malformed("no such block")

@@ -24,7 +24,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from keystore.errors import NotReadable
 from keystore.model import key_id
 from keystore.openpgp.aead import NONCE_SIZES, TAG_SIZE, Opener, aead_opener
-from keystore.openpgp.packet import Malformed, Packet, Reader, Tag, is_ignored, packets, sole, write
+from keystore.openpgp.packet import (
+    MAX_PACKETS,
+    Malformed,
+    Packet,
+    Reader,
+    Tag,
+    is_ignored,
+    packets,
+    sole,
+    write,
+)
 from keystore.openpgp.private import PrivateKey, open_session_key
 from keystore.openpgp.secret import CIPHERS
 
@@ -34,6 +44,10 @@ MAX_TRIALS = 128
 """How often a private key is used for one message: hidden recipients are tried with every key there is."""
 MAX_WRONG_KEYS = 4
 """How many session keys may turn out wrong: each costs a pass over the message, and anybody can make them."""
+MAX_WRONG_OCTETS = 16 * 1024 * 1024
+"""After so many octets in vain no other is tried: triple DES takes a second for 32 MiB."""
+MAX_AEAD_CHUNKS = 400_000
+"""64 octets each, the least that RFC 9580 allows, in 24 MiB; what programs write has many times as much."""
 
 DAMAGED = "the message is damaged or was changed on its way"
 NO_KEY = "none of the keys here can open this message"
@@ -106,7 +120,7 @@ def taken_apart(packed: bytes) -> Encrypted:
     passphrases = 0
     data: Packet | None = None
     try:
-        for packet in packets(packed):
+        for packet in packets(packed, MAX_PACKETS):
             if is_ignored(packet.tag):
                 continue
             if data is not None:
@@ -152,18 +166,21 @@ def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
     refusal = NotReadable(NO_KEY, reason="no-secret-key")
     if message.passphrases and not message.recipients:
         refusal = NotReadable(SYMMETRIC, reason="passphrase")
-    wrong = 0
+    wrong: set[bytes] = set()
     for recipient, session_key in _session_keys(message, keys):
         if session_key is None:
             if recipient.key_id != HIDDEN:
                 refusal = NotReadable(DAMAGED)
             continue
+        if session_key in wrong:
+            continue
         try:
             return decrypt_with(message, session_key)
         except NotReadable as error:
             # One reason for all damage: which step failed must not be seen (RFC 9580 section 13.4).
-            refusal, wrong = error, wrong + 1
-            if wrong == MAX_WRONG_KEYS:
+            refusal = error
+            wrong.add(session_key)
+            if len(wrong) == MAX_WRONG_KEYS or len(wrong) * len(message.body) > MAX_WRONG_OCTETS:
                 break
     raise refusal
 
@@ -298,6 +315,8 @@ def _chunks(
     if len(octets) < 2 * TAG_SIZE:
         raise Malformed("chunks")
     size = (1 << (chunk_exponent + 6)) + TAG_SIZE
+    if len(octets) > MAX_AEAD_CHUNKS * size:
+        raise NotReadable("the message is cut into more pieces than we read", reason="too-large")
     body, last = octets[:-TAG_SIZE], octets[-TAG_SIZE:]
     plain = [
         opener.decrypt(nonce(index), body[at : at + size], associated(index))

@@ -14,13 +14,15 @@ from keystore.errors import KeyRefused, NotReadable
 from keystore.model import Certificate, Fingerprint, SignatureResult, SignatureState, Trust, Usability
 from keystore.openpgp import signature as sig
 from keystore.openpgp.certificate import facts, key_bodies
-from keystore.openpgp.packet import Malformed, Tag, binary, packets
+from keystore.openpgp.packet import MAX_PACKETS, Malformed, Tag, binary, packets
 
 Lookup = Callable[[str], Sequence[Certificate]]
 """The certificates that have a key with this fingerprint (40 or 64 digits) or key ID (16), upper case."""
 
 MAX_SIGNATURES = 16
 """More are not looked at: a message could otherwise cost a verification for every few octets."""
+MAX_HASHED = 64 * 1024 * 1024
+"""Octets that signatures may cover together, except that the first is always looked at: each hashes all."""
 
 UNANNOUNCED = SignatureResult(SignatureState.BAD, reason="the signature is not the one that was announced")
 """Of a signature behind a message without its counterpart in front."""
@@ -37,7 +39,7 @@ def verify_detached(
     """
     found = []
     try:
-        for packet in packets(binary(signature, "SIGNATURE")):
+        for packet in packets(binary(signature, "SIGNATURE"), MAX_PACKETS):
             if packet.tag == Tag.SIGNATURE:
                 found.append(packet.body)
             elif packet.tag not in (Tag.MARKER, Tag.PADDING):
@@ -50,8 +52,9 @@ def verify_detached(
 def judge_all(
     bodies: Sequence[bytes], octets: bytes, lookup: Lookup, now: datetime
 ) -> tuple[SignatureResult, ...]:
-    """Judge signature packets over `octets`, the first `MAX_SIGNATURES` of them."""
-    return tuple(_judge(body, octets, lookup, now) for body in bodies[:MAX_SIGNATURES])
+    """Judge signature packets over `octets`, the first `MAX_SIGNATURES` of them; of a large text fewer."""
+    most = max(1, min(MAX_SIGNATURES, MAX_HASHED // max(1, len(octets))))
+    return tuple(_judge(body, octets, lookup, now) for body in bodies[:most])
 
 
 def _judge(body: bytes, octets: bytes, lookup: Lookup, now: datetime) -> SignatureResult:

@@ -135,8 +135,8 @@ class _Parser:
         """The delimiters of the multiparts we are in, outermost first, with their leading hyphens."""
         self.depth = 0
         self.header_octets = 0
-        self.found: dict[bytes, tuple[int, int]] = {}
-        """Per delimiter: from where we searched last, and what we found."""
+        self.found: dict[bytes, tuple[int, int, int]] = {}
+        """Per delimiter: from where and until where it was searched, and what was found (-1: nothing)."""
 
     def entity(
         self, start: int, default: ContentType, *, is_message: bool
@@ -261,7 +261,8 @@ class _Parser:
         """
         best: _Delimiter | None = None
         for index, delimiter in enumerate(self.open):
-            at = self._next(delimiter, position)
+            # Not beyond what an outer one has found: else each of many siblings would search the whole rest.
+            at = self._next(delimiter, position, len(self.octets) if best is None else best.position)
             if at < 0:
                 continue
             if (
@@ -272,14 +273,15 @@ class _Parser:
                 best = _Delimiter(at, index)
         return best
 
-    def _next(self, delimiter: bytes, position: int) -> int:
-        searched, found = self.found.get(delimiter, (-1, -2))
-        if searched >= 0 and searched <= position and (found < 0 or found >= position):
-            return found
+    def _next(self, delimiter: bytes, position: int, limit: int) -> int:
+        """Where `delimiter` next begins a line, from the line start `position` to `limit`; -1 for nowhere."""
+        start, stop, found = self.found.get(delimiter, (0, -1, -1))
+        if start <= position and (found >= position or (found < 0 and limit <= stop)):
+            return found if found <= limit else -1
         if self.octets.startswith(delimiter, position):
             found = position
         else:
-            found = self.octets.find(b"\n" + delimiter, max(position - 1, 0))
+            found = self.octets.find(b"\n" + delimiter, max(position - 1, 0), limit + len(delimiter))
             found = found + 1 if found >= 0 else -1
-        self.found[delimiter] = (position, found)
+        self.found[delimiter] = (position, limit, found)
         return found
