@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -16,7 +16,9 @@ from time import process_time
 
 from bench.measure import Aim, Row
 from keystore.keystore import Keystore, KeystoreSettings
-from keystore.secrets import SecretsSettings, open_secrets
+from keystore.secrets import SystemdSecrets
+from keystore.vault import KEY_NAME
+from keystore.wrap import new_key
 from secmailproxy.imap.rendering import Renderer
 from tests.fixtures.worst import Worst
 from tests.fixtures.worst.mime import MIME
@@ -50,11 +52,11 @@ def _run(folder: str, name: str) -> str:
 @contextmanager
 def _store(folder: Path) -> Iterator[Keystore]:
     """A keystore with several own keys, made by the first who opens it."""
-    word = folder / "passphrase"
-    if not word.exists():
-        word.write_text(secrets.token_urlsafe(16))
-    settings = SecretsSettings("file", folder / "secrets.json", word.read_text)
-    with closing(Keystore.open(KeystoreSettings(folder / "keystore"), open_secrets(settings))) as store:
+    credentials = folder / "credentials"
+    if not credentials.exists():
+        credentials.mkdir()
+        (credentials / KEY_NAME).write_text(base64.b64encode(new_key()).decode())
+    with closing(Keystore.open(KeystoreSettings(folder / "keystore"), SystemdSecrets(credentials))) as store:
         if not store.certificates("bob@example.org"):
             for kind in ("ed25519", "rsa3072", "rsa3072", "ed25519"):
                 store.generate("bob@example.org", kind=kind)

@@ -69,6 +69,11 @@ class Folders:
         return self.state / "notifications"
 
     @property
+    def opening(self) -> Path:
+        """Hashes of the messages that are being opened."""
+        return self.state / "opening"
+
+    @property
     def certificate(self) -> Path:
         """The certificate of the listeners with its encrypted key."""
         return self.state / "localhost.pem"

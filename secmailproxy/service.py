@@ -32,6 +32,7 @@ from secmailproxy.guarding import ReplyGuard
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
+from secmailproxy.imap.suspects import Suspects
 from secmailproxy.localtls import LocalTls
 from secmailproxy.logs import place, set_level
 from secmailproxy.outbound import Outbound
@@ -92,7 +93,7 @@ class Service:
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
-        self._openings = Openings(self._workers)
+        self._openings = Openings(self._workers, Suspects(config.folders.opening))
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)

@@ -20,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import keystore
 from keystore.keystore import Keystore, KeystoreSettings
@@ -63,6 +63,13 @@ class Task(Protocol):
 
     def carry_out(self, keystore: Keystore) -> object:
         """The outcome; None when it must be done by who asked. May raise nothing that says what mail says."""
+
+
+class Lost(NamedTuple):
+    """Instead of an outcome: the process ended before it was done."""
+
+    signal: int | None = None
+    """What ended it; None when it has ended itself, or took too long."""
 
 
 class Urgency(IntEnum):
@@ -229,11 +236,43 @@ class Workers:
 
     async def outcome(self, task: Task, urgency: Urgency) -> object | None:
         """The outcome of a task; None when no process is left to do it, or none can."""
+        found = await self.tried(task, urgency)
+        return None if isinstance(found, Lost) else found
+
+    async def tried(self, task: Task, urgency: Urgency) -> object | Lost | None:
+        """The same, but `Lost` when a process ended while it did it."""
         if not self.ready:
             return None
         future: _Answer = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((urgency, next(self._numbers), task, future))
         return await future
+
+    async def alone(self, task: Task) -> object | Lost | None:
+        """The outcome of a task by a process of its own; `Lost` when it ended, None when there is none."""
+        try:
+            process, ours = _started()
+        except OSError as error:
+            log.error("a process to help could not be started", extra=place(error))
+            return None
+        self.processes.add(process.pid)
+        answers = _Answers()
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: answers, sock=ours)
+            async with asyncio.timeout(self._answer_seconds):
+                await answers.ask(self._start)
+            try:
+                async with asyncio.timeout(self._answer_seconds):
+                    return await answers.ask(task)
+            except EOFError:
+                return Lost(-await asyncio.to_thread(process.wait))
+        except (OSError, EOFError) as error:
+            log.error("a process that helps has ended", extra=place(error))
+            return Lost()
+        finally:
+            answers.close()
+            ours.close()
+            _end(process)
+            self.processes.discard(process.pid)
 
     async def any_ready(self, patience: float) -> None:
         """After `call`, wait until a process can work, or none will, for at most `patience` seconds."""
@@ -303,7 +342,7 @@ class Workers:
             async with asyncio.timeout(self._answer_seconds):
                 answer = await answers.ask(task)
         except BaseException:
-            _settle(future, None)
+            _settle(future, Lost())
             raise
         _settle(future, answer)
 

@@ -12,14 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
+from secmailproxy import confinement
 from secmailproxy.imap.rendering import Job, Locked, Renderer, Rendering
-from secmailproxy.views import View
-from secmailproxy.workers import Urgency, Workers
+from secmailproxy.imap.suspects import Suspects
+from secmailproxy.views import View, message_hash
+from secmailproxy.workers import Lost, Urgency, Workers
 
 _MANY = 12
 """So many messages at once are worth other processes."""
 _CHUNK = 6
 """Messages that go to a process together."""
+_LARGE = 512 * 1024
+"""A message of so many octets would keep the sessions of this process waiting."""
+_PATIENCE = 10.0
+"""Seconds that large messages wait for a process to start."""
+_ATTEMPTS = 2
+"""How often a message may end a process that has nothing else to do, before it is known to be at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +47,10 @@ class Opening:
 class Openings:
     """What is being opened now, and by whom."""
 
-    def __init__(self, workers: Workers | None = None) -> None:
+    def __init__(self, workers: Workers | None = None, suspects: Suspects | None = None) -> None:
         """Without `workers` messages are opened in threads of this process."""
         self._workers = workers
+        self._suspects = suspects
         self._opening: dict[tuple[str, bytes], asyncio.Event] = {}
         self._local = asyncio.Lock()
 
@@ -61,21 +70,90 @@ class Openings:
             done.set()
 
     async def views(self, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
-        """The views of messages, in their order."""
-        if self._workers is None or len(jobs) < _MANY:
+        """The views of messages, in their order. What one message does to its process, others do not feel."""
+        workers, suspects = self._workers, self._suspects
+        if workers is None:
             return await asyncio.to_thread(renderer.views, jobs)
+        suspect = [suspects is not None and message_hash(job.octets) in suspects for job in jobs]
+        apart = [job for job, alone in zip(jobs, suspect, strict=True) if alone]
+        rest = [job for job, alone in zip(jobs, suspect, strict=True) if not alone]
+        done, opened = await asyncio.gather(
+            self._all(workers, renderer, rest),
+            asyncio.gather(*(self._alone(workers, renderer, job) for job in apart)),
+        )
+        alone_views, other_views = iter(opened), iter(done)
+        return [next(alone_views if alone else other_views) for alone in suspect]
+
+    async def _all(self, workers: Workers, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
+        """Many, or large ones, by other processes; few small ones in a thread."""
+        large = [len(job.octets) >= _LARGE for job in jobs]
+        if len(jobs) < _MANY and not any(large):
+            return await self._here(renderer, jobs)
+        workers.call()
+        if any(large):
+            await workers.any_ready(_PATIENCE)
         chunks = [jobs[at : at + _CHUNK] for at in range(0, len(jobs), _CHUNK)]
-        self._workers.call()
-        done = await asyncio.gather(*(self._chunk(self._workers, renderer, chunk) for chunk in chunks))
+        done = await asyncio.gather(*(self._chunk(workers, renderer, chunk) for chunk in chunks))
         return [view for views in done for view in views]
 
+    async def _here(self, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
+        if self._suspects is None:
+            return await asyncio.to_thread(renderer.views, jobs)
+        with self._suspects.opening(message_hash(job.octets) for job in jobs):
+            return await asyncio.to_thread(renderer.views, jobs)
+
     async def _chunk(self, workers: Workers, renderer: Renderer, chunk: Sequence[Job]) -> list[View | Locked]:
-        """By a process; until one is ready, and where one has failed, by this one."""
+        """By a process; until one is ready, and where none can be, by this one."""
         if not workers.ready:
             async with self._local:
                 if not workers.ready:
-                    return await asyncio.to_thread(renderer.views, chunk)
-        views = await workers.outcome(Rendering(tuple(chunk), renderer.field_name), Urgency.SYNC)
+                    return await self._here(renderer, chunk)
+        views = await workers.tried(Rendering(tuple(chunk), renderer.field_name), Urgency.SYNC)
         if views is None:
-            return await asyncio.to_thread(renderer.views, chunk)
-        return cast("list[View | Locked]", views)
+            return await self._here(renderer, chunk)
+        if isinstance(views, Lost):
+            # One of them may have ended the process, and would end this one.
+            return [await self._each(workers, renderer, job) for job in chunk]
+        return [
+            await self._alone(workers, renderer, job) if isinstance(view, Locked) and view.by_memory else view
+            for job, view in zip(chunk, cast("list[View | Locked]", views), strict=True)
+        ]
+
+    async def _each(self, workers: Workers, renderer: Renderer, job: Job) -> View | Locked:
+        """One that was in bad company: most are innocent, and need no process of their own."""
+        found = await workers.tried(Rendering((job,), renderer.field_name), Urgency.SYNC)
+        if found is None or isinstance(found, Lost):
+            workers.call()
+            return await self._alone(workers, renderer, job)
+        (view,) = cast("list[View | Locked]", found)
+        return view
+
+    async def _alone(self, workers: Workers, renderer: Renderer, job: Job) -> View | Locked:
+        """By processes that do nothing else; a message that ends them, one after the other, is left closed.
+
+        Never for what may be the machine's fault: that is for a while, and the view would be for ever.
+        """
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            found = await workers.alone(Rendering((job,), renderer.field_name))
+            if isinstance(found, Lost):
+                reason = confinement.BY_ITS_FAULT.get(found.signal, "")
+                if not reason:
+                    return Locked("A process that opens messages was ended; try again.")
+                continue
+            if found is None:
+                return Locked("No process could be started to open a message; try again.")
+            (view,) = cast("list[View | Locked]", found)
+            if not isinstance(view, Locked) or not view.by_memory:
+                self._clear(job)
+                return view
+            if not confinement.has_room(len(job.octets)):
+                return view
+            reason = confinement.TOO_MUCH_MEMORY
+        self._clear(job)
+        # Without its octets: they are not looked at again in this process.
+        return renderer.failed(reason, signed=job.signed)
+
+    def _clear(self, job: Job) -> None:
+        if self._suspects is not None:
+            self._suspects.cleared(message_hash(job.octets))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
+from secmailproxy.confinement import confined
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.logs import place
 from secmailproxy.mime import entity, header, structure
@@ -30,6 +32,10 @@ _LOCKED_TRIES = 3
 """Messages that may fail for want of a key, in one go; each may have asked somebody for a passphrase."""
 
 
+Bounds = Callable[[int], AbstractContextManager[object]]
+"""What keeps the opening of a message of so many octets within its share of the process."""
+
+
 class Job(NamedTuple):
     """A message (CRLF), and whether it was classified as signed only."""
 
@@ -41,6 +47,12 @@ class Locked(NamedTuple):
     """Instead of a view: why it cannot be had now."""
 
     text: str
+    by_memory: bool = False
+    """Whether memory was refused."""
+
+
+class ShortOfMemory(SecMailProxyError):
+    """This process was refused memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +64,11 @@ class Renderer:
     """Of the verdict field of this installation."""
     clock: Callable[[], datetime]
 
-    def views(self, jobs: Sequence[Job]) -> list[View | Locked]:
-        """The views of messages; after a few that cannot be had now, no more are tried."""
+    def views(self, jobs: Sequence[Job], bounds: Bounds = nullcontext) -> list[View | Locked]:
+        """The views of messages; after a few that cannot be had now, no more are tried.
+
+        `bounds` is entered for each message, with its size.
+        """
         outcomes: list[View | Locked] = []
         failures: list[Locked] = []
         for job in jobs:
@@ -61,7 +76,10 @@ class Renderer:
                 outcomes.append(failures[-1])
                 continue
             try:
-                outcomes.append(self.view(job.octets, signed=job.signed))
+                with bounds(len(job.octets)):
+                    outcomes.append(self.view(job.octets, signed=job.signed))
+            except ShortOfMemory as error:
+                outcomes.append(Locked(str(error), by_memory=True))
             except (SecMailProxyError, KeystoreError) as error:
                 failures.append(Locked(str(error)))
                 outcomes.append(failures[-1])
@@ -79,7 +97,8 @@ class Renderer:
         except (MemoryError, OSError) as error:
             # Of this machine, and for a while; the view would be for ever.
             log.error("no resources to present a message", extra=place(error))
-            raise SecMailProxyError("This machine is short of memory or files; try again.") from None
+            kind = ShortOfMemory if isinstance(error, MemoryError) else SecMailProxyError
+            raise kind("This machine is short of memory or files; try again.") from None
         except Exception as error:  # noqa: BLE001 - any; its text may be mail
             log.error("a message could not be presented", extra=place(error))
             return self.failed("internal error of secmailproxy", octets, signed=signed)
@@ -131,8 +150,8 @@ class Rendering:
     field_name: str
 
     def carry_out(self, keystore: Keystore) -> list[View | Locked]:
-        """As `Renderer.views`."""
-        return Renderer(keystore, self.field_name, lambda: datetime.now(UTC)).views(self.jobs)
+        """As `Renderer.views`, of this process alone: no message may take more of it than its share."""
+        return Renderer(keystore, self.field_name, lambda: datetime.now(UTC)).views(self.jobs, confined)
 
 
 def form_of(field: bytes, presented: bytes) -> View:

@@ -51,13 +51,13 @@ def gnupg_aead(plain: bytes, key: bytes = SESSION_KEY, chunk_exponent: int = 0) 
         tail = int.from_bytes(nonce[-8:], "big") ^ index
         return nonce[:-8] + tail.to_bytes(8, "big"), associated + index.to_bytes(8, "big")
 
-    body = b""
+    body = []
     for index, piece in enumerate(pieces):
         start, header_octets = number(index)
-        body += cipher.encrypt(start, piece, header_octets)
+        body.append(cipher.encrypt(start, piece, header_octets))
     start, header_octets = number(len(pieces))
-    body += cipher.encrypt(start, b"", header_octets + len(plain).to_bytes(8, "big"))
-    return write(Tag.GNUPG_AEAD, b"\1" + header + nonce + body)
+    body.append(cipher.encrypt(start, b"", header_octets + len(plain).to_bytes(8, "big")))
+    return write(Tag.GNUPG_AEAD, b"\1" + header + nonce + b"".join(body))
 
 
 def encrypted(certificate: bytes, plain: bytes) -> bytes:
