@@ -37,6 +37,9 @@ def hash_name(number: int) -> str:
     return HASHES.get(number, f"hash {number}")
 
 
+MAX_SUBPACKETS = 1000
+"""Of one area; real signatures have some ten, and a version 6 area may have four gigabytes."""
+
 BINARY, TEXT = 0x00, 0x01
 CERTIFICATIONS = frozenset({0x10, 0x11, 0x12, 0x13})
 SUBKEY_BINDING, PRIMARY_KEY_BINDING, DIRECT_KEY = 0x18, 0x19, 0x1F
@@ -195,8 +198,11 @@ def _version_3(reader: Reader) -> SignaturePacket:
 
 
 def _subpackets(area: bytes) -> list[tuple[int, bool, bytes]]:
-    found, at = [], 0
+    found: list[tuple[int, bool, bytes]] = []
+    at = 0
     while at < len(area):
+        if len(found) == MAX_SUBPACKETS:
+            raise Malformed("too many subpackets")
         length, at = read_length(area, at)
         if not length or at + length > len(area):
             raise Malformed("subpacket")

@@ -81,7 +81,9 @@ _BEST = (SignatureState.GOOD, SignatureState.UNACCEPTABLE, SignatureState.BAD)
 def _candidates(packet: sig.SignaturePacket, lookup: Lookup) -> list[tuple[Certificate, Fingerprint, bytes]]:
     """The keys that the signature may be by: (certificate, fingerprint of the key, its packet body)."""
     found: dict[tuple[Fingerprint, Fingerprint], tuple[Certificate, Fingerprint, bytes]] = {}
-    for issuer in packet.issuer_fingerprints or packet.issuer_key_ids:
+    issuers = set(packet.issuer_fingerprints or packet.issuer_key_ids)
+    # One that names several claims none of them; each would cost a search in the store.
+    for issuer in issuers if len(issuers) == 1 else ():
         for certificate in lookup(issuer):
             try:
                 bodies = key_bodies(certificate.octets)

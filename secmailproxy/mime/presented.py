@@ -24,6 +24,8 @@ _LEGACY_DIV = re.compile(
 )
 _DIV_END = re.compile(rb"</div\s*>", re.IGNORECASE)
 _LEGACY_TEXT = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)+[ \t]*\r?\n")
+_LEGACY_MOST = Limits().header_octets
+"""Octets that repeat a header, at most; matching takes memory for every line."""
 _LEGACY_PARTS = frozenset({"text/plain", "text/rfc822-headers"})
 
 
@@ -180,7 +182,7 @@ def _base64(octets: bytes) -> bytes:
 
 
 def _legacy_text(text: bytes) -> slice | None:
-    found = _LEGACY_TEXT.match(text)
+    found = _LEGACY_TEXT.match(text, 0, _LEGACY_MOST)
     return slice(found.start(), found.end()) if found else None
 
 
