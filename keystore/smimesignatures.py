@@ -9,7 +9,7 @@ Standards: RFC 8551 section 2, RFC 8550 (certificates), RFC 5652 section 5.6.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from keystore import smime
@@ -28,6 +28,8 @@ from keystore.smime.path import PathState, judge_path
 
 MAX_CANDIDATES = 8
 """Certificates that one signature may be by; more of one name are not tried."""
+MAX_ATTEMPTS = 32
+"""Checks of a signature by a certificate, for one message."""
 CLOCK_TOLERANCE = timedelta(hours=1)
 """How far a signing time may lie ahead of the clock."""
 _BEST = (
@@ -38,13 +40,16 @@ _BEST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class _Message:
     """One message that is judged."""
 
-    content: bytes
-    certificates: tuple[bytes, ...]
-    now: datetime
+    def __init__(self, content: bytes, certificates: tuple[bytes, ...], now: datetime) -> None:
+        self.content = smime.Content(content)
+        self.certificates = certificates
+        self.readable = _readable(certificates)
+        self.now = now
+        self.attempts = 0
+        """How often a signature was checked."""
 
 
 class SmimeSignatures:
@@ -70,19 +75,27 @@ class SmimeSignatures:
         return SignedContent(found.octets, tuple(self._judged(one, message) for one in found.signers))
 
     def _judged(self, signer: smime.SignerInfo, message: _Message) -> SignatureResult:
-        candidates = self._candidates(signer, message)
-        if not candidates:
+        """By whichever certificate the signature is; one that is right needs no other."""
+        results = []
+        for one in self._candidates(signer, message):
+            message.attempts += 1
+            if message.attempts > MAX_ATTEMPTS:
+                reason = "there are too many signatures and certificates"
+                return SignatureResult(SignatureState.UNACCEPTABLE, created=signer.created, reason=reason)
+            results.append(self._verdict(signer, message, one))
+            if results[-1].state is SignatureState.GOOD:
+                break
+        if not results:
             reason = "the signer's certificate is not known, and was not sent along"
             return SignatureResult(SignatureState.UNKNOWN_KEY, created=signer.created, reason=reason)
-        results = [self._verdict(signer, message, one) for one in candidates]
         return min(results, key=lambda one: _BEST.index(one.state))
 
     def _candidates(self, signer: smime.SignerInfo, message: _Message) -> list[Certificate]:
         """The certificates that the signature may be by: those of the store first."""
         found = {one.fingerprint: one for one in self._cache.named(signer.name)}
-        for one in _readable(message.certificates):
-            if smime.names(signer.name, one.octets):
-                found.setdefault(one.fingerprint, one)
+        for one in message.readable:
+            if one.fingerprint not in found and smime.names(signer.name, one.octets):
+                found[one.fingerprint] = self._cache.get(one.fingerprint) or one
         return list(found.values())[:MAX_CANDIDATES]
 
     def _verdict(
@@ -91,21 +104,28 @@ class SmimeSignatures:
         checked = smime.check(signer, message.content, certificate.octets)
         if checked.finding is smime.Finding.WRONG:
             return SignatureResult(SignatureState.BAD, created=signer.created, reason=checked.reason)
-        by = SignatureResult(
+        # Names only where somebody vouches for them: the owner of the store, or the path.
+        nameless = SignatureResult(
             SignatureState.UNACCEPTABLE,
             certificate.fingerprint,
-            certificate.addresses,
-            certificate.user_ids[0] if certificate.user_ids else "",
-            signer.created,
-            certificate.trust,
-            checked.reason,
-            certificate.octets,
-            signer.capabilities,
+            created=signer.created,
+            trust=certificate.trust,
+            reason=checked.reason,
         )
+        by = replace(
+            nameless,
+            addresses=certificate.addresses,
+            user_id=certificate.user_ids[0] if certificate.user_ids else "",
+            certificate=certificate.octets,
+            capabilities=signer.capabilities,
+        )
+        is_known = certificate.trust in (Trust.KNOWN, Trust.VERIFIED)
         if checked.finding is smime.Finding.UNSUPPORTED:
-            return replace(by, certificate=b"", capabilities=b"")
+            return nameless
         reason = checked.reason or self._refusal(signer, certificate, message.now)
-        return replace(by, reason=reason) if reason else self._vouched(by, message)
+        if reason:
+            return replace(by if is_known else nameless, reason=reason)
+        return self._vouched(by, message)
 
     def _vouched(self, by: SignatureResult, message: _Message) -> SignatureResult:
         """The result of a signature that is right, by the path above its certificate."""

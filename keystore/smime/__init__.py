@@ -15,7 +15,7 @@ from keystore.smime.naming import names, names_in_messages, serial_number
 from keystore.smime.opening import Envelope, open_envelope, open_message, read_envelope, recipients
 from keystore.smime.policy import usability
 from keystore.smime.signed import CmsSignature, proves, sign
-from keystore.smime.verifying import Checked, Finding, SignedData, SignerInfo, check, read_signed
+from keystore.smime.verifying import Checked, Content, Finding, SignedData, SignerInfo, check, read_signed
 
 __all__ = [
     # certificates
@@ -38,6 +38,7 @@ __all__ = [
     "Checked",
     "CmsEnvelope",
     "CmsSignature",
+    "Content",
     "ContentCipher",
     "Envelope",
     "Finding",

@@ -14,6 +14,7 @@ from asn1crypto import algos, core, x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from keystore.smime import ber
 from keystore.smime.certificate import MAX_MODULUS_BITS, facts, load
@@ -91,6 +92,8 @@ class Signed:
     """As in `HASHES`."""
     signature: bytes
     octets: bytes
+    hashed: bytes
+    """The hash of `octets`."""
 
 
 def dotted(identifier: ber.Element) -> str:
@@ -122,10 +125,10 @@ def right(signed: Signed, certificate: bytes) -> bool:
         if isinstance(public, rsa.RSAPublicKey):
             _check_size(public)
             scheme = _rsa_padding(signed, facts(certificate).kind, certificate)
-            public.verify(signed.signature, signed.octets, scheme, HASHES[signed.digest]())
+            public.verify(signed.signature, signed.hashed, scheme, Prehashed(HASHES[signed.digest]()))
         elif isinstance(public, ec.EllipticCurvePublicKey):
             _demand_digest(signed, _BY_EC, _EC)
-            public.verify(signed.signature, signed.octets, ec.ECDSA(HASHES[signed.digest]()))
+            public.verify(signed.signature, signed.hashed, ec.ECDSA(Prehashed(HASHES[signed.digest]())))
         elif isinstance(public, ed25519.Ed25519PublicKey):
             # RFC 8419 section 3: no parameters, and SHA-512 for the message digest.
             if signed.algorithm != _ED25519 or signed.parameters or signed.digest != "sha512":

@@ -18,6 +18,7 @@ from keystore.smime.certificate import key_identifier
 
 MAX_NAME = 4096
 """Octets of a name that is compared otherwise than octet by octet."""
+_BMP_STRING = 0x1E
 
 
 @lru_cache(maxsize=1024)
@@ -73,6 +74,13 @@ def same(one: bytes, other: bytes) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _issuer(name: bytes) -> str:
+def _issuer(name: bytes) -> tuple[tuple[bytes, str], ...]:
+    """Types and values of an issuer's name, without regard to case and blanks (RFC 5280 section 7.1)."""
     issuer = ber.elements(ber.only(name, ber.SEQUENCE).inside)[0]
-    return str(x509.Name.load(issuer.whole, strict=True).hashable)
+    found = []
+    for relative in ber.elements(issuer.inside):
+        for attribute in ber.elements(relative.inside):
+            kind, value = ber.elements(attribute.inside)
+            text = value.contents.decode("utf-16-be" if value.tag == _BMP_STRING else "utf-8")
+            found.append((kind.contents, " ".join(text.casefold().split())))
+    return tuple(found)

@@ -101,6 +101,20 @@ class SignerInfo:
         return stated[0] if len(stated) == 1 else b""
 
 
+class Content:
+    """What a message signs. It is hashed once by each algorithm, however many signatures there are."""
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets = octets
+        self._hashed: dict[str, bytes] = {}
+
+    def hashed(self, digest: str) -> bytes:
+        """The hash by this algorithm, as hashlib names it."""
+        if digest not in self._hashed:
+            self._hashed[digest] = hashlib.new(digest, self.octets, usedforsecurity=False).digest()
+        return self._hashed[digest]
+
+
 @dataclass(frozen=True, slots=True)
 class SignedData:
     """A message of signatures."""
@@ -122,10 +136,10 @@ def read_signed(octets: bytes) -> SignedData:
         raise NotReadable("this S/MIME signature is damaged", reason="damaged") from None
 
 
-def check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
-    """Whether this certificate (DER) made this signature over `octets`."""
+def check(signer: SignerInfo, content: Content, certificate: bytes) -> Checked:
+    """Whether this certificate (DER) made this signature over `content`."""
     try:
-        return _check(signer, octets, certificate)
+        return _check(signer, content, certificate)
     except Unsupported as error:
         return Checked(Finding.UNSUPPORTED, str(error))
     except Exception:  # noqa: BLE001  whatever a parser or a primitive raises, nothing is proven
@@ -172,18 +186,23 @@ def _signer(found: ber.Element) -> SignerInfo:
     info.optional(_UNSIGNED_ATTRIBUTES)
     info.end()
     name = sid.whole if sid.tag == ber.SEQUENCE else key_name(ber.joined(sid, _KEY_IDENTIFIER))
-    attributes, octets, defect = None, b"", ""
+    attributes, octets, defect, created = None, b"", "", None
     if stated is not None:
         # The octets as they stand, under the tag that a SET has outside of SignerInfo (RFC 5652 section 5.4).
         octets = bytes((ber.SET,)) + stated.whole[1:]
         attributes, defect = _attributes(stated)
+        if not defect and _SIGNING_TIME in attributes:
+            created = _moment(attributes[_SIGNING_TIME][0])
+            defect = "" if created else "the time of signing cannot be read"
     oid, parameters = algorithm_identifier(algorithm)
+    used = _digest(digest)
+    hashed = hashlib.new(used, octets, usedforsecurity=False).digest() if used else b""
     return SignerInfo(
         name=name,
-        signed=Signed(oid, parameters, _digest(digest), signature, octets),
+        signed=Signed(oid, parameters, used, signature, octets, hashed),
         attributes=attributes,
         algorithms=(digest, algorithm),
-        created=_signing_time(attributes or {}),
+        created=created,
         defect=defect,
     )
 
@@ -214,19 +233,16 @@ def _attributes(stated: ber.Element) -> tuple[dict[str, tuple[bytes, ...]], str]
     return values, ""
 
 
-def _signing_time(values: dict[str, tuple[bytes, ...]]) -> datetime | None:
-    """The signing time; None where none is stated, or none that can be read."""
-    stated = values.get(_SIGNING_TIME, ())
-    if len(stated) != 1:
-        return None
+def _moment(time: bytes) -> datetime | None:
+    """Time, DER; None for one that cannot be read, or is in no known time zone."""
     try:
-        moment = cms.Time.load(stated[0], strict=True).native
+        moment = cms.Time.load(time, strict=True).native
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment.astimezone(UTC) if isinstance(moment, datetime) else None
+    return moment.astimezone(UTC) if isinstance(moment, datetime) and moment.tzinfo else None
 
 
-def _check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
+def _check(signer: SignerInfo, content: Content, certificate: bytes) -> Checked:
     if signer.defect:
         return Checked(Finding.WRONG, signer.defect)
     signed = signer.signed
@@ -234,10 +250,10 @@ def _check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
         return Checked(Finding.UNSUPPORTED, "a hash algorithm that is not supported")
     wrong = Checked(Finding.WRONG, "the signature does not fit the message")
     if signer.attributes is None:
-        if _like_attributes(octets):
+        if _like_attributes(content.octets):
             return Checked(Finding.WRONG, "what is signed may be attributes of another signature")
-        signed = replace(signed, octets=octets)
-    elif not _describes(signer.attributes, signed.digest, octets):
+        signed = replace(signed, octets=content.octets, hashed=content.hashed(signed.digest))
+    elif not _describes(signer.attributes, content.hashed(signed.digest)):
         return wrong
     if not right(signed, certificate):
         return wrong
@@ -247,11 +263,11 @@ def _check(signer: SignerInfo, octets: bytes, certificate: bytes) -> Checked:
     return Checked(Finding.RIGHT, weak)
 
 
-def _describes(values: dict[str, tuple[bytes, ...]], digest: str, octets: bytes) -> bool:
-    """Whether content type and message digest are those of these octets (RFC 5652 sections 5.4, 5.6)."""
+def _describes(values: dict[str, tuple[bytes, ...]], hashed: bytes) -> bool:
+    """Whether content type and message digest are those of the content (RFC 5652 sections 5.4, 5.6)."""
     kind = dotted(ber.only(values[_CONTENT_TYPE][0], ber.OID))
     stated = ber.only(values[_MESSAGE_DIGEST][0], ber.OCTET_STRING).contents
-    return kind == _DATA and hmac.compare_digest(stated, hashlib.new(digest, octets).digest())
+    return kind == _DATA and hmac.compare_digest(stated, hashed)
 
 
 def _binding_refusal(signer: SignerInfo, certificate: bytes) -> str:
