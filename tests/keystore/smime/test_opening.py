@@ -10,7 +10,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-from asn1crypto import core
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.x509.oid import NameOID
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from keystore import smime
 from keystore.errors import NotReadable
 from keystore.smime import ber
+from tests.fixtures.cms import CONTENT_TYPE, DATA, INTEGER_0, attribute, oid, sequence, string
 from tests.fixtures.x509 import (
     NOW,
     Authority,
@@ -132,24 +132,7 @@ def test_what_gpgsm_encrypts_opens(gpgsm: Gpgsm, people: dict[str, Issued]) -> N
         assert smime.open_message(cms, secret(reader)).octets == octets, cipher
 
 
-def oid(dotted: str) -> bytes:
-    """An object identifier, DER."""
-    return bytes(core.ObjectIdentifier(dotted).dump())
-
-
-def sequence(*parts: bytes) -> bytes:
-    """A SEQUENCE, DER."""
-    return ber.element(ber.SEQUENCE, b"".join(parts))
-
-
-def string(octets: bytes) -> bytes:
-    """An OCTET STRING, DER."""
-    return ber.element(ber.OCTET_STRING, octets)
-
-
-INTEGER_0 = b"\x02\x01\x00"
-DATA = oid("1.2.840.113549.1.7.1")
-CONTENT_TYPE = sequence(oid("1.2.840.113549.1.9.3"), ber.element(ber.SET, DATA))
+TYPED = attribute(CONTENT_TYPE, DATA)
 RSA = sequence(oid("1.2.840.113549.1.1.1"), b"\x05\x00")
 NONCE = bytes(12)
 AES128_GCM = "2.16.840.1.101.3.4.1.6"
@@ -197,9 +180,9 @@ def by_gcm(reader: Issued, attributes: bytes = b"", **changes: Any) -> Made:
 def test_authenticated_attributes(people: dict[str, Issued]) -> None:
     """RFC 5083 section 2.2: they are part of what is authenticated."""
     reader = people["rsa2048"]
-    assert smime.open_message(by_gcm(reader, CONTENT_TYPE).cms, secret(reader)).octets == OCTETS
-    added = replace(by_gcm(reader), attributes=ber.element(0xA1, CONTENT_TYPE))
-    removed = replace(by_gcm(reader, CONTENT_TYPE), attributes=b"")
+    assert smime.open_message(by_gcm(reader, TYPED).cms, secret(reader)).octets == OCTETS
+    added = replace(by_gcm(reader), attributes=ber.element(0xA1, TYPED))
+    removed = replace(by_gcm(reader, TYPED), attributes=b"")
     for changed in (added, removed):
         with pytest.raises(NotReadable, match="damaged"):
             smime.open_message(changed.cms, secret(reader))
@@ -312,7 +295,7 @@ def test_a_wrong_pkcs1_padding_is_told_from_a_right_one_by_nothing(people: dict[
 def test_no_change_passes_authenticated_encryption(people: dict[str, Issued], data: st.DataObject) -> None:
     """Whatever changes, what comes out is what went in, or nothing."""
     reader = people["rsa2048"]
-    cms = by_gcm(reader, CONTENT_TYPE).cms
+    cms = by_gcm(reader, TYPED).cms
     at = data.draw(st.integers(0, len(cms) - 1))
     changed = cms[:at] + data.draw(st.binary(max_size=4)) + cms[at + data.draw(st.integers(0, 3)) :]
     with contextlib.suppress(NotReadable):
