@@ -79,6 +79,7 @@ class Account:
     encrypt_sent: bool = True
     encrypt_other: bool = False
     search: SearchScope = SearchScope.SERVER
+    inline_pgp: bool = False
 
     @property
     def usernames(self) -> frozenset[str]:

@@ -145,6 +145,7 @@ class AccountSection(Section):
     encrypt_drafts: Switch = True
     encrypt_sent: Switch = True
     encrypt_other: Switch = False
+    inline_pgp: Switch = False
     reply_guard: Switch = True
     autocrypt: Switch = True
     prefer_encrypt: Literal["nopreference", "mutual"] = "nopreference"
@@ -307,6 +308,7 @@ class Config(Section):
                 encrypt_sent=one.encrypt_sent,
                 encrypt_other=one.encrypt_other,
                 search=SearchScope(one.search),
+                inline_pgp=one.inline_pgp,
             )
             for one in self.accounts
         )

@@ -8,7 +8,7 @@ number of layers is limited; whatever stands beside a layer ends the envelope.
 from __future__ import annotations
 
 from keystore.model import Scheme, SignatureResult, SignatureState
-from secmailproxy import opening_openpgp, opening_smime
+from secmailproxy import opening_inline, opening_openpgp, opening_smime
 from secmailproxy.errors import LimitExceeded
 from secmailproxy.judge import Layer
 from secmailproxy.mime import layers
@@ -77,10 +77,7 @@ def open_envelope(root: Entity, tools: Tools, most_layers: int) -> CryptoEnvelop
     """
     envelope = CryptoEnvelope(root)
     while True:
-        may_decrypt = not tools.octets_stay and not any(layer.encrypts for layer in envelope.layers)
-        found = opening_openpgp.open_layer(
-            envelope.payload, tools, may_decrypt=may_decrypt
-        ) or opening_smime.open_layer(envelope.payload, tools, may_decrypt=may_decrypt)
+        found = _open_layer(envelope, tools)
         if found is None or (isinstance(found, Peeled) and found.replaced and tools.octets_stay):
             return envelope
         if isinstance(found, Closed):
@@ -89,3 +86,13 @@ def open_envelope(root: Entity, tools: Tools, most_layers: int) -> CryptoEnvelop
         envelope.add(found)
         if len(envelope.layers) > most_layers:
             raise LimitExceeded(f"the message has more than {most_layers} cryptographic layers")
+
+
+def _open_layer(envelope: CryptoEnvelope, tools: Tools) -> Peeled | Closed | None:
+    part, is_root = envelope.payload, not envelope.layers
+    may_decrypt = not tools.octets_stay and not any(layer.encrypts for layer in envelope.layers)
+    return (
+        opening_openpgp.open_layer(part, tools, may_decrypt=may_decrypt)
+        or opening_smime.open_layer(part, tools, may_decrypt=may_decrypt)
+        or (opening_inline.open_layer(part, tools) if is_root and tools.inline_pgp else None)
+    )

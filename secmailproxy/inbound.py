@@ -18,7 +18,7 @@ from keystore.errors import KeystoreError
 from secmailproxy.envelope import open_envelope
 from secmailproxy.errors import KeystoreLocked, LimitExceeded
 from secmailproxy.judge import Seen, judge_inbound
-from secmailproxy.mime import encrypted, entity, header, layers, parameter, presented, shown, signed
+from secmailproxy.mime import encrypted, entity, header, inline, layers, parameter, presented, shown, signed
 from secmailproxy.mime.demoted import demoted
 from secmailproxy.mime.entity import Entity, Limits
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
@@ -48,6 +48,8 @@ class InboundLimits:
 
     entity: Limits = field(default_factory=Limits)
     layers: int = 4
+    inline_pgp: bool = False
+    """Whether a text that is one armored block counts as an encrypted or signed message."""
     message_octets: int = 200 * 1024 * 1024
 
 
@@ -80,14 +82,31 @@ def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
     return MessageClass.ENCRYPTED
 
 
-def may_be_mixed_up(header_octets: bytes) -> bool:
-    """Whether a message with this header is encrypted if its second part `is_control_part`."""
-    return _section(header_octets).content_type.full == encrypted.MIXED_UP
+def first_octets_wanted(header_octets: bytes, *, inline_pgp: bool) -> int:
+    """How many octets of the body must be seen to know whether this is a protected message; 0 for none.
+
+    Some encrypted mail is called something else: it was mangled on its way, or is inline OpenPGP.
+    """
+    section = _section(header_octets)
+    if encrypted.may_be_mangled(section):
+        return encrypted.FIRST_OCTETS
+    return inline.FIRST_OCTETS if inline_pgp and inline.may_be_inline(section) else 0
 
 
-def is_control_part(header_octets: bytes) -> bool:
-    """Whether a part with this header announces that the next one is the ciphertext (RFC 3156 section 4)."""
-    return _section(header_octets).content_type.full == encrypted.CONTROL
+def seems_protected(header_octets: bytes, first_octets: bytes, *, inline_pgp: bool) -> bool:
+    """Whether the message must be opened to know; `first_octets` are as many as `first_octets_wanted`."""
+    section = _section(header_octets)
+    is_inline = inline_pgp and inline.may_be_inline(section) and inline.looks_inline(first_octets)
+    return is_inline or encrypted.looks_mangled(section, first_octets)
+
+
+def is_untouched(octets: bytes, unprotected: Unprotected) -> bool:
+    """Whether a message that only seemed protected turned out to be plain: it is shown without a verdict."""
+    return (
+        unprotected.presented is None
+        and unprotected.summary.protection is Protection.NONE
+        and classify(octets[: Limits().header_octets], "") is MessageClass.PLAIN
+    )
 
 
 def _section(header_octets: bytes) -> Entity:
@@ -120,9 +139,10 @@ def unprotect(
     presented is within the default limits of `entity.parse` even with the verdict field before it, unless
     the received message was beyond them itself: then see `entity.leaf`.
     """
+    limits = limits or InboundLimits()
+    tools = Tools(keystore, now, limits.entity, octets_stay=octets_stay, inline_pgp=limits.inline_pgp)
     try:
-        tools = Tools(keystore, now, (limits or InboundLimits()).entity, octets_stay=octets_stay)
-        return _Opening(octets, tools, verdict_field, limits or InboundLimits()).unprotect()
+        return _Opening(octets, tools, verdict_field, limits).unprotect()
     except LimitExceeded as limit:
         without = header.remove_fields(octets, {verdict_field})
         if without != octets:

@@ -63,6 +63,8 @@ class Tools:
     limits: Limits
     octets_stay: bool = False
     """Whether the received octets are shown in any case: then no layer is opened that would replace them."""
+    inline_pgp: bool = False
+    """Whether a text that is one armored block counts as an encrypted or signed message."""
 
 
 @dataclass(frozen=True, slots=True)

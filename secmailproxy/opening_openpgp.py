@@ -25,15 +25,17 @@ def open_layer(part: Entity, tools: Tools, *, may_decrypt: bool) -> Peeled | Clo
     """
     taken = signed.take_apart(part)
     if taken is not None and taken.kind is LayerKind.PGP_SIGNED:
-        layer = Layer(Scheme.OPENPGP, encrypts=False, signatures=_results(taken, tools))
+        results = signature_results(taken.octets, taken.signature, tools)
+        layer = Layer(Scheme.OPENPGP, encrypts=False, signatures=results)
         return Peeled(layer, taken.part, replaced=False)
     ciphertext = encrypted.take_apart(part) if may_decrypt else None
     return None if ciphertext is None else _decrypt(ciphertext, tools)
 
 
-def _results(taken: signed.SignedEntity, tools: Tools) -> tuple[SignatureResult, ...]:
+def signature_results(octets: bytes, signature: bytes, tools: Tools) -> tuple[SignatureResult, ...]:
+    """At least one result: that of each detached `signature` over `octets`, or why there is none."""
     try:
-        results = tools.keystore.verify(taken.octets, taken.signature, tools.now)
+        results = tools.keystore.verify(octets, signature, tools.now)
     except (NotReadable, KeyRefused) as error:
         return (SignatureResult(SignatureState.BAD, reason=one_line(error)),)
     return results or (SignatureResult(SignatureState.BAD, reason="there is no signature in it"),)

@@ -26,6 +26,7 @@ from secmailproxy.cli.context import (
     read_input,
 )
 from secmailproxy.errors import MalformedMessage, UsageError
+from secmailproxy.inbound import InboundLimits
 from secmailproxy.model import CryptoSummary, DecryptionState, Verdict
 
 if TYPE_CHECKING:
@@ -82,20 +83,27 @@ _file = click.argument("file", default="-", metavar="[FILE|-]")
 _now = click.option(
     "--now", callback=_time, metavar="TIME", help="Judge as of this time (ISO 8601) instead of the present."
 )
+_inline = click.option(
+    "--inline",
+    "inline_pgp",
+    is_flag=True,
+    help="Open a text that is one armored block, as an account with inline_pgp does.",
+)
 
 
 @command.command(name="open")
 @_file
+@_inline
 @_now
 @passphrase_options
-def open_(file: str, now: datetime, passphrase: Passphrase) -> None:
+def open_(file: str, inline_pgp: bool, now: datetime, passphrase: Passphrase) -> None:
     """Write the message as a mail client sees it: decrypted, with the verdict field first.
 
     What is not encrypted, or cannot be decrypted, is written as it is after the verdict field.
     """
     octets = _read(file)
     with _tools(passphrase) as (keystore, field_name):
-        opened = inbound.unprotect(octets, keystore, now, field_name)
+        opened = inbound.unprotect(octets, keystore, now, field_name, InboundLimits(inline_pgp=inline_pgp))
     field = verdict.render(opened.summary, field_name)
     if opened.presented is None and b"\r\n" not in octets:
         field = field.replace(b"\r\n", b"\n")
@@ -106,13 +114,15 @@ def open_(file: str, now: datetime, passphrase: Passphrase) -> None:
 @command.command()
 @_file
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/cli.md).")
+@_inline
 @_now
 @passphrase_options
-def inspect(file: str, as_json: bool, now: datetime, passphrase: Passphrase) -> None:
+def inspect(file: str, as_json: bool, inline_pgp: bool, now: datetime, passphrase: Passphrase) -> None:
     """Say how the message is protected and what may be believed of it."""
     octets = _read(file)
     with _tools(passphrase) as (keystore, field_name):
-        summary = inbound.unprotect(octets, keystore, now, field_name).summary
+        limits = InboundLimits(inline_pgp=inline_pgp)
+        summary = inbound.unprotect(octets, keystore, now, field_name, limits).summary
     if as_json:
         print_json(described(summary))
     else:

@@ -32,6 +32,8 @@ class Settings:
     special_use: SpecialUse = field(default_factory=SpecialUse)
     searching: Searching | None = None
     """None leaves SEARCH to the server."""
+    inline_pgp: bool = False
+    """Whether texts that are one armored block are opened."""
     tag_prefix: bytes = b"smp"
     """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from secmailproxy import confinement
-from secmailproxy.imap.rendering import Job, Locked, Renderer, Rendering
+from secmailproxy.imap.rendering import Job, Locked, Renderer
 from secmailproxy.imap.suspects import Suspects
 from secmailproxy.views import View, message_hash
 from secmailproxy.workers import Lost, Urgency, Workers
@@ -108,7 +108,7 @@ class Openings:
             async with self._local:
                 if not workers.ready:
                     return await self._here(renderer, chunk)
-        views = await workers.tried(Rendering(tuple(chunk), renderer.field_name), Urgency.SYNC)
+        views = await workers.tried(renderer.task(*chunk), Urgency.SYNC)
         if views is None:
             return await self._here(renderer, chunk)
         if isinstance(views, Lost):
@@ -121,7 +121,7 @@ class Openings:
 
     async def _each(self, workers: Workers, renderer: Renderer, job: Job) -> View | Locked:
         """One that was in bad company: most are innocent, and need no process of their own."""
-        found = await workers.tried(Rendering((job,), renderer.field_name), Urgency.SYNC)
+        found = await workers.tried(renderer.task(job), Urgency.SYNC)
         if found is None or isinstance(found, Lost):
             workers.call()
             return await self._alone(workers, renderer, job)
@@ -135,7 +135,7 @@ class Openings:
         """
         reason = ""
         for _ in range(_ATTEMPTS):
-            found = await workers.alone(Rendering((job,), renderer.field_name))
+            found = await workers.alone(renderer.task(job))
             if isinstance(found, Lost):
                 reason = confinement.BY_ITS_FAULT.get(found.signal, "")
                 if not reason:

@@ -58,10 +58,12 @@ class Presenter:
     """None where no account searches in presented forms."""
     openings: Openings = field(default_factory=Openings)
     """Shared by all that serve an account."""
+    inline_pgp: bool = False
+    """Whether texts that are one armored block are opened."""
 
     @property
     def _renderer(self) -> Renderer:
-        return Renderer(self.keystore, self.field_name, self.clock)
+        return Renderer(self.keystore, self.field_name, self.clock, self.inline_pgp)
 
     async def carry_out(self, work: Work) -> object:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""

@@ -156,8 +156,7 @@ class Reader:
                 case inbound.MessageClass.PLAIN | inbound.MessageClass.FORGED:
                     pass
         yield from self._look_inside(kinds)
-        mixed = Numbers.each(uid for uid, octets in headers.items() if inbound.may_be_mixed_up(octets))
-        yield from self._look_for_ciphertext(mixed, kinds)
+        yield from self._look_at_bodies(headers, kinds)
         last = max([*headers, *self._void], default=0)
         top = max(last, self.selected.uid_next - 1 if self.selected.uid_next is not None else 0)
         covered = asked.intersection(Numbers(((1, top),)) if top else Numbers())
@@ -175,11 +174,23 @@ class Reader:
             if inbound.classify(octets, "") is inbound.MessageClass.ENCRYPTED:
                 kinds[uid] = Kind.SEALED
 
-    def _look_for_ciphertext(self, mixed: Numbers, kinds: dict[int, Kind]) -> Steps:
-        """Of multipart/mixed the second part tells whether it was multipart/encrypted on its way."""
-        key = attribute_key((2,), "MIME", (), None)
-        parts = yield from self.collect(self.texts(mixed), b"(UID BODY.PEEK[2.MIME])", key, may_lack=True)
-        kinds.update((uid, Kind.SEALED) for uid, octets in parts.items() if inbound.is_control_part(octets))
+    def _look_at_bodies(self, headers: Mapping[int, bytes], kinds: dict[int, Kind]) -> Steps:
+        """Where the header does not tell that a message is encrypted, the first octets of its body do."""
+        inline_pgp = self.selected.inline_pgp
+        wanted: dict[int, list[int]] = {}
+        for uid, octets in headers.items():
+            most = inbound.first_octets_wanted(octets, inline_pgp=inline_pgp)
+            if most:
+                wanted.setdefault(most, []).append(uid)
+        key = attribute_key((), "TEXT", (), 0)
+        for most, uids in wanted.items():
+            items = b"(UID BODY.PEEK[TEXT]<0.%d>)" % most
+            bodies = yield from self.collect(self.texts(Numbers.each(uids)), items, key, may_lack=True)
+            kinds.update(
+                (uid, Kind.SEALED)
+                for uid, body in bodies.items()
+                if uid in headers and inbound.seems_protected(headers[uid], body, inline_pgp=inline_pgp)
+            )
 
     def collect(
         self,

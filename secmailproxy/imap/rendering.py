@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from keystore.errors import KeystoreError
@@ -18,6 +19,7 @@ from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
 from secmailproxy.confinement import confined
 from secmailproxy.errors import SecMailProxyError
+from secmailproxy.inbound import InboundLimits
 from secmailproxy.logs import place
 from secmailproxy.mime import entity, header, structure
 from secmailproxy.mime.presented import storable
@@ -63,6 +65,12 @@ class Renderer:
     field_name: str
     """Of the verdict field of this installation."""
     clock: Callable[[], datetime]
+    inline_pgp: bool = False
+    """Whether texts that are one armored block are opened."""
+
+    def task(self, *jobs: Job) -> Rendering:
+        """The same for another process, which has the keystore itself."""
+        return Rendering(jobs, self.field_name, self.inline_pgp)
 
     def views(self, jobs: Sequence[Job], bounds: Bounds = nullcontext) -> list[View | Locked]:
         """The views of messages; after a few that cannot be had now, no more are tried.
@@ -131,10 +139,15 @@ class Renderer:
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
         field_name = self.field_name
-        unprotected = inbound.unprotect(octets, self.keystore, self.clock(), field_name, octets_stay=signed)
+        limits = InboundLimits(inline_pgp=self.inline_pgp)
+        unprotected = inbound.unprotect(
+            octets, self.keystore, self.clock(), field_name, limits, octets_stay=signed
+        )
         field = verdict.render(unprotected.summary, field_name)
         if signed:
             return replace(form_of(field, octets), kind=Kind.SIGNED)
+        if inbound.is_untouched(octets, unprotected):
+            return form_of(b"", octets)
         presented = unprotected.presented
         if presented is None:
             return self._as_received(field, octets)
@@ -148,10 +161,12 @@ class Rendering:
 
     jobs: tuple[Job, ...]
     field_name: str
+    inline_pgp: bool = False
 
     def carry_out(self, keystore: Keystore) -> list[View | Locked]:
         """As `Renderer.views`, of this process alone: no message may take more of it than its share."""
-        return Renderer(keystore, self.field_name, lambda: datetime.now(UTC)).views(self.jobs, confined)
+        clock = partial(datetime.now, UTC)
+        return Renderer(keystore, self.field_name, clock, self.inline_pgp).views(self.jobs, confined)
 
 
 def form_of(field: bytes, presented: bytes) -> View:

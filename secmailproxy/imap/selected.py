@@ -24,6 +24,8 @@ class Selected:
     """None when no longer sure (VANISHED)."""
     uid_next: int | None = None
     """None when messages have arrived since it was told."""
+    inline_pgp: bool = False
+    """Whether texts are looked at for inline OpenPGP."""
     _covered: tuple[bytes, Numbers] = field(default=(b"", Numbers()))
 
     @property
@@ -73,9 +75,9 @@ class Selecting:
                 self.uid_next = None  # told before more mail arrived
             self.exists = number
 
-    def opened(self, mailbox: Mailbox) -> Selected:
+    def opened(self, mailbox: Mailbox, *, inline_pgp: bool = False) -> Selected:
         """What is known once the mailbox is selected."""
-        return Selected(mailbox, self.exists, self.uid_next)
+        return Selected(mailbox, self.exists, self.uid_next, inline_pgp)
 
 
 def plain_set(selected: Selected, command: FetchCommand) -> bytes | None:

@@ -22,7 +22,9 @@ _NUMBER_CODE = re.compile(rb"\[(UIDVALIDITY|UIDNEXT) (\d+)\]", re.IGNORECASE)
 class Selection:
     """The mailbox that commands speak of, if any."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, inline_pgp: bool = False) -> None:
+        """`inline_pgp`: texts are looked at for inline OpenPGP."""
+        self._inline_pgp = inline_pgp
         self.selected: Selected | None = None
         """None while none is selected, or it is being changed."""
         self._selecting = Selecting()
@@ -49,7 +51,7 @@ class Selection:
         elif name is not None:
             box = yield OpenMailbox(name, self._selecting.uidvalidity)
             assert isinstance(box, Mailbox)
-            self.selected = self._selecting.opened(box)
+            self.selected = self._selecting.opened(box, inline_pgp=self._inline_pgp)
         return completion.octets
 
     def hear(self, line: bytes) -> bool:

@@ -275,6 +275,7 @@ class ImapServer:
                 literal_plus=b"LITERAL+" in server.capabilities.upper().split(),
                 special_use=special_use,
                 searching=self._searching(login),
+                inline_pgp=login.account.inline_pgp,
                 tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
             )
         )
@@ -295,6 +296,7 @@ class ImapServer:
             settings.clock,
             self._index,
             self._openings,
+            login.account.inline_pgp,
         )
 
 

@@ -84,7 +84,7 @@ class Session:
         self._planner = Planner(settings.special_use, settings.field_name)
         self._stream = Stream(self._reader, self._sender, self._up, self._out, self._planner, self._in_flight)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
-        self.selection = Selection()
+        self.selection = Selection(inline_pgp=settings.inline_pgp)
         self._commands = Commands(settings, self._planner, self.selection)
 
     # What the shell calls

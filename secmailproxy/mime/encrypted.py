@@ -30,6 +30,9 @@ _USUAL_NAMES = frozenset({"encrypted.asc", "msg.asc", "openpgp_encrypted_message
 _FOOTER_OCTETS = 4096
 _MOST_PARTS = 4
 
+FIRST_OCTETS = 1000
+"""So much of a body tells what its first parts are: a preamble, an empty text, and the next part's header."""
+
 NO_PROTOCOL = "its Content-Type was changed on the way"
 EXCHANGE = "its structure was changed on the way, as Exchange does"
 WRAPPED = "it was put beside an empty text on its way"
@@ -64,10 +67,11 @@ def may_be_mangled(entity: Entity) -> bool:
 
 def looks_mangled(entity: Entity, first_octets: bytes) -> bool:
     """Whether the root of a message is worth a look, by its header and the `first_octets` of its body."""
-    if entity.content_type.full == MIXED_UP:
-        lowered = first_octets.lower()
-        return CONTROL.encode() in lowered or any(name.encode() in lowered for name in _USUAL_NAMES)
-    return may_be_mangled(entity) and _is_named(entity)
+    if not may_be_mangled(entity):
+        return False
+    hints = (CONTROL, "multipart/encrypted", *_USUAL_NAMES) if entity.content_type.full == MIXED_UP else ()
+    lowered = first_octets.lower()
+    return any(hint.encode() in lowered for hint in hints) or _is_named(entity)
 
 
 def _as_specified(entity: Entity) -> EncryptedEntity | None:
@@ -124,9 +128,7 @@ def _is_armor(octets: bytes) -> bool:
 
 
 def _is_named(entity: Entity) -> bool:
-    disposition = header.value(entity, "content-disposition") or b""
-    names = ((entity.content_type.param("name") or "").lower(), disposition.decode("latin-1").lower())
-    return names[0] in _USUAL_NAMES or any(name in names[1] for name in _USUAL_NAMES)
+    return (entity.content_type.param("name") or "").lower() in _USUAL_NAMES
 
 
 def _is_blank(part: Entity) -> bool:

@@ -24,8 +24,8 @@ class Server:
     def __init__(self, *headers: bytes) -> None:
         self.headers = dict(enumerate(headers, 1))
         self.gone: set[int] = set()
-        self.second_parts: dict[int, bytes] = {}
-        """The values of BODY[2.MIME]."""
+        self.bodies: dict[int, bytes] = {}
+        """The values of BODY[TEXT], NIL where there is none."""
 
     def __call__(self, command: bytes) -> bytes:
         match = re.fullmatch(rb"(?:UID )?FETCH ([\d:,]+) (.*)", command)
@@ -51,8 +51,10 @@ class Server:
                 told.append(b"BODY" + named[1].replace(b"<0", b"<0>") + b" " + said)
         if b"1.MIME" in items:
             told.append(b"BODY[1.MIME] NIL")
-        if b"2.MIME" in items:
-            told.append(b"BODY[2.MIME] " + self.second_parts.get(uid, b"NIL"))
+        part = re.search(rb"BODY\.PEEK\[TEXT\]<0\.(\d+)>", items)
+        if part is not None:
+            body = self.bodies.get(uid)
+            told.append(b"BODY[TEXT]<0> " + (b"NIL" if body is None else _literal(body[: int(part[1])])))
         return b"* %d FETCH (%b)\r\n" % (uid, b" ".join(told))
 
 
@@ -119,15 +121,34 @@ def test_a_message_that_is_locked_does_not_keep_others_from_the_client() -> None
 
 @pytest.mark.parametrize("verb", [b"FETCH", b"UID FETCH"])
 def test_what_was_multipart_encrypted_on_its_way_is_opened_too(verb: bytes) -> None:
-    """Exchange makes it multipart/mixed; a mixed message of one part is not taken for one that is gone."""
+    """Exchange makes it multipart/mixed; a message without a body is not taken for one that is gone."""
     mixed = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n"
-    server = Server(mixed, mixed, mixed)
-    server.second_parts[1] = _literal(b"Content-Type: Application/PGP-Encrypted\r\n\r\n")
-    server.second_parts[2] = _literal(b"Content-Type: application/pdf\r\n\r\n")
+    server = Server(mixed, mixed, mixed, b"Content-Type: text/plain\r\n\r\n")
+    second = b"--x\r\n\r\n\r\n--x\r\nContent-Type: %b\r\n\r\n"
+    server.bodies = {1: second % b"Application/PGP-Encrypted", 2: second % b"application/pdf"}
     stage = Staged(server)
-    stage.select(uid_next=4)
-    heard = stage.client(b"a " + verb + b" 1:3 (UID BODY.PEEK[])\r\n")
+    stage.select(uid_next=5)
+    heard = stage.client(b"a " + verb + b" 1:4 (UID BODY.PEEK[])\r\n")
     assert set(stage.store.presented) == {1}
     assert b"Subject: opened 1" in heard
-    assert heard.count(b"body\r\n") == 2
-    assert stage.store.mailbox.covered == b"1:3"
+    assert heard.count(b"body\r\n") == 3
+    assert stage.store.mailbox.covered == b"1:4"
+    assert [one for one in stage.asked if b"TEXT" in one] == [verb + b" 1:3 (UID BODY.PEEK[TEXT]<0.1000>)"]
+
+
+@pytest.mark.parametrize("inline_pgp", [False, True])
+def test_texts_are_looked_at_only_where_inline_pgp_is_wanted(inline_pgp: bool) -> None:
+    server = Server(
+        b"Content-Type: text/plain\r\n\r\n", b"Subject: x\r\n\r\n", b"Content-Type: text/html\r\n\r\n"
+    )
+    block = b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n"
+    server.bodies = {1: b"words\r\n" + block, 2: block, 3: block}
+    stage = Staged(server)
+    stage.select(uid_next=4)
+    selected = stage.session.selection.selected
+    assert selected is not None
+    selected.inline_pgp = inline_pgp
+    stage.client(b"a UID FETCH 1:3 (UID BODY.PEEK[])\r\n")
+    assert set(stage.store.presented) == ({2} if inline_pgp else set())
+    looked = [one for one in stage.asked if b"TEXT" in one]
+    assert looked == ([b"UID FETCH 1:2 (UID BODY.PEEK[TEXT]<0.200>)"] if inline_pgp else [])
