@@ -280,7 +280,8 @@ class _Opening:
             return summary, fields, None
         if summary.decryption is DecryptionState.NOT_NEEDED and summary.verdict is not Verdict.VALID:
             # Neither a signature nor an encryption stands for it: as if it were not there.
-            return self._with_header(outside, None)
+            summary, fields, _ = self._with_header(outside, None)
+            return _spoilt(summary), fields, None
         names = tuple(name for name, _ in protected.fields)
         outside_author = _seen(shown.header_fields(outside)).author
         author = _seen(fields).author
@@ -293,13 +294,20 @@ class _Opening:
         # An unsigned inside must not choose whom the message seems to come from.
         fields = shown.shown_fields(outside, protected, inner_from=False)
         names = tuple(name for name in names if name.lower() != "from")
-        summary = replace(self._judge(fields), protected_headers=names, verdict_reason=OTHER_FROM)
-        return summary, fields, protected
+        summary = _spoilt(replace(self._judge(fields), protected_headers=names))
+        return replace(summary, verdict_reason=OTHER_FROM), fields, protected
 
     def _repaired(self, summary: CryptoSummary) -> CryptoSummary:
         if self.envelope.mangling and summary.verdict_reason is None:
             return replace(summary, verdict_reason=self.envelope.mangling)
         return summary
+
+
+def _spoilt(summary: CryptoSummary) -> CryptoSummary:
+    """Not valid for the header outside, since the signature is not valid for the one that it covers."""
+    if summary.verdict is not Verdict.VALID:
+        return summary
+    return replace(summary, verdict=Verdict.MISMATCH, verdict_reason=OTHER_FROM)
 
 
 def _seen(fields: list[bytes]) -> Seen:

@@ -104,7 +104,7 @@ def test_fields_of_a_payload_that_protects_none_are_not_shown(desk: Desk):
     [
         (b"Eve <eve@example.net>", None, ALICE, Verdict.NONE),
         (b"Eve <eve@example.net>", EVE, EVE, Verdict.VALID),
-        (b"Eve <eve@example.net>", ALICE, ALICE, Verdict.VALID),
+        (b"Eve <eve@example.net>", ALICE, ALICE, Verdict.MISMATCH),
         (b"Eve <eve@example.net>", BOB, ALICE, Verdict.MISMATCH),
         (b"A. Liddell <alice@example.org>", None, ALICE, Verdict.NONE),
         (b"alice@example.org, eve@example.net", EVE, ALICE, Verdict.MISMATCH),

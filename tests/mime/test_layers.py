@@ -31,6 +31,11 @@ ENCRYPTED = (
         (b"application/x-pkcs7-mime; smime-type=signed-data", LayerKind.SMIME_SIGNED),
         (b"application/pkcs7-mime; name=smime.p7s", LayerKind.SMIME_SIGNED),
         (b"application/octet-stream; name=smime.p7m", LayerKind.SMIME_ENCRYPTED),
+        (b"application/octet-stream; name=smime.p7s", LayerKind.SMIME_SIGNED),
+        (b"application/octet-stream\r\nContent-Disposition: x; filename=A.P7Z", LayerKind.SMIME_ENCRYPTED),
+        (b"application/octet-stream; name=smime.p7c", None),
+        (b"application/pkcs7-mime; smime-type=certs-only; name=smime.p7m", None),
+        (b"application/pkcs7-mime; name=certificates.p7c", None),
         (b"application/octet-stream", None),
     ],
 )
