@@ -66,12 +66,12 @@ class KeystoreSettings:
 class Keystore:
     """Everything that the program knows about keys. Make one with `Keystore.open`."""
 
-    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, roots: Roots) -> None:
+    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, roots: Roots | None = None) -> None:
         self._store = store
         self._vault = vault
         self._gnupg = gnupg
         self._cache = CertificateCache(store)
-        self.roots = roots
+        self.roots = roots or Roots(RootSettings())
         """The authorities that are believed for S/MIME unasked."""
         self._importer = Importer(store, vault, judge)
         self._messages = Messages(self._cache, vault, gnupg, judge)
