@@ -308,11 +308,12 @@ class Keystore:
     @cached_property
     def smime(self) -> SmimeMessages:
         """Messages of S/MIME; those of OpenPGP are made by the methods below."""
-        from keystore.smimemessages import (
-            SmimeMessages,
-        )  # its libraries take long to import, and many have no use for them
+        # Their libraries take long to import, and many have no use for them.
+        from keystore.learning import Learning
+        from keystore.smimemessages import SmimeMessages
 
-        return SmimeMessages(self._cache, self._vault, self._judge, self.authorities)
+        learning = Learning(self._store, self._cache, self._judge)
+        return SmimeMessages(self._cache, self._vault, self._judge, self.authorities, learning)
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:
         """Sign `octets` as they are; StoreLocked when the signer's holder does not answer."""

@@ -210,6 +210,21 @@ class SignatureResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Introduction:
+    """A correspondent's S/MIME certificate, as a valid signature for an address introduces it. DER."""
+
+    address: str
+    """Whom the message shows as its author, lower case."""
+    certificate: bytes = field(repr=False)
+    authorities: tuple[bytes, ...] = field(default=(), repr=False)
+    """Those that vouch for it, without the root."""
+    capabilities: bytes = field(default=b"", repr=False)
+    """As in `SignatureResult`."""
+    signed: datetime | None = None
+    """When the signature says that it was made."""
+
+
+@dataclass(frozen=True, slots=True)
 class DetachedSignature:
     """A signature and what multipart/signed must say of it (RFC 3156 section 5)."""
 

@@ -12,10 +12,12 @@ from keystore import smime
 from keystore.authorities import Authorities
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused
+from keystore.learning import Learning
 from keystore.model import (
     Certificate,
     Fingerprint,
     Holder,
+    Introduction,
     OpenedEnvelope,
     Purpose,
     Scheme,
@@ -33,11 +35,19 @@ MAX_CHAIN = 8
 class SmimeMessages:
     """The cryptographic work of the keystore for S/MIME. Errors as in `keystore.keystore`."""
 
-    def __init__(self, cache: CertificateCache, vault: Vault, judge: Judge, authorities: Authorities) -> None:
+    def __init__(
+        self,
+        cache: CertificateCache,
+        vault: Vault,
+        judge: Judge,
+        authorities: Authorities,
+        learning: Learning,
+    ) -> None:
         self._cache = cache
         self._vault = vault
         self._judge = judge
         self._signatures = SmimeSignatures(cache, authorities)
+        self._learning = learning
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> smime.CmsSignature:
         """A detached signature over `octets` as they are, with the chain of the signer but for its root."""
@@ -54,6 +64,12 @@ class SmimeMessages:
             raise KeyRefused("a message cannot be encrypted to nobody")
         found = [self._usable(one, Purpose.ENCRYPT, now) for one in dict.fromkeys(recipients)]
         return smime.envelop(octets, {one.octets: self._capabilities(one) for one in found})
+
+    def learn(self, one: Introduction, now: datetime) -> None:
+        """Keep what a valid signature introduces, within limits; see `keystore.learning`."""
+        kept = self._learning.take(one, now)
+        if kept is not None and kept.holder is Holder.NONE:
+            self.learn_capabilities(kept.fingerprint, one.capabilities, one.signed or now)
 
     def learn_capabilities(self, signer: Fingerprint, statement: bytes, stated: datetime) -> None:
         """Note what the owner of a certificate has signed of their program; the latest word counts.

@@ -15,9 +15,10 @@ from datetime import datetime
 from enum import Enum
 
 from keystore.errors import KeystoreError
+from keystore.model import Introduction
 from secmailproxy.envelope import open_envelope
 from secmailproxy.errors import KeystoreLocked, LimitExceeded
-from secmailproxy.judge import Seen, judge_inbound
+from secmailproxy.judge import Seen, introduction, judge_inbound
 from secmailproxy.mime import encrypted, entity, header, inline, layers, parameter, presented, shown, signed
 from secmailproxy.mime.demoted import demoted
 from secmailproxy.mime.entity import Entity, Limits
@@ -65,6 +66,8 @@ class Unprotected:
     presented: bytes | None
     kept: bool = False
     """It says that we have encrypted it for its owner alone: a draft, sent mail, a mailbox at rest."""
+    introduction: Introduction | None = None
+    """The certificate of an author whose signature is valid, S/MIME alone."""
 
 
 def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
@@ -183,7 +186,8 @@ class _Opening:
 
     def unprotect(self) -> Unprotected:
         inside = self.envelope.inside
-        return self._as_received() if inside is None else self._as_opened(inside)
+        found = self._as_received() if inside is None else self._as_opened(inside)
+        return replace(found, introduction=introduction(self.envelope.layers, found.summary))
 
     def _judge(self, fields: list[bytes]) -> CryptoSummary:
         """The summary of a message that is shown with these whole `fields`."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from keystore.model import Scheme, SignatureResult, SignatureState, Trust
+from keystore.model import Introduction, Scheme, SignatureResult, SignatureState, Trust
 from secmailproxy.model import (
     CryptoSummary,
     DecryptionState,
@@ -57,6 +57,10 @@ _REASONS = {
     Verdict.UNKNOWN_KEY: "the signer's certificate is not known here",
     Verdict.UNACCEPTABLE: "the signature is not acceptable",
 }
+_MOST_AUTHORITIES = 4
+"""Between a certificate and its root that are passed on; real paths have one or two."""
+_MOST_CAPABILITIES = 4096
+"""Octets; what is cut says nothing, and so does what is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,23 @@ def judge_inbound(
         errant_layers=errant_layers,
         signatures=tuple(_summaries(layers, first, seen)),
     )
+
+
+def introduction(layers: Sequence[Layer], summary: CryptoSummary) -> Introduction | None:
+    """The S/MIME certificate of the author, where `summary` calls the signature valid; None where not."""
+    if summary.verdict is not Verdict.VALID or summary.signer is None:
+        return None
+    for result in (one for layer in layers[_first_inside(layers) :] for one in layer.signatures):
+        is_it = result.state is SignatureState.GOOD and result.fingerprint == summary.fingerprint
+        if is_it and result.certificate and _is_bound(result, summary.signer):
+            return Introduction(
+                summary.signer,
+                result.certificate,
+                result.chain[:-1][:_MOST_AUTHORITIES],
+                result.capabilities[:_MOST_CAPABILITIES],
+                result.created,
+            )
+    return None
 
 
 def is_authenticated(layers: Sequence[Layer]) -> bool:

@@ -29,6 +29,7 @@ from secmailproxy.errands.reports import Reports
 from secmailproxy.errands.spool import Spool
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.guarding import ReplyGuard
+from secmailproxy.harvest import Harvest
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
@@ -93,7 +94,8 @@ class Service:
         self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
-        self._openings = Openings(self._workers, Suspects(config.folders.opening))
+        self._harvest = Harvest(keystore, utc_now) if config.smime.harvest else None
+        self._openings = Openings(self._workers, Suspects(config.folders.opening), self._harvest)
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
@@ -175,6 +177,8 @@ class Service:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+            if self._harvest is not None:
+                await self._harvest.settled()
             await self._workers.close()
             self._index.close()
             self._views.close()

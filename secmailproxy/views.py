@@ -27,6 +27,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from keystore.errors import KeystoreError
+from keystore.model import Introduction
 from secmailproxy.encryptedids import EncryptedIds, Sealer
 from secmailproxy.replyguard import own_ids
 
@@ -93,6 +94,8 @@ class View:
     """None where only the outline was asked for."""
     came_encrypted: bool = field(default=False, compare=False)
     """Of a new form: somebody else encrypted the message, so its Message-ID is remembered. Not kept."""
+    introduction: Introduction | None = field(default=None, compare=False)
+    """Of a new form: the author's certificate, for the keystore. Not kept."""
 
     @property
     def stayed_closed(self) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from secmailproxy import confinement
+from secmailproxy.harvest import Harvest
 from secmailproxy.imap.rendering import Job, Locked, Renderer
 from secmailproxy.imap.suspects import Suspects
 from secmailproxy.views import View, message_hash
@@ -47,10 +48,16 @@ class Opening:
 class Openings:
     """What is being opened now, and by whom."""
 
-    def __init__(self, workers: Workers | None = None, suspects: Suspects | None = None) -> None:
+    def __init__(
+        self,
+        workers: Workers | None = None,
+        suspects: Suspects | None = None,
+        harvest: Harvest | None = None,
+    ) -> None:
         """Without `workers` messages are opened in threads of this process."""
         self._workers = workers
         self._suspects = suspects
+        self._harvest = harvest
         self._opening: dict[tuple[str, bytes], asyncio.Event] = {}
         self._local = asyncio.Lock()
 
@@ -71,6 +78,16 @@ class Openings:
 
     async def views(self, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
         """The views of messages, in their order. What one message does to its process, others do not feel."""
+        views = await self._views(renderer, jobs)
+        introduced = [one.introduction for one in views if isinstance(one, View) and one.introduction]
+        if introduced and self._harvest is not None:
+            self._harvest.take(introduced)
+        return [
+            replace(one, introduction=None) if isinstance(one, View) and one.introduction else one
+            for one in views
+        ]
+
+    async def _views(self, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
         workers, suspects = self._workers, self._suspects
         if workers is None:
             return await asyncio.to_thread(renderer.views, jobs)

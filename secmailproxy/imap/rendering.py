@@ -138,12 +138,15 @@ class Renderer:
         return form_of(field, header.remove_fields(storable(octets), (self.field_name,)))
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
-        field_name = self.field_name
         limits = InboundLimits(inline_pgp=self.inline_pgp)
         unprotected = inbound.unprotect(
-            octets, self.keystore, self.clock(), field_name, limits, octets_stay=signed
+            octets, self.keystore, self.clock(), self.field_name, limits, octets_stay=signed
         )
-        field = verdict.render(unprotected.summary, field_name)
+        view = self._form(unprotected, octets, signed=signed)
+        return replace(view, introduction=unprotected.introduction) if unprotected.introduction else view
+
+    def _form(self, unprotected: inbound.Unprotected, octets: bytes, *, signed: bool) -> View:
+        field = verdict.render(unprotected.summary, self.field_name)
         if signed:
             return replace(form_of(field, octets), kind=Kind.SIGNED)
         if inbound.is_untouched(octets, unprotected):

@@ -1,0 +1,153 @@
+"""Certificates that valid signatures introduce: what is kept, how far it is trusted, and how much of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cryptography.x509.oid import NameOID
+
+from keystore import learning
+from keystore.keystore import Keystore
+from keystore.model import Certificate, Introduction, Purpose, Scheme, Trust
+from keystore.smime.capabilities import statement
+from tests.fixtures.keystores import KeystoreFactory
+from tests.fixtures.x509 import (
+    DAY,
+    NOW,
+    Issued,
+    addresses,
+    key_usage,
+    learn,
+    name,
+    own,
+    private_key,
+    root,
+)
+
+ROOT = root("Introducing Root", number=300)
+MAIL_CA = ROOT.authority("Introducing Authority", number=301)
+ALICE = "alice@example.org"
+
+
+def introduced(person: Issued, address: str = ALICE, capabilities: bytes = b"") -> Introduction:
+    return Introduction(address, person.der, (MAIL_CA.der,), capabilities, NOW)
+
+
+def kept(keystore: Keystore, person: Issued) -> Certificate | None:
+    return keystore.certificate(person.fingerprint)
+
+
+def test_a_certificate_is_known_and_can_be_encrypted_to(keystore: Keystore) -> None:
+    """Never verified; the authorities in between are kept and are no roots."""
+    person = MAIL_CA.person(ALICE, number=302)
+    keystore.smime.learn(introduced(person), NOW)
+    found = kept(keystore, person)
+    assert found is not None
+    assert (found.trust, found.source, found.addresses) == (Trust.KNOWN, "signed mail", (ALICE,))
+    assert keystore.usability(found.fingerprint, Purpose.ENCRYPT, NOW).usable
+    above = kept(keystore, MAIL_CA)
+    assert above is not None
+    assert above.trust is Trust.KNOWN
+    assert kept(keystore, ROOT) is None
+    assert above.octets not in keystore.authorities.anchors.roots
+
+
+def test_what_the_owner_has_decided_stays(keystore: Keystore) -> None:
+    verified, rejected = MAIL_CA.person(ALICE, number=303), MAIL_CA.person("bob@example.org", number=304)
+    for person, trust in ((verified, Trust.VERIFIED), (rejected, Trust.REJECTED)):
+        learn(keystore, person)
+        keystore.set_trust(person.fingerprint, trust)
+    before = keystore.certificates()
+    keystore.smime.learn(Introduction(ALICE, verified.der), NOW)
+    keystore.smime.learn(Introduction("bob@example.org", rejected.der), NOW)
+    assert keystore.certificates() == before
+
+
+def test_another_one_for_the_same_address_waits_for_its_owner(keystore: Keystore) -> None:
+    """As when it is imported: it takes the place of none that is usable."""
+    first, second = (MAIL_CA.person(ALICE, number=number) for number in (305, 306))
+    for person in (first, second):
+        keystore.smime.learn(introduced(person), NOW)
+    trusts = [one.trust for person in (first, second) if (one := kept(keystore, person))]
+    assert trusts == [Trust.KNOWN, Trust.UNKNOWN]
+    assert [one.fingerprint for one in keystore.select(ALICE, NOW, scheme=Scheme.SMIME).certificates] == [
+        first.fingerprint
+    ]
+
+
+@pytest.mark.parametrize(
+    "case", ["another address", "an authority", "too large", "too many addresses", "nothing"]
+)
+def test_what_is_not_kept(keystore: Keystore, case: str) -> None:
+    many = [f"a{number}@example.org" for number in range(learning.MOST_ADDRESSES)]
+    usage = key_usage("digital_signature", "key_agreement")
+    key = private_key("p256", 307)
+    long = name("L" * 50, *((NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 60) for _ in range(300)))
+    person = {
+        "another address": MAIL_CA.person("mallory@example.org"),
+        "an authority": MAIL_CA,
+        "too large": MAIL_CA.issue(long, key, usage, addresses(ALICE)),
+        "too many addresses": MAIL_CA.issue(name("Many"), key, usage, addresses(ALICE, *many)),
+    }
+    der = person[case].der if case in person else b"nothing"
+    keystore.smime.learn(Introduction(ALICE, der), NOW)
+    assert keystore.certificates() == []
+
+
+def test_how_many_are_kept_for_one_address(keystore: Keystore) -> None:
+    """What has expired makes room, as people renew theirs; what the owner imported is not touched."""
+    old = [
+        MAIL_CA.person(ALICE, number=310 + number, until=NOW + (number + 1) * DAY)
+        for number in range(learning.MOST_FOR_ADDRESS)
+    ]
+    mine = MAIL_CA.person(ALICE, number=320, until=NOW + DAY)
+    learn(keystore, mine)
+    for person in old:
+        keystore.smime.learn(introduced(person), NOW)
+    new = MAIL_CA.person(ALICE, number=321)
+    keystore.smime.learn(introduced(new), NOW)
+    assert kept(keystore, new) is None
+    keystore.smime.learn(introduced(new), NOW + 1.5 * DAY)
+    assert [kept(keystore, one) is not None for one in (*old, mine, new)] == [
+        False,
+        True,
+        True,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_how_many_are_kept_in_a_day_and_in_all(keystore: Keystore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a certificate that is believed here cannot fill the store."""
+    monkeypatch.setattr(learning, "MOST_A_DAY", 4)
+    monkeypatch.setattr(learning, "MOST_IN_ALL", 6)
+
+    def after(numbers: range, moment: timedelta) -> int:
+        for number in numbers:
+            address = f"p{number}@example.org"
+            keystore.smime.learn(Introduction(address, MAIL_CA.person(address).der), NOW + moment)
+        return len(keystore.certificates())
+
+    assert after(range(6), timedelta()) == 4
+    assert after(range(6, 12), 2 * DAY) == 6
+    assert after(range(12, 18), 4 * DAY) == 6
+
+
+def test_what_a_program_reads_is_kept_beside_the_certificate(keystore: Keystore) -> None:
+    """The latest word counts; that of an own certificate is our own."""
+    person, mine = MAIL_CA.person(ALICE, number=322), MAIL_CA.person("me@example.org", number=323)
+    own(keystore, mine)
+    stated = statement(rsa=False)
+    keystore.smime.learn(introduced(person, capabilities=stated), NOW)
+    keystore.smime.learn(introduced(mine, "me@example.org", capabilities=stated), NOW)
+    assert keystore._cache.stated(person.fingerprint) == stated
+    assert keystore._cache.stated(mine.fingerprint) is None
+
+
+def test_another_process_learns_at_the_same_time(make_keystore: KeystoreFactory) -> None:
+    person = MAIL_CA.person(ALICE, number=324)
+    for keystore in (make_keystore(), make_keystore()):
+        keystore.smime.learn(introduced(person), NOW)
+    assert kept(make_keystore(), person) is not None

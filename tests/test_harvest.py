@@ -1,0 +1,133 @@
+"""Certificates that come with valid signed mail, from the message as it is opened to the keystore."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from keystore import smime
+from keystore.keystore import Keystore
+from keystore.model import Trust
+from secmailproxy.harvest import Harvest
+from secmailproxy.imap.openings import Openings
+from secmailproxy.imap.presenter import Presenter
+from secmailproxy.imap.steps import Present
+from secmailproxy.outbound import Outbound, OutboundSettings
+from secmailproxy.views import Kind, View, Views
+from tests.fixtures.desk import Desk
+from tests.fixtures.keystores import credentials, keystore, make_keystore
+from tests.fixtures.workers import hired, until
+from tests.fixtures.x509 import NOW, Issued, own, root
+
+__all__ = ["credentials", "keystore", "make_keystore"]
+
+ALICE, BOB = "alice@example.org", "bob@example.org"
+FIELD = "Secmail-Verdict-abc"
+PART = b"Content-Type: text/plain\r\n\r\nMeet me at the windmill.\r\n"
+ROOT = root("Harvest Root", number=330)
+MAIL_CA = ROOT.authority("Harvest Authority", number=331)
+
+
+def letter(signer: Issued, author: str = ALICE, *, key: Issued | None = None) -> bytes:
+    """A letter of `author`, signed by `signer`."""
+    chain = [MAIL_CA.der, ROOT.der]
+    made = smime.sign(PART, smime.SecretKey(signer.der, (key or signer).key), chain, NOW)
+    return (
+        f"From: {author}\r\nTo: {BOB}\r\nDate: {format_datetime(NOW)}\r\nSubject: hello\r\n"
+        f'MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary="sig"; micalg={made.micalg};\r\n'
+        ' protocol="application/pkcs7-signature"\r\n\r\n--sig\r\n'.encode()
+        + PART
+        + b"\r\n--sig\r\nContent-Type: application/pkcs7-signature\r\n"
+        + b"Content-Transfer-Encoding: base64\r\n\r\n"
+        + base64.encodebytes(made.der).replace(b"\n", b"\r\n")
+        + b"\r\n--sig--\r\n"
+    )
+
+
+@pytest.fixture
+def views(keystore: Keystore, tmp_path: Path) -> Iterator[Views]:
+    with closing(Views.open(tmp_path / "views.sqlite3", keystore)) as found:
+        yield found
+
+
+@pytest.fixture
+def believing(keystore: Keystore) -> Keystore:
+    """Bob's, who believes the root."""
+    own(keystore, MAIL_CA.person(BOB, number=332))
+    keystore.delete(MAIL_CA.fingerprint)
+    keystore.set_trust(ROOT.fingerprint, Trust.VERIFIED)
+    return keystore
+
+
+async def present(keystore: Keystore, views: Views, openings: Openings, *messages: bytes) -> list[View]:
+    """The views of messages, fixed as a FETCH fixes them."""
+    box = views.mailbox(BOB, b"INBOX", 1)
+    uids = range(1, len(messages) + 1)
+    views.classify(box, b"1:%d" % len(messages), dict.fromkeys(uids, Kind.SIGNED))
+    outbound = Outbound(keystore, OutboundSettings())
+    presenter = Presenter(BOB, views, keystore, outbound, FIELD, lambda: datetime.now(UTC), openings=openings)
+    await presenter.carry_out(Present(box, dict(zip(uids, messages, strict=True))))
+    found = [views.view(box, uid, octets=True) for uid in uids]
+    return [view for view in found if view is not None]
+
+
+def learned(keystore: Keystore) -> set[str]:
+    return {one.fingerprint for one in keystore.certificates() if one.source == "signed mail"}
+
+
+async def test_who_signs_validly_is_known(believing: Keystore, views: Views) -> None:
+    harvest = Harvest(believing, lambda: NOW)
+    alice = MAIL_CA.person(ALICE, number=333)
+    (view,) = await present(believing, views, Openings(harvest=harvest), letter(alice))
+    await harvest.settled()
+    assert view.introduction is None
+    assert learned(believing) == {alice.fingerprint, MAIL_CA.fingerprint}
+
+
+async def test_nobody_else_is(believing: Keystore, views: Views) -> None:
+    """Another address than From shows, a root that is not believed, a signature that is wrong, no harvest."""
+    harvest = Harvest(believing, lambda: NOW)
+    alice, mallory = MAIL_CA.person(ALICE, number=334), MAIL_CA.person("mallory@example.net", number=335)
+    stranger = root("Stranger", number=336).person(ALICE, number=337)
+    wrong = letter(alice).replace(b"windmill", b"old mill")
+    messages = (letter(mallory), letter(stranger), wrong, letter(alice, f"{ALICE}, {BOB}"))
+    await present(believing, views, Openings(harvest=harvest), *messages)
+    await harvest.settled()
+    assert learned(believing) == set()
+    await present(believing, views, Openings(), letter(alice))
+    assert learned(believing) == set()
+
+
+async def test_other_processes_only_report(believing: Keystore, views: Views) -> None:
+    """They judge by the same roots, and write nothing."""
+    people = [MAIL_CA.person(f"p{number}@example.org", number=340 + number) for number in range(13)]
+    letters = [letter(one, f"p{number}@example.org") for number, one in enumerate(people)]
+    harvest = Harvest(believing, lambda: NOW)
+    async with hired(Desk(believing, {})) as workers:
+        workers.call()
+        await until(workers, 2)
+        await present(believing, views, Openings(workers, harvest=harvest), *letters)
+        await harvest.settled()
+    assert learned(believing) == {MAIL_CA.fingerprint, *(one.fingerprint for one in people)}
+
+
+async def test_a_store_that_cannot_be_written_keeps_nobody_waiting(
+    believing: Keystore, views: Views, caplog: pytest.LogCaptureFixture
+) -> None:
+    harvest = Harvest(believing, lambda: NOW)
+    alice = MAIL_CA.person(ALICE, number=338)
+    believing.certificates()
+    with closing(sqlite3.connect(believing._store._path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        (view,) = await present(believing, views, Openings(harvest=harvest), letter(alice))
+        assert b"valid" in (view.verdict or b"")
+        other.rollback()
+    await harvest.settled()
+    assert learned(believing) >= {alice.fingerprint}
