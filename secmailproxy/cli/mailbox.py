@@ -175,6 +175,7 @@ def _carry_out(job: Job, wish: _Wish, report: _Report) -> None:
             views,
             field_name(config.folders.verdict_token()),
             lambda: datetime.now(UTC),
+            login.account.inline_pgp,
         )
         try:
             asyncio.run(carry_out(job, login, tools, config.folders.state, report.observer()))

@@ -59,6 +59,13 @@ class Tools:
     field_name: str
     """Of the verdict field."""
     clock: Callable[[], datetime]
+    inline_pgp: bool = False
+    """Whether texts that are one armored block are opened."""
+
+    def unprotected(self, message: bytes) -> inbound.Unprotected:
+        """As it is presented from now on. Raises KeystoreLocked."""
+        limits = inbound.InboundLimits(inline_pgp=self.inline_pgp)
+        return inbound.unprotect(message, self.keystore, self.clock(), self.field_name, limits)
 
     def decrypted(self, message: bytes) -> Plaintext | None:
         """The plaintext of a message; None when it has none for us. Raises KeystoreLocked."""
@@ -71,7 +78,8 @@ class Tools:
             ciphertext = encrypted.take_apart(root)
             if ciphertext is None:
                 return None
-            return Plaintext(self.keystore.decrypt(ciphertext.ciphertext, self.clock()).octets)
+            inside = self.keystore.decrypt(ciphertext.ciphertext, self.clock())
+            return Plaintext(inside.octets) if inside.encrypted else None
         except (MalformedMessage, NotReadable):
             return None
         except (StoreLocked, KeystoreError) as error:
@@ -196,10 +204,7 @@ class Encrypting(_WithViews):
         field = fixed.verdict or b"" if fixed is not None else b""
         octets = header.remove_fields(storable(message.octets), (tools.field_name,))
         if not field and inbound.classify(_head(octets), "") is not inbound.MessageClass.PLAIN:
-            summary = inbound.unprotect(
-                message.octets, tools.keystore, tools.clock(), tools.field_name
-            ).summary
-            field = verdict.render(summary, tools.field_name)
+            field = verdict.render(tools.unprotected(message.octets).summary, tools.field_name)
         return form_of(field, octets)
 
 
@@ -233,8 +238,7 @@ class Decrypting:
             return plaintext.original
         if not any_sender:
             return Left.NOT_OURS
-        tools = self._tools
-        opened = inbound.unprotect(message, tools.keystore, tools.clock(), tools.field_name)
+        opened = self._tools.unprotected(message)
         return Left.UNREADABLE if opened.presented is None else opened.presented
 
 
@@ -260,9 +264,8 @@ class Reprocessing(_WithViews):
 
     def _is_better(self, message: Facts) -> bool:
         """Whether it can be read now and could not, or its signature judged now and could not."""
-        tools = self._tools
         fixed = self._view(message.uid, octets=False)
-        opened = inbound.unprotect(message.octets, tools.keystore, tools.clock(), tools.field_name)
+        opened = self._tools.unprotected(message.octets)
         if fixed is not None and fixed.stayed_closed and opened.presented is not None:
             return opened.summary.decryption is DecryptionState.OK
         was_unknown = fixed is not None and _UNKNOWN_KEY in (fixed.verdict or b"")

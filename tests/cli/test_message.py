@@ -135,6 +135,16 @@ def test_open_writes_what_a_client_sees(desk: Desk, run: Run):
     assert len(header.find_all(entity.parse(again), field.name)) == 1
 
 
+def test_inline_openpgp_is_opened_when_it_is_asked_for(desk: Desk, run: Run):
+    block = desk.keystore.encrypt(b"Meet me.\r\n", [desk.keys[BOB]], desk.keys[ALICE], MADE)
+    octets = message(b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + block)
+    assert run("open", data=octets).stdout[VERDICT_LENGTH:] == octets
+    assert run("open", "--inline", data=octets).stdout.endswith(b"\r\n\r\nMeet me.\r\n")
+    for words, protection in (([], "none"), (["--inline"], "signed+encrypted")):
+        said = json.loads(run("inspect", "--json", *words, data=octets).stdout)
+        assert said["protection"] == protection
+
+
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
 def test_open_keeps_what_it_cannot_or_need_not_open(desk: Desk, run: Run, line_end: bytes):
     damaged = desk.encrypt(TEXT).replace(b"BEGIN PGP", b"BEGIN PGQ")

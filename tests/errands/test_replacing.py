@@ -15,8 +15,12 @@ from secmailproxy.errands.plan import Errand, Left
 from secmailproxy.errors import UpstreamUnavailable
 from secmailproxy.policy import Protect
 from tests.errands.conftest import FLAGS, Place
+from tests.fixtures.desk import container
+from tests.fixtures.gnupg import GnuPG, gnupg_home
 from tests.fixtures.people import leaked, letter, protect
 from tests.fixtures.relay import Relay
+
+__all__ = ["gnupg_home"]
 
 ODD = b"Subject: a  * b (c \r\nFrom: x@example.test\r\nContent-Type: text/plain; hp=clear\r\n\r\n\xff {5}\r\n"
 KEPT = frozenset(FLAGS.strip(b"()").split())
@@ -265,3 +269,17 @@ async def test_a_server_may_keep_words_in_its_cache_until_it_cleans_up(place: Pl
 def files(place: Place) -> list[Path]:
     """Every file that the server keeps for the mailbox."""
     return [path for path in place.disk.rglob("*") if path.is_file()]
+
+
+async def test_what_is_only_signed_keeps_its_signature(
+    place: Place, gnupg_home: Callable[..., GnuPG]
+) -> None:
+    """In the form of an encrypted message there may be one that is not; decrypting would strip its signer."""
+    gnupg = gnupg_home()
+    gnupg.generate("writer@example.org")
+    signed = gnupg.run("--armor", "--sign", data=b"Content-Type: text/plain\r\n\r\nwords\r\n").stdout
+    octets = b"From: <writer@example.org>\r\n" + container(signed.replace(b"\n", b"\r\n"))
+    place.append(octets)
+    outcome = await place.run(Errand.DECRYPT, any_sender=True)
+    assert (outcome.replaced, outcome.left) == (0, {Left.UNREADABLE: 1})
+    assert [one.octets for one in place.stored()] == [octets]

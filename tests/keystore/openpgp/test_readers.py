@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pysequoia
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openpgp.composed import (
     EncryptionCaps,
     KeyType,
@@ -24,6 +26,8 @@ from openpgp.composed import (
 from keystore import openpgp
 from keystore.errors import NotReadable
 from keystore.model import SignatureState
+from keystore.openpgp.packet import packets, write
+from tests.keystore.openpgp import craft
 from tests.keystore.openpgp.test_message import NOBODY, knows, states
 from tests.keystore.oracle import Oracle, oracle
 
@@ -86,6 +90,27 @@ def test_keys_and_modes_of_rfc_9580(version: int, kind: str) -> None:
         refuse_changes(made, key)
 
 
+Encryptions = tuple[openpgp.SecretKey, list[bytes]]
+
+
+@pytest.fixture(scope="module")
+def made() -> Encryptions:
+    """A key, and the same text encrypted to it in each way."""
+    key = unlocked(made_by_engine(4, "ed25519").to_bytes())
+    target = SignedPublicKey.from_bytes(key.certificate_octets).public_subkeys[0]
+    messages = []
+    for way in WAYS:
+        builder = MessageBuilder.from_bytes("", TEXT)
+        if way == "v1":
+            builder.seipd_v1("aes256")
+        else:
+            builder.seipd_v2("aes128", way, chunk_size=4)
+        builder.encrypt_to_key(target)
+        messages.append(builder.to_vec())
+    newer = craft.gnupg_aead(craft.literal(TEXT), chunk_exponent=2)
+    return key, [*messages, craft.session_key_packet(key.certificate_octets) + newer]
+
+
 def refuse_changes(made: bytes, key: openpgp.SecretKey) -> None:
     """A few changed places, and every cut, of the encrypted data: no plaintext (MIME-07)."""
     for back in (1, 16, 17, 40, 100):
@@ -94,6 +119,63 @@ def refuse_changes(made: bytes, key: openpgp.SecretKey) -> None:
         for octets in (bytes(damaged), made[:-back]):
             with pytest.raises(NotReadable):
                 openpgp.open_message(octets, [key], NOBODY, NOW)
+
+
+CHUNK = 64 + 16
+"""Octets of the smallest chunk with its tag."""
+
+
+@pytest.mark.parametrize("way", ["ocb", "gcm", "eax"])
+def test_chunks_stay_where_they_are(way: str) -> None:
+    """Each proves itself alone; left out, moved, doubled or cut at the end they are no message any more."""
+    secret = made_by_engine(6, "ed25519")
+    key = unlocked(secret.to_bytes())
+    builder = MessageBuilder.from_bytes("", bytes(64 * 4))
+    builder.seipd_v2("aes256", way, chunk_size=0)
+    builder.encrypt_to_key(SignedPublicKey.from_bytes(key.certificate_octets).public_subkeys[0])
+    session_key, data = packets(builder.to_vec())
+    head, body = data.body[:36], data.body[36:]
+    body, last = body[:-16], body[-16:]
+    chunks = [body[at : at + CHUNK] for at in range(0, len(body), CHUNK)]
+    assert len(chunks) > 3
+
+    def opens(*pieces: bytes) -> bool:
+        made = session_key.octets + write(data.tag, b"".join(pieces))
+        try:
+            return openpgp.open_message(made, [key], NOBODY, NOW).octets == bytes(64 * 4)
+        except NotReadable:
+            return False
+
+    assert opens(data.body)
+    for pieces in (
+        [*chunks[1:], last],
+        [*chunks[:-1], last],
+        [chunks[1], chunks[0], *chunks[2:], last],
+        [*chunks, chunks[-1], last],
+        [*chunks[:2], last],
+        chunks,
+        chunks[:1],
+        [last],
+        [],
+    ):
+        assert not opens(head, *pieces)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_changed_octet_of_any_kind_of_encryption_gives_plaintext(
+    made: Encryptions, data: st.DataObject
+) -> None:
+    """MIME-07. A changed name of the recipient may leave the message as it was, and never another one."""
+    key, messages = made
+    octets = bytearray(data.draw(st.sampled_from(messages)))
+    at, octet = data.draw(st.integers(0, len(octets) - 1)), data.draw(st.integers(0, 255))
+    octets[at] = octet
+    try:
+        opened = openpgp.open_message(bytes(octets), [key], NOBODY, NOW)
+    except NotReadable:
+        return
+    assert (opened.octets, opened.encrypted) == (TEXT, True)
 
 
 # --- sequoia
