@@ -51,7 +51,7 @@ class _Open:
 def definite(octets: bytes) -> bytes:
     """One BER value and nothing behind it, with definite lengths throughout. Raises Malformed."""
     whole = memoryview(octets)
-    outermost = _Open(_CONSTRUCTED, 0, len(octets), len(octets), changed=True)
+    outermost = _Open(_CONSTRUCTED, 0, len(octets), len(octets), changed=False)
     stack, position = [outermost], 0
     for _ in range(MAX_ELEMENTS):
         current = stack[-1]
@@ -68,7 +68,7 @@ def definite(octets: bytes) -> bytes:
             position = _begin(whole, position, stack)
     if position != len(octets) or not octets:
         raise Malformed("too many elements, or none")
-    return b"".join(outermost.pieces)
+    return b"".join(outermost.pieces) if outermost.changed else octets
 
 
 @dataclass(frozen=True, slots=True)

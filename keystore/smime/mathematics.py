@@ -9,6 +9,7 @@ asks must look at the digest as well. Keys that would cost long to compute with 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from asn1crypto import algos, core, x509
 from cryptography.exceptions import InvalidSignature
@@ -34,6 +35,9 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 """As hashlib names them."""
 STRONG = frozenset(HASHES) - {"md5", "sha1", "sha224"}
 MAX_EXPONENT_BITS = 64
+MAX_IDENTIFIER = 64
+MAX_PARAMETERS = 4096
+"""Octets that are parsed: numbers in them would take time by the square of their length."""
 MIN_SALT = 20
 """Octets; programs take as many as the hash is long, or as fit."""
 
@@ -97,8 +101,15 @@ class Signed:
 
 
 def dotted(identifier: ber.Element) -> str:
-    """An object identifier as people write it."""
-    return str(core.ObjectIdentifier.load(identifier.whole).dotted)
+    """An object identifier as people write it. Raises ber.Malformed."""
+    if len(identifier.inside) > MAX_IDENTIFIER:
+        raise ber.Malformed("an object identifier beyond all bounds")
+    return _dotted(identifier.whole)
+
+
+@lru_cache(maxsize=1024)
+def _dotted(identifier: bytes) -> str:
+    return str(core.ObjectIdentifier.load(identifier).dotted)
 
 
 def algorithm_identifier(algorithm: ber.Element) -> tuple[str, bytes]:
@@ -187,6 +198,8 @@ class _PssParameters:
     @classmethod
     def read(cls, der: bytes) -> _PssParameters:
         """RSASSA-PSS-params (RFC 4055 section 3.1). Raises Unsupported."""
+        if len(der) > MAX_PARAMETERS:
+            raise Unsupported("parameters of RSA-PSS that are not supported")
         try:
             found = algos.RSASSAPSSParams.load(der, strict=True)
             mask = found["mask_gen_algorithm"]

@@ -63,7 +63,7 @@ class Envelope:
     algorithm: str
     """Of the content, dotted."""
     parameters: bytes
-    ciphertext: bytes
+    ciphertext: memoryview
     tag: bytes | None
     """None where nothing is authenticated."""
     attributes: bytes = b""
@@ -128,7 +128,9 @@ def _read(der: bytes) -> Envelope:
     if dotted(content.take(ber.OID)) != _DATA:
         raise NotReadable("what this S/MIME message encrypts is no mail", reason="unsupported")
     algorithm, parameters = algorithm_identifier(content.take(ber.SEQUENCE))
-    ciphertext = ber.joined(content.take(_CONTENT, _CONTENT_PIECES), _CONTENT)
+    string = content.take(_CONTENT, _CONTENT_PIECES)
+    # Large, and not copied where it stands in one piece.
+    ciphertext = string.inside if string.tag == _CONTENT else memoryview(ber.joined(string, _CONTENT))
     content.end()
     tag, attributes = None, b""
     if kind == _AUTH_ENVELOPED:
@@ -161,7 +163,8 @@ def _decrypted(envelope: Envelope, key: bytes) -> bytes:
         return _by_cbc(envelope, key)
     if envelope.algorithm == _CHACHA20_POLY1305:
         nonce = ber.only(envelope.parameters, ber.OCTET_STRING).contents
-        return ChaCha20Poly1305(key).decrypt(nonce, envelope.ciphertext + envelope.tag, envelope.attributes)
+        sealed = b"".join((envelope.ciphertext, envelope.tag))
+        return ChaCha20Poly1305(key).decrypt(nonce, sealed, envelope.attributes)
     return _by_gcm(envelope, envelope.tag, key)
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
 from keystore.smime import ber
 from keystore.smime.key import PrivateKey
-from keystore.smime.mathematics import HASHES, algorithm_identifier, digest_name
+from keystore.smime.mathematics import HASHES, MAX_PARAMETERS, algorithm_identifier, digest_name
 from keystore.smime.naming import key_name
 
 MAX_RECIPIENTS = 4096
@@ -173,6 +173,8 @@ def _by_rsa(recipient: Recipient, private: rsa.RSAPrivateKey, length: int) -> by
 
 def _oaep(parameters: bytes) -> padding.OAEP:
     """RSAES-OAEP-params (RFC 4055 section 4.1)."""
+    if len(parameters) > MAX_PARAMETERS:
+        raise NoKey("parameters of OAEP beyond all bounds")
     stated = algos.RSAESOAEPParams.load(parameters or b"\x30\x00", strict=True)
     mask, source = stated["mask_gen_algorithm"], stated["p_source_algorithm"]
     if mask["algorithm"].native != "mgf1" or source["algorithm"].native != "p_specified":

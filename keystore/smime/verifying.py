@@ -53,6 +53,7 @@ _ONCE = (
     binding.SIGNING_CERTIFICATE_V2,
 )
 """Attributes of which there is one, with one value."""
+_LONGEST_TIME = 40
 _EXPLICIT = _CERTIFICATES = _SIGNED_ATTRIBUTES = _KEY_IDENTIFIER_PIECES = 0xA0
 _CRLS = _UNSIGNED_ATTRIBUTES = 0xA1
 _KEY_IDENTIFIER = 0x80
@@ -235,6 +236,8 @@ def _attributes(stated: ber.Element) -> tuple[dict[str, tuple[bytes, ...]], str]
 
 def _moment(time: bytes) -> datetime | None:
     """Time, DER; None for one that cannot be read, or is in no known time zone."""
+    if len(time) > _LONGEST_TIME:
+        return None
     try:
         moment = cms.Time.load(time, strict=True).native
     except (ValueError, TypeError, OverflowError):

@@ -255,7 +255,8 @@ def test_every_failure_with_a_key_looks_alike(openssl: OpenSSL, people: dict[str
         cms = encrypted(openssl, people[kind], cipher=cipher)
         envelope = smime.read_envelope(cms)
         recipient = envelope.recipients[0]
-        fields = [recipient.encrypted_key, envelope.ciphertext, envelope.tag or envelope.ciphertext[-16:]]
+        ciphertext = bytes(envelope.ciphertext)
+        fields = [recipient.encrypted_key, ciphertext, envelope.tag or ciphertext[-16:]]
         fields += [recipient.agreement.originator] if recipient.agreement else []
         for field in fields:
             for at in range(0, len(field), max(1, len(field) // 5)):
