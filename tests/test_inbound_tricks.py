@@ -172,7 +172,18 @@ def test_only_the_one_address_of_from_binds(desk: Desk, sender: bytes, bound: bo
     assert read.summary.signer == ALICE
 
 
-@pytest.mark.parametrize("hidden", [b"X: y\rFrom: eve@example.net\r\n", b"X: \x00\r\n", b"X: y\r\rEvil\r\n"])
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        b"X: y\rFrom: eve@example.net\r\n",
+        b"X: \x00\r\n",
+        b"X: y\r\rEvil\r\n",
+        b"Send the money to Eve.\r\n",
+        b": Send the money to Eve.\r\n",
+        b"X\r\n continued\r\n",
+        b"X Y: z\r\n",
+    ],
+)
 def test_headers_that_readers_cut_differently_bind_nobody(desk: Desk, hidden: bytes):
     assert desk.read(hidden + message(desk.sign(TEXT))).summary.verdict is Verdict.MISMATCH
 

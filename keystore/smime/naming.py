@@ -16,6 +16,9 @@ from asn1crypto import core, x509
 from keystore.smime import ber
 from keystore.smime.certificate import key_identifier
 
+_VERSION = 0xA0
+_PUBLIC_KEY = 5
+"""Where it stands in a certificate's body that states no version."""
 MAX_NAME = 4096
 """Octets of a name that is compared otherwise than octet by octet."""
 _BMP_STRING = 0x1E
@@ -41,9 +44,15 @@ def names_in_messages(certificate: bytes) -> tuple[bytes, ...]:
     """
     identifier = key_identifier(certificate)
     if identifier is None:
-        body = x509.Certificate.load(certificate)["tbs_certificate"]
-        identifier = hashlib.sha1(body["subject_public_key_info"]["public_key"].contents[1:]).digest()  # noqa: S324  a name, no proof
+        identifier = hashlib.sha1(_key_bits(certificate)).digest()  # noqa: S324  a name, no proof
     return (name_in_messages(certificate), key_name(identifier))
+
+
+def _key_bits(certificate: bytes) -> bytes:
+    """The subjectPublicKey of a certificate; a stranger's algorithm need be none that is known."""
+    body = ber.elements(ber.elements(ber.only(certificate, ber.SEQUENCE).inside)[0].inside)
+    public_key_info = body[_PUBLIC_KEY + (body[0].tag == _VERSION)]
+    return ber.elements(public_key_info.inside)[1].contents[1:]
 
 
 def serial_number(name: bytes) -> int | None:

@@ -24,6 +24,12 @@ _PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _PKCS7_SIGNATURE = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
 _PKCS7_ENDINGS = (".p7m", ".p7z", ".p7s")
 _BOUNDARY = re.compile(rb"[!-~](?:[ -~]{0,78}[!-~])?")
+_TOKEN = rb"[!#-'*+.0-9A-Z^-~-]+"
+_VALUE = rb"""(?:"(?:[^"\\]|\\[ -~])*"|[!#-'*+./:=?@0-9A-Z^-~-]+)"""
+_WELL_FORMED = re.compile(
+    rb"%b/%b(?:[ \t]*;[ \t]*%b[ \t]*=[ \t]*%b)*[ \t]*;?[ \t]*" % (_TOKEN, _TOKEN, _TOKEN, _VALUE)
+)
+"""A Content-Type that all readers cut alike: no comments, nothing behind a value (RFC 2045 section 5.1)."""
 _CONTINUED = re.compile(rb"\bboundary\s*\*", re.IGNORECASE)
 _ODD = re.compile(rb"\x00|\r(?!\n)")
 """Octets at which some readers end a line and others do not."""
@@ -113,6 +119,8 @@ def _sole_boundary(entity: Entity) -> bytes | None:
     declared = header.values(entity, "content-type")
     found = [value for name, value in entity.content_type.params if name == "boundary"]
     if len(declared) != 1 or len(found) != 1 or _CONTINUED.search(declared[0]):
+        return None
+    if not _WELL_FORMED.fullmatch(declared[0]):
         return None
     boundary = found[0].encode("latin-1", "replace")
     return boundary if _BOUNDARY.fullmatch(boundary) else None

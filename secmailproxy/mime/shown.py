@@ -183,8 +183,12 @@ def _meaning(raw: bytes) -> bytes:
 
 
 def is_cut_alike(message: Entity) -> bool:
-    """Whether all readers find the same fields: a lone CR or NUL is the start of one for some."""
-    return not _ODD.search(message.header)
+    """Whether all readers find the same fields.
+
+    A lone CR or NUL is the start of one for some; and a line that is no field is the end of the header for
+    some, who then show what follows as the text.
+    """
+    return not _ODD.search(message.header) and all(map(is_field, message.fields))
 
 
 def author(message: Entity) -> str | None:
