@@ -129,6 +129,16 @@ class Keystore:
         """Return the certificate with this primary key, given in upper case."""
         return self._cache.get(fingerprint)
 
+    def trust(self, fingerprint: str) -> Trust:
+        """Return how far the certificate with this primary key is trusted; UNKNOWN when it is not here."""
+        stored = self._store.certificate(fingerprint)
+        return stored.trust if stored is not None else Trust.UNKNOWN
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """A value that differs after each change of the store, by this process or another."""
+        return self._store.version()
+
     def usability(
         self, fingerprint: Fingerprint, purpose: Purpose, now: datetime, address: str | None = None
     ) -> Usability:

@@ -78,6 +78,8 @@ class Account:
     encrypt_drafts: bool = True
     encrypt_sent: bool = True
     encrypt_other: bool = False
+    verdict_keywords: bool = True
+    """Whether its messages have IMAP keywords that tell their verdicts."""
     search: SearchScope = SearchScope.SERVER
     inline_pgp: bool = False
 

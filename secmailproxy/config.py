@@ -146,6 +146,7 @@ class AccountSection(Section):
     encrypt_sent: Switch = True
     encrypt_other: Switch = False
     inline_pgp: Switch = False
+    verdict_keywords: Switch = True
     reply_guard: Switch = True
     autocrypt: Switch = True
     prefer_encrypt: Literal["nopreference", "mutual"] = "nopreference"
@@ -307,6 +308,7 @@ class Config(Section):
                 encrypt_drafts=one.encrypt_drafts,
                 encrypt_sent=one.encrypt_sent,
                 encrypt_other=one.encrypt_other,
+                verdict_keywords=one.verdict_keywords,
                 search=SearchScope(one.search),
                 inline_pgp=one.inline_pgp,
             )

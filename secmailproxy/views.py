@@ -21,14 +21,15 @@ import sqlite3
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
 from keystore.errors import KeystoreError
-from keystore.model import Introduction
+from keystore.model import Introduction, Trust
 from secmailproxy.encryptedids import EncryptedIds, Sealer
+from secmailproxy.keywords import Marks
 from secmailproxy.replyguard import own_ids
 
 RENDERER = 1
@@ -115,6 +116,8 @@ class Mailbox:
     """The classified UIDs, as a sequence-set."""
     kinds: dict[int, Kind] = field(default_factory=dict)
     """Of every classified UID that is not plain."""
+    marks: Marks = field(default_factory=Marks)
+    """The keywords of those that have a view."""
 
 
 class Views:
@@ -286,6 +289,33 @@ class Views:
                     "SELECT kind FROM message WHERE mailbox = ? AND uid = ?", (box.id, uid)
                 ).fetchone()[0]
                 box.kinds[uid] = Kind(kind)
+
+    def mark(
+        self,
+        box: Mailbox,
+        trust_of: Callable[[str], Trust],
+        version: Hashable = None,
+        uids: Iterable[int] | None = None,
+    ) -> None:
+        """Bring the keywords up to date: of `uids` that have a view, or of all.
+
+        `trust_of` tells how far a certificate is trusted, `version` changes with that. What cannot be
+        unsealed gets no keyword.
+        """
+        if uids is None:
+            find = "SELECT uid FROM message WHERE mailbox = ? AND (verdict IS NOT NULL OR form IS NOT NULL)"
+            with self._lock:
+                uids = [uid for (uid,) in self._db.execute(find, (box.id,))]
+        fields: dict[int, bytes] = {}
+        for uid in uids:
+            with contextlib.suppress(KeystoreError):
+                view = None if box.marks.knows(uid) else self.view(box, uid)
+                if view is not None:
+                    fields[uid] = view.verdict or b""
+        with self._lock:
+            for uid, verdict in fields.items():
+                box.marks.judged(uid, verdict)
+            box.marks.settle(trust_of, version)
 
     def _fix_one(self, box: Mailbox, uid: int, message_hash: bytes, view: View | None) -> None:
         form: int | None = None

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import answers, appending, capability, fetching, grammar, ordering, searching, selected
+from secmailproxy.imap import (
+    answers,
+    appending,
+    capability,
+    fetching,
+    flags,
+    grammar,
+    ordering,
+    searching,
+    selected,
+)
 from secmailproxy.imap.appending import Planner
 from secmailproxy.imap.grammar import GrammarError, Verb
 from secmailproxy.imap.numbers import Numbers
@@ -34,6 +44,8 @@ class Settings:
     """None leaves SEARCH to the server."""
     inline_pgp: bool = False
     """Whether texts that are one armored block are opened."""
+    keywords: bool = True
+    """Whether messages have keywords that tell their verdicts."""
     tag_prefix: bytes = b"smp"
     """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
 
@@ -98,6 +110,8 @@ class Commands:
                 return self._search(command, verb)
             case "SORT" | "UID SORT" | "THREAD" | "UID THREAD":
                 return self._sort(command, verb)
+            case "STORE" | "UID STORE":
+                return self._store(command, verb)
             case name if name in capability.PASSED_COMMANDS:
                 return Forward()
             case _:
@@ -126,17 +140,29 @@ class Commands:
         task = fetching.fetch(box, fetch, settings.field_name, settings.verdict_length, shared, progress)
         return Run(task, shared, progress)
 
+    def _store(self, command: Command, verb: Verb) -> Decision:
+        box = self._selection.selected
+        instead = flags.store(
+            command.octets[verb.arguments :],
+            by_uid=verb.name == "UID STORE",
+            marked=box is not None and bool(box.mailbox.marks.words),
+        )
+        return Forward() if instead is None else Forward(verb.tag + b" " + instead)
+
     def _search(self, command: Command, verb: Verb) -> Decision:
-        task = searching.search(self._selection.selected, command.octets, verb, self._settings.searching)
+        task = searching.search(self._selection.selected, command.octets, verb, self._how)
         return Run(task) if task is not None else Forward()
 
     def _sort(self, command: Command, verb: Verb) -> Decision:
-        box, settings = self._selection.selected, self._settings
-        how = settings.searching or Searching(
+        task = ordering.sort(self._selection.selected, command.octets, verb, self._how)
+        return Run(task) if task is not None else Forward()
+
+    @property
+    def _how(self) -> Searching:
+        settings = self._settings
+        return settings.searching or Searching(
             SearchScope.SERVER, settings.field_name, settings.verdict_length
         )
-        task = ordering.sort(box, command.octets, verb, how)
-        return Run(task) if task is not None else Forward()
 
     def _upload(self, command: Command, verb: Verb) -> Decision:
         upload = appending.upload_of(command, verb)

@@ -58,6 +58,7 @@ class _Fetch:
         progress: Progress | None,
     ) -> None:
         self.shared = shared
+        self.selected = selected
         self.box = selected.mailbox
         self.command = command
         self.items = command.items
@@ -151,6 +152,9 @@ class _Fetch:
 
     def _answer_batch(self, views: Mapping[int, View | None], asked: bytes, answer: Answer) -> Steps:
         waiting = set(views)
+        if not waiting.isdisjoint(self.selected.news()) and all(i.name != "FLAGS" for i in self.items):
+            # Their keywords are news, perhaps because we have just opened them.
+            asked = asked[:-1] + b" FLAGS)"
 
         def on_fetch(response: FetchResponse) -> bytes:
             uid = response.uid

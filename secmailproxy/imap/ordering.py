@@ -20,6 +20,7 @@ from secmailproxy.imap.searching import (
     COMMAND_MOST,
     UNKNOWN_CHARSET,
     Searching,
+    needs_rewriting,
     refuse,
     rewritten,
     search_result,
@@ -38,7 +39,6 @@ from secmailproxy.imap.selected import Selected
 from secmailproxy.imap.sortkeys import CRITERIA, Sorted, internal_date, ordered
 from secmailproxy.imap.steps import Ask, Completion, Compute, Step, Task, Tell
 from secmailproxy.imap.threads import ALGORITHMS, by_references, by_subject
-from secmailproxy.model import SearchScope
 from secmailproxy.views import Kind, View
 
 MOST = 50_000
@@ -159,7 +159,7 @@ class _Sort:
 
     def _keys(self) -> Generator[Step, object, bytes]:
         program = self.command.program
-        if self.how.scope is not SearchScope.SERVER and program.asked:
+        if needs_rewriting(program, self.how):
             rewriting = yield from rewritten(self.selected, self.reader, program, self.how)
             if rewriting is not None:
                 return (yield from short_keys(rewriting, self._search_name, b" CHARSET " + program.charset))

@@ -25,6 +25,7 @@ from secmailproxy.imap.steps import (
     EncryptToSelf,
     FixAppended,
     LoadViews,
+    Mark,
     OpenMailbox,
     Present,
     Search,
@@ -60,6 +61,8 @@ class Presenter:
     """Shared by all that serve an account."""
     inline_pgp: bool = False
     """Whether texts that are one armored block are opened."""
+    keywords: bool = True
+    """Whether its messages have keywords of ours."""
 
     @property
     def _renderer(self) -> Renderer:
@@ -91,7 +94,11 @@ class Presenter:
         match work:
             case OpenMailbox(name, uidvalidity):
                 # Without UIDVALIDITY no UID means the same in two sessions (RFC 9051 section 2.3.1.1).
-                return self.views.mailbox(self.account, name, uidvalidity or -1 - secrets.randbelow(2**62))
+                box = self.views.mailbox(self.account, name, uidvalidity or -1 - secrets.randbelow(2**62))
+                self._mark(box)
+                return box
+            case Mark(mailbox):
+                self._mark(mailbox)
             case Classify(mailbox, covered, kinds):
                 self.views.classify(mailbox, covered, kinds)
             case LoadViews(mailbox, uids, octets):
@@ -108,6 +115,15 @@ class Presenter:
                 raise AssertionError("carried out in the loop")
         return None
 
+    def _mark(self, mailbox: Mailbox) -> None:
+        if self.keywords:
+            self.views.mark(mailbox, self.keystore.trust, self.keystore.version)
+
+    def _fix(self, mailbox: Mailbox, views: Mapping[int, tuple[bytes, View | None]]) -> None:
+        self.views.fix(mailbox, views)
+        if self.keywords:
+            self.views.mark(mailbox, self.keystore.trust, uids=views)
+
     async def _present(self, mailbox: Mailbox, messages: Mapping[int, bytes | None]) -> None:
         """Open each message once, whoever asks for it (by its hash), and fix its view.
 
@@ -119,7 +135,7 @@ class Presenter:
             if octets is None
         }
         if too_large:
-            await asyncio.to_thread(self.views.fix, mailbox, too_large)
+            await asyncio.to_thread(self._fix, mailbox, too_large)
         sealed = {uid: octets for uid, octets in messages.items() if octets is not None}
         locked: Locked | None = None
         while sealed:
@@ -149,7 +165,7 @@ class Presenter:
             else:
                 views[one] = outcome
         fixed = {uid: (hashes[uid], views[hashes[uid]]) for uid in messages if hashes[uid] in views}
-        await asyncio.to_thread(self.views.fix, mailbox, fixed)
+        await asyncio.to_thread(self._fix, mailbox, fixed)
         return locked
 
     async def _encrypt(self, message: bytes, *, sign: bool) -> bytes:
@@ -168,7 +184,7 @@ class Presenter:
         covered = Numbers.of(parse_ranges(mailbox.covered) or ()) if mailbox.covered else Numbers()
         covered = covered.union(Numbers.each([work.uid]))
         self.views.classify(mailbox, bytes(covered), {work.uid: Kind.SEALED})
-        self.views.fix(mailbox, {work.uid: (message_hash(work.stored), None)})
+        self._fix(mailbox, {work.uid: (message_hash(work.stored), None)})
 
 
 def _kept(appended: bytes) -> bytes:

@@ -204,7 +204,7 @@ class Runner:
     def _finish(self, number: int, completion: bytes) -> None:
         done = self._running.pop(number)
         self._reading.difference_update(done.uids)
-        if completion:
+        if completion and done.tag:
             self._out.append(done.tag + b" " + capability.rewrite(completion))
         self.exclusive = False
 

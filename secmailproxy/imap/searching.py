@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
 
+from secmailproxy.imap import flags
 from secmailproxy.imap.grammar import GrammarError, Verb
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.reading import Reader, Refused, check
@@ -64,12 +65,12 @@ class Searching:
     verdict_length: int
 
 
-def search(selected: Selected | None, octets: bytes, verb: Verb, how: Searching | None) -> Task | None:
+def search(selected: Selected | None, octets: bytes, verb: Verb, how: Searching) -> Task | None:
     """The task for the SEARCH or UID SEARCH `octets`; None where the server's own answer is right as it is.
 
     Raises GrammarError.
     """
-    if how is None:
+    if how.scope is SearchScope.SERVER and not flags.mentions(octets):
         return None
     if selected is None:
         return without_mailbox(how)
@@ -77,7 +78,12 @@ def search(selected: Selected | None, octets: bytes, verb: Verb, how: Searching 
         program = parse_search(octets, verb.arguments)
     except UnknownCharset:
         return refuse(UNKNOWN_CHARSET)
-    return _search(_Search(selected, verb, program, how)) if program.asked else None
+    return _search(_Search(selected, verb, program, how)) if needs_rewriting(program, how) else None
+
+
+def needs_rewriting(program: Program, how: Searching) -> bool:
+    """Whether any key may have to be put to the server in other words."""
+    return bool(program.marks or (program.asked and how.scope is not SearchScope.SERVER))
 
 
 def without_mailbox(how: Searching) -> Task | None:
@@ -101,7 +107,27 @@ def _search(one: _Search) -> Task:
 def rewritten(
     selected: Selected, reader: Reader, program: Program, how: Searching
 ) -> Generator[Step, object, Rewriting | None]:
-    """Learn what the keys of `program` match; None when the server's own answer is right as it is."""
+    """Learn what the keys of `program` match; None when the server's own answer is right as it is.
+
+    Keywords are those of the messages that have been opened, as FETCH tells them: none is opened for them.
+    """
+    rewriting = None
+    if program.asked and how.scope is not SearchScope.SERVER:
+        rewriting = yield from _contents(selected, reader, program, how)
+    if not program.marks:
+        return rewriting
+    rewriting = rewriting or Rewriting(program, how, {}, Numbers(), Numbers(), None)
+    marks = selected.mailbox.marks
+    return replace(
+        rewriting,
+        marked={asked.key.term: Numbers.each(marks.having(asked.key.term)) for asked in program.marks},
+    )
+
+
+def _contents(
+    selected: Selected, reader: Reader, program: Program, how: Searching
+) -> Generator[Step, object, Rewriting | None]:
+    """Learn what the keys about content match."""
     box = selected.mailbox
     private = how.scope is SearchScope.PRIVATE
     if private and any(asked.key.name == FOREIGN for asked in program.asked):
@@ -155,6 +181,8 @@ class Rewriting:
     """The messages that are shown as they came, after a verdict field."""
     top: int | None
     """The highest UID that is classified, when there may be more."""
+    marked: Mapping[bytes, Numbers] = field(default_factory=dict)
+    """Keyword to the UIDs of the messages that have it."""
 
     def keys(self, window: Numbers | None = None) -> bytes:
         """The program's keys, to be put to the server; `window` is the UIDs that it shall look at."""
@@ -168,6 +196,8 @@ class Rewriting:
         out: list[Numbers | None] = []
         waiting = [(1, _TOP)]
         involved = self.forms.union(self.prefixed)
+        for uids in self.marked.values():
+            involved = involved.union(uids)
         while waiting:
             low, high = waiting.pop()
             window = Numbers(((low, high),))
@@ -185,6 +215,13 @@ class Rewriting:
 
     def _key(self, asked: Asked, window: Numbers | None) -> bytes:
         key = asked.key
+        if asked.is_mark:
+            having = _set(_within(self.marked[key.term], window))
+            if key.name == "KEYWORD":
+                return having or _NOTHING
+            return b"NOT " + having if having else b"ALL"
+        if key not in self.matches:
+            return asked.octets
         matching = _within(self.matches[key], window)
         if key.field == fold(self.how.field_name.decode("latin-1")):
             # A copy of the field in the server's mail means nothing, and the server need not learn the name.

@@ -16,6 +16,7 @@ from datetime import date
 
 from secmailproxy.imap.grammar import GrammarError, Source
 from secmailproxy.imap.sending import Pieces
+from secmailproxy.keywords import LOWERED
 from secmailproxy.searchable import Key, fold
 
 DEPTH_MOST = 50
@@ -32,6 +33,7 @@ _ONE_ARGUMENT = frozenset(
     """KEYWORD UNKEYWORD BEFORE ON SINCE SAVEDBEFORE SAVEDON SAVEDSINCE OLDER YOUNGER EMAILID THREADID
     X-GM-MSGID X-GM-THRID X-GM-LABELS""".split()
 )
+_MARKS = frozenset({"KEYWORD", "UNKEYWORD"})
 FOREIGN = "X-GM-RAW"
 """A language of the server's own: only the server can answer, of what it has."""
 _MONTHS = {
@@ -40,6 +42,7 @@ _MONTHS = {
 
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9=.-]*")
 _SET = re.compile(rb"[0-9*][0-9:,*]*|\$")
+_ARGUMENT = re.compile(rb"\\?[^\s(){}\"]+")
 _NUMBER = re.compile(rb"\d{1,20}")
 _DATE = re.compile(rb'"?(\d{1,2})-([A-Za-z]{3})-(\d{4})"?')
 _RETURN = re.compile(rb" RETURN (?=\()", re.IGNORECASE)
@@ -61,10 +64,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A key that the presented forms answer."""
+    """A key that the presented forms answer, or that asks for a keyword of ours."""
 
     octets: bytes
     key: Key
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it asks for a keyword; its name is the key's term, in lower case."""
+        return self.key.name in _MARKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,12 @@ class Program:
     @property
     def asked(self) -> tuple[Asked, ...]:
         """The keys that presented forms answer, in order."""
-        return tuple(node for node in _leaves(self.keys) if isinstance(node, Asked))
+        return tuple(node for node in _leaves(self.keys) if isinstance(node, Asked) and not node.is_mark)
+
+    @property
+    def marks(self) -> tuple[Asked, ...]:
+        """The keys that ask for keywords of ours, in order."""
+        return tuple(node for node in _leaves(self.keys) if isinstance(node, Asked) and node.is_mark)
 
     @property
     def option_names(self) -> list[bytes]:
@@ -202,16 +215,24 @@ class _Reader:
                 self._need(_ENTRY)
             self._need(_NUMBER)
         elif name in _ONE_ARGUMENT:
-            source.expect(b" ")
-            if source.string() is None and source.match(re.compile(rb"\\?[^\s(){}\"]+")) is None:
-                raise GrammarError("an argument expected")
+            key = self._argument(name)
         elif name not in _ALONE:
             key = self._content(name)
+        if key is not None:
             self.asked += 1
             if self.asked > ASKED_MOST:
                 raise GrammarError("there are too many search keys")
         octets = source.octets[start : source.at]
         return Written(octets) if key is None else Asked(octets, key)
+
+    def _argument(self, name: str) -> Key | None:
+        """Step over the one argument of a key; the key, when that is a keyword of ours."""
+        self.source.expect(b" ")
+        argument = self.source.string()
+        if argument is None:
+            argument = self._need(_ARGUMENT)[0]
+        is_mark = name in _MARKS and argument.lower() in LOWERED
+        return Key(name, argument.lower()) if is_mark else None
 
     def _content(self, name: str) -> Key:
         source = self.source

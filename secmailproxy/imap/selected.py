@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from secmailproxy.imap.grammar import FetchCommand
 from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
+from secmailproxy.imap.places import Places
 from secmailproxy.views import Kind, Mailbox
 
 _FEW = 64
@@ -26,6 +27,11 @@ class Selected:
     """None when messages have arrived since it was told."""
     inline_pgp: bool = False
     """Whether texts are looked at for inline OpenPGP."""
+    places: Places = field(default_factory=Places)
+    """Of protected messages."""
+    untold: set[int] = field(default_factory=set)
+    """Messages whose keywords have changed without the client's having heard of it."""
+    _changes_read: int = 0
     _covered: tuple[bytes, Numbers] = field(default=(b"", Numbers()))
 
     @property
@@ -43,8 +49,17 @@ class Selected:
             return False
         return self.uid_next == 1 or not Numbers(((1, self.uid_next - 1),)).difference(self.covered)
 
+    def news(self) -> set[int]:
+        """`untold`, up to now."""
+        changes = self.mailbox.marks.changes
+        self.untold.update(changes[self._changes_read :])
+        self._changes_read = len(changes)
+        return self.untold
+
     def count(self, number: int, *, exists: bool) -> None:
         """Note an EXISTS or EXPUNGE response."""
+        if not exists:
+            self.places.expunge(number)
         if exists:
             if self.exists is None or number > self.exists:
                 self.uid_next = None
@@ -77,7 +92,8 @@ class Selecting:
 
     def opened(self, mailbox: Mailbox, *, inline_pgp: bool = False) -> Selected:
         """What is known once the mailbox is selected."""
-        return Selected(mailbox, self.exists, self.uid_next, inline_pgp)
+        read = len(mailbox.marks.changes)
+        return Selected(mailbox, self.exists, self.uid_next, inline_pgp, _changes_read=read)
 
 
 def plain_set(selected: Selected, command: FetchCommand) -> bytes | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from secmailproxy.imap import grammar
+from secmailproxy.imap import grammar, keywording
 from secmailproxy.imap.grammar import Verb
 from secmailproxy.imap.selected import Selected, Selecting
 from secmailproxy.imap.sending import Pieces, pieces_of
@@ -27,6 +27,8 @@ class Selection:
         self._inline_pgp = inline_pgp
         self.selected: Selected | None = None
         """None while none is selected, or it is being changed."""
+        self.aware = False
+        """Whether the client goes by MODSEQ, which tells it nothing of our keywords."""
         self._selecting = Selecting()
 
     def change(self, command: Command, verb: Verb) -> Task:
@@ -52,6 +54,9 @@ class Selection:
             box = yield OpenMailbox(name, self._selecting.uidvalidity)
             assert isinstance(box, Mailbox)
             self.selected = self._selecting.opened(box, inline_pgp=self._inline_pgp)
+            yield from keywording.find_places(self.selected)
+            if self.aware:
+                self.selected.untold.update(box.marks.words)
         return completion.octets
 
     def hear(self, line: bytes) -> bool:
@@ -68,6 +73,7 @@ class Selection:
         upper = line[2:14].upper()
         if upper.startswith(b"VANISHED") and b"(EARLIER)" not in line[:24].upper() and self.selected:
             self.selected.exists = None
+            self.selected.places.forget()
         for code, number in _NUMBER_CODE.findall(line) if upper.startswith(b"OK ") else ():
             self._selecting.number(code.upper(), int(number))
             if self.selected is not None and self.selected.mailbox.uidvalidity != self._selecting.uidvalidity:

@@ -276,6 +276,7 @@ class ImapServer:
                 special_use=special_use,
                 searching=self._searching(login),
                 inline_pgp=login.account.inline_pgp,
+                keywords=login.account.verdict_keywords,
                 tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
             )
         )
@@ -297,6 +298,7 @@ class ImapServer:
             self._index,
             self._openings,
             login.account.inline_pgp,
+            login.account.verdict_keywords,
         )
 
 

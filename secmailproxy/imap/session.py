@@ -17,10 +17,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from secmailproxy.imap import appending, capability, grammar
+from secmailproxy.imap import appending, capability, flags, grammar, keywording
 from secmailproxy.imap.appending import Planner
 from secmailproxy.imap.commands import Answer, Commands, Forward, Run, Settings
 from secmailproxy.imap.grammar import GrammarError, Verb
+from secmailproxy.imap.keywording import Keywords
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.outgoing import Outgoing
@@ -73,6 +74,8 @@ class Session:
         self._splitter = ResponseSplitter()
         self._in_flight: dict[bytes, str] = {}
         self._parked: Command | LiteralAhead | None = None
+        self._preceded: Command | None = None
+        """The command before which the client was told what is new."""
         self._idle = ""
         self._actions = Actions()
         self._outgoing = Outgoing()
@@ -85,6 +88,7 @@ class Session:
         self._stream = Stream(self._reader, self._sender, self._up, self._out, self._planner, self._in_flight)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
         self.selection = Selection(inline_pgp=settings.inline_pgp)
+        self._keywords = Keywords(shown=settings.keywords)
         self._commands = Commands(settings, self._planner, self.selection)
 
     # What the shell calls
@@ -187,6 +191,8 @@ class Session:
                 self._event(event)
 
     def _event(self, event: ClientEvent) -> None:
+        if isinstance(event, LiteralAhead):
+            event.command.fragments[-1] = flags.announced(event.command.fragments[-1])
         if self._stream.takes:
             self._streamed(self._stream.take(event))
         elif not isinstance(event, LiteralPart):
@@ -245,6 +251,8 @@ class Session:
             # Reading by UID may overtake reading by UID; nothing else may overtake anything.
             self._parked = command
             return
+        if self._is_preceded(command, verb):
+            return
         match self._commands.decide(command, verb, self._may_share):
             case Answer(octets):
                 self._out.append(octets)
@@ -254,6 +262,19 @@ class Session:
             case Run(task, shared, progress):
                 if shared is not None or not self._park(command):
                     self._runner.run(verb.tag, task, shared, progress)
+
+    def _is_preceded(self, command: Command, verb: Verb) -> bool:
+        """Whether the client is told something before the command, which is parked then."""
+        selection = self.selection
+        selection.aware = selection.aware or keywording.is_aware(command.fragments[0])
+        if self._busy or self._preceded is command:
+            return False
+        news = keywording.news(selection.selected, verb, aware=selection.aware)
+        if news is None:
+            return False
+        self._preceded = self._parked = command
+        self._runner.run(b"", news)
+        return True
 
     def _may_share(self, uids: Numbers) -> bool:
         passing = all(name == "UID FETCH" for name in self._in_flight.values())
@@ -288,13 +309,14 @@ class Session:
     # Responses
 
     def _response_fragment(self, fragment: Fragment) -> None:
+        octets = self._keywords.rewritten(fragment, self.selection.selected)
         if fragment.first:
             self._outgoing.between()
             self._dropping = False
-            self._overheard.begins(fragment.octets)
-            self._response_begins(fragment.octets)
+            self._overheard.begins(octets)
+            self._response_begins(octets)
         else:
-            self._keep_or_pass(fragment.octets)
+            self._keep_or_pass(octets)
         if self._runner.collecting:
             self._runner.expect(self._splitter.literal_left)
         if fragment.last:

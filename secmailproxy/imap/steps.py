@@ -65,6 +65,13 @@ class OpenMailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Work: bring the keywords of a mailbox up to date."""
+
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True, slots=True)
 class Classify:
     """Work: keep what was learned of a mailbox."""
 
@@ -132,7 +139,7 @@ class Compute:
     call: Callable[[], object]
 
 
-Work = OpenMailbox | Classify | Present | LoadViews | Search | Compute | EncryptToSelf | FixAppended
+Work = OpenMailbox | Mark | Classify | Present | LoadViews | Search | Compute | EncryptToSelf | FixAppended
 Step = Ask | Tell | Work
 
 Task = Generator[Step, object, bytes]

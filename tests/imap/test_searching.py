@@ -259,17 +259,17 @@ def test_new_mail_is_found_and_questions_are_of_the_clients_kind(
             found += 3
             imap.ok(b"NOOP")
             before = len(recorder.sent)
-            (answer, _) = imap.ok(verb + b" TEXT windmill")
+            *_, answer, _ = imap.ok(verb + b" TEXT windmill")
             assert list(map(int, answer.split()[2:])) == list(range(1, found + 1))
             lines = [line for line in bytes(recorder.sent[before:]).split(b"\r\n") if line]
             verbs = {line.split(b" ", 1)[1].startswith(b"UID ") for line in lines}
             assert verbs == {verb == b"UID SEARCH"}, lines
         # All known now: one command, and it is the client's own.
-        before = len(recorder.sent)
         imap.ok(b"SELECT INBOX")
+        before = len(recorder.sent)
         imap.ok(b"SEARCH SEEN")
         imap.ok(b"SEARCH SUBJECT whereabouts")
-        assert bytes(recorder.sent[before:]).count(b"\r\n") == 3
+        assert bytes(recorder.sent[before:]).count(b"\r\n") == 2
         imap.ok(b"STORE 1,4 +FLAGS.SILENT (\\Deleted)")
         imap.ok(b"EXPUNGE")
         assert len(imap.ok(b"SEARCH SUBJECT whereabouts")[0].split()) - 2 == found - 2
@@ -304,7 +304,7 @@ def test_private_terms_do_not_reach_the_server(
             (b"SENTON 2-Mar-2026", b"* SEARCH 1 2 3\r\n"),
         ]:
             literal = (b"latitude",) if b"{" in program else ()
-            assert imap.ok(b"UID SEARCH " + program, *literal)[0] == answer, program
+            assert imap.ok(b"UID SEARCH " + program, *literal)[-2] == answer, program
         assert imap.command(b"SEARCH X-GM-RAW windmill")[-1].startswith(b"T NO [CANNOT]")
     sent = bytes(recorder.sent).lower()
     assert b"search" in sent

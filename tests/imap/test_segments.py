@@ -28,7 +28,7 @@ from secmailproxy.views import Views
 from tests.fixtures.desk import FIELD, NOW, Desk, desk
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.player import fill
-from tests.fixtures.transcript import RawImap, direct
+from tests.fixtures.transcript import RawImap, direct, without_keywords
 from tests.imap.scripts.mail import MAIL
 
 __all__ = ["desk"]
@@ -112,7 +112,7 @@ def pieces(octets: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
 
 def settled(octets: bytes) -> tuple[bytes, list[bytes]]:
     """The untagged responses without times, in order, and the completions, whose places are not fixed."""
-    octets = _TIMES.sub(b"", octets)
+    octets = without_keywords(_TIMES.sub(b"", octets))
     return _COMPLETION.sub(b"", octets), sorted(_COMPLETION.findall(octets))
 
 

@@ -1,0 +1,119 @@
+"""The IMAP keywords that say what was verified, and which messages of a mailbox have them. PURE.
+
+Only the proxy sets them: nobody else's word for them counts, whatever a server stores or a mail client asks
+for. They follow from the verdict that is fixed for a message, and from how far its signer's certificate is
+trusted now, so they may change as flags do, which the verdict field never does. A message that has not been
+opened has none.
+
+Standards: RFC 9051 section 2.3.2 (keywords), whose names have no case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+
+from keystore.model import Trust
+from secmailproxy.model import Verdict
+
+SIGNED = b"$SecmailSigned"
+"""A valid signature over the whole message, bound to the From that is shown."""
+VERIFIED = b"$SecmailVerified"
+"""Signed, and its owner has verified the signer's certificate."""
+ENCRYPTED = b"$SecmailEncrypted"
+"""It came encrypted and was opened, its integrity proven."""
+BAD = b"$SecmailBad"
+"""It carries a signature that is broken, not acceptable, or not by whom From shows."""
+NAMES = (SIGNED, VERIFIED, ENCRYPTED, BAD)
+LOWERED = frozenset(name.lower() for name in NAMES)
+TRACE = b"$secmail"
+"""What all of the names begin with, in lower case."""
+
+_OPENED = frozenset({b"encrypted", b"signed+encrypted"})
+_SPOILED = frozenset({Verdict.INVALID, Verdict.MISMATCH, Verdict.UNACCEPTABLE})
+_STATUS = re.compile(rb"[^:;]+: ([^;]*);")
+_ITEM = re.compile(rb";\s+(signature|trust|fpr)=([A-Za-z0-9-]+)(?=;|\s)")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What of a verdict the keywords follow from."""
+
+    opened: bool
+    verdict: Verdict
+    trust: Trust
+    """In the signer's certificate, when the message was opened."""
+    fingerprint: str
+    """Of the signer's certificate; nothing where there is none."""
+
+
+def claims_of(field: bytes) -> Claims:
+    """What a verdict field of ours claims; of one that cannot be read, nothing."""
+    status = _STATUS.match(field)
+    items = {name: value.decode() for name, value in reversed(_ITEM.findall(field))}
+    try:
+        verdict = Verdict(items.get(b"signature", Verdict.NONE.value))
+        trust = Trust(items.get(b"trust", Trust.UNKNOWN.value))
+    except ValueError:
+        verdict, trust = Verdict.NONE, Trust.UNKNOWN
+    return Claims(status is not None and status[1] in _OPENED, verdict, trust, items.get(b"fpr", ""))
+
+
+def keywords_of(claims: Claims, trust: Trust) -> tuple[bytes, ...]:
+    """The keywords of a message, with the trust in its signer's certificate as it is now."""
+    signed = claims.verdict is Verdict.VALID and trust is not Trust.REJECTED
+    bad = claims.verdict in _SPOILED or (claims.verdict is Verdict.VALID and not signed)
+    given = (signed, signed and trust is Trust.VERIFIED, claims.opened, bad)
+    return tuple(name for name, is_given in zip(NAMES, given, strict=True) if is_given)
+
+
+@dataclass(slots=True)
+class Marks:
+    """The keywords of one mailbox's messages, by UID; shared by all of its sessions."""
+
+    words: dict[int, bytes] = field(default_factory=dict)
+    """The keywords of each message that has one, with blanks between."""
+    changes: list[int] = field(default_factory=list)
+    """Each UID whose keywords changed, in order; sessions remember how far they have read."""
+    _claims: dict[int, Claims] = field(default_factory=dict)
+    _new: list[int] = field(default_factory=list)
+    _version: Hashable = None
+
+    def knows(self, uid: int) -> bool:
+        """Whether the message has been judged."""
+        return uid in self._claims
+
+    def judged(self, uid: int, field: bytes) -> None:
+        """Note the verdict field of a message; `settle` makes the keywords of it."""
+        self._claims[uid] = claims_of(field)
+        self._new.append(uid)
+
+    def settle(self, trust_of: Callable[[str], Trust], version: Hashable = None) -> None:
+        """Make the keywords of what was judged since; of all, when `version` (of the trust) is another."""
+        uids = self._new
+        self._new = []
+        if version is not None and version != self._version:
+            self._version, uids = version, list(self._claims)
+        trusts: dict[str, Trust] = {}
+        for uid in uids:
+            claims = self._claims[uid]
+            if claims.fingerprint not in trusts:
+                trusts[claims.fingerprint] = trust_of(claims.fingerprint)
+            self._set(uid, b" ".join(keywords_of(claims, trusts[claims.fingerprint])))
+
+    def _set(self, uid: int, words: bytes) -> None:
+        if words == self.words.get(uid, b""):
+            return
+        if words:
+            self.words[uid] = words
+        else:
+            del self.words[uid]
+        self.changes.append(uid)
+
+    def having(self, name: bytes) -> Iterator[int]:
+        """The messages with a keyword, in any case."""
+        wanted = name.lower()
+        for uid, words in list(self.words.items()):
+            if wanted in words.lower().split():
+                yield uid
