@@ -73,9 +73,13 @@ class Marks:
     """The keywords of one mailbox's messages, by UID; shared by all of its sessions."""
 
     words: dict[int, bytes] = field(default_factory=dict)
-    """The keywords of each message that has one, with blanks between."""
+    """The keywords of each message that was judged, with blanks between."""
     changes: list[int] = field(default_factory=list)
-    """Each UID whose keywords changed, in order; sessions remember how far they have read."""
+    """Each UID whose keywords may have changed, in order; sessions remember how far they have read.
+
+    Also those that have no keyword: what the server is asked because of a change must not tell what came of
+    opening a message.
+    """
     _claims: dict[int, Claims] = field(default_factory=dict)
     _new: list[int] = field(default_factory=list)
     _version: Hashable = None
@@ -91,25 +95,23 @@ class Marks:
 
     def settle(self, trust_of: Callable[[str], Trust], version: Hashable = None) -> None:
         """Make the keywords of what was judged since; of all, when `version` (of the trust) is another."""
-        uids = self._new
-        self._new = []
-        if version is not None and version != self._version:
-            self._version, uids = version, list(self._claims)
+        new, self._new = self._new, []
         trusts: dict[str, Trust] = {}
-        for uid in uids:
+
+        def words_of(uid: int) -> bytes:
             claims = self._claims[uid]
             if claims.fingerprint not in trusts:
                 trusts[claims.fingerprint] = trust_of(claims.fingerprint)
-            self._set(uid, b" ".join(keywords_of(claims, trusts[claims.fingerprint])))
+            return b" ".join(keywords_of(claims, trusts[claims.fingerprint]))
 
-    def _set(self, uid: int, words: bytes) -> None:
-        if words == self.words.get(uid, b""):
-            return
-        if words:
-            self.words[uid] = words
-        else:
-            del self.words[uid]
-        self.changes.append(uid)
+        self.words.update((uid, words_of(uid)) for uid in new)
+        self.changes += new
+        if version is not None and version != self._version:
+            self._version = version
+            before = dict(self.words)
+            self.words.update((uid, words_of(uid)) for uid in self._claims)
+            if self.words != before:
+                self.changes += self._claims
 
     def having(self, name: bytes) -> Iterator[int]:
         """The messages with a keyword, in any case."""

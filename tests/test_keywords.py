@@ -102,16 +102,18 @@ def test_trust_that_changes_changes_the_keywords_and_tells_which() -> None:
     marks.judged(9, verdict.render(CryptoSummary(), FIELD))
     trust_of = lambda fingerprint: trusts.get(fingerprint, Trust.UNKNOWN)  # noqa: E731 - of the test alone
     marks.settle(trust_of, 1)
-    assert marks.words == {7: SIGNED, 8: SIGNED}
-    assert marks.changes == [7, 8]
+    assert marks.words == {7: SIGNED, 8: SIGNED, 9: b""}
+    assert marks.changes == [7, 8, 9], "also what has no keyword: the server must not learn which"
     trusts[KEY] = Trust.VERIFIED
     marks.settle(trust_of, 1)
     assert marks.words[7] == SIGNED, "nothing has changed, as far as was said"
     marks.settle(trust_of, 2)
-    assert marks.words == {7: SIGNED + b" " + VERIFIED, 8: SIGNED}
-    trusts[KEY] = Trust.REJECTED
+    assert marks.words == {7: SIGNED + b" " + VERIFIED, 8: SIGNED, 9: b""}
+    assert marks.changes == [7, 8, 9] * 2
     marks.settle(trust_of, 3)
-    assert marks.words == {7: BAD, 8: SIGNED}
-    assert marks.changes == [7, 8, 7, 7]
+    assert marks.changes == [7, 8, 9] * 2, "trust in others has changed"
+    trusts[KEY] = Trust.REJECTED
+    marks.settle(trust_of, 4)
+    assert marks.words == {7: BAD, 8: SIGNED, 9: b""}
     assert [list(marks.having(name.upper())) for name in NAMES] == [[8], [], [], [7]]
     assert marks.knows(9)

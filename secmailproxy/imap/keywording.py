@@ -100,8 +100,11 @@ def _tell(selected: Selected, *, looks: bool, aware: bool) -> Task:
 
 
 def find_places(selected: Selected) -> Generator[Step, object, None]:
-    """Learn the sequence numbers of the messages that have keywords; no EXPUNGE can come meanwhile."""
-    uids = Numbers.each(list(selected.mailbox.marks.words))
+    """Learn the sequence numbers of protected messages; no EXPUNGE can come meanwhile.
+
+    Of all of them, so that the question does not tell what came of opening them.
+    """
+    uids = Numbers.each(list(selected.mailbox.kinds))
     if not uids or selected.exists == 0:
         return
     found: list[int] = []

@@ -56,7 +56,7 @@ class Selection:
             self.selected = self._selecting.opened(box, inline_pgp=self._inline_pgp)
             yield from keywording.find_places(self.selected)
             if self.aware:
-                self.selected.untold.update(box.marks.words)
+                self.selected.untold.update(list(box.marks.words))
         return completion.octets
 
     def hear(self, line: bytes) -> bool:
