@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.fixtures.clients import LATE, Account, Letters, Workplace, crlf
 from tests.fixtures.people import SUBJECT, TEXT
 from tests.fixtures.processes import wait_until
 
+CLIENTS = Path(__file__).parents[3] / "docs" / "clients.md"
 CONFIG = """set folder = "{folder}"
 set spoolfile = "+INBOX"
 set imap_user = "{account.address}"
@@ -104,7 +106,8 @@ class Client:
         out.unlink(missing_ok=True)
         pipe = f"<pipe-message>cat >>{out}; echo %% >>{out}<enter>"
         self.run(f"<tag-pattern>~A<enter><tag-prefix>{pipe}")
-        return [crlf(one) for one in out.read_bytes().split(b"%%\n")[:-1]]
+        # NeoMutt writes the keywords into what it pipes.
+        return [re.sub(rb"(?m)^Tags: .*\r\n", b"", crlf(one)) for one in out.read_bytes().split(b"%%\n")[:-1]]
 
     def bodies(self) -> list[bytes]:
         """The files of its message cache (CRLF), sorted."""
@@ -212,6 +215,35 @@ def test_new_mail_appears_while_it_idles(
         terminal.type("q")
         terminal.wait()
     assert "NOOP" not in client.said()
+
+
+def documented_verdicts() -> str:
+    """What docs/clients.md has neomutt's users write, to see what was verified."""
+    found = re.search(r"\*\*neomutt\*\* shows keywords[^`]*```\n(.*?)```", CLIENTS.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("client", ["neomutt"], indirect=True)
+def test_verdicts_show_with_the_documented_settings(client: Client, accounts: Callable[[], Account]) -> None:
+    """The field above the message, the keywords in the index, in its colours and in patterns."""
+    account = accounts()
+    client.configure(account)
+    rc = client.workplace.folder / "rc"
+    rc.write_text(rc.read_text() + documented_verdicts())
+    before = account.state()
+    with client.workplace.terminal(*client.command("")) as terminal:
+        # Known at first sight.
+        wait_until(lambda: "signed encrypted" in terminal.screen, lambda: terminal.screen)
+        terminal.type("2\r\r")
+        wait_until(lambda: "signature=valid" in terminal.screen, lambda: terminal.screen)
+        terminal.type("il~Y SecmailEncrypted\r")
+        wait_until(lambda: "3/5 " in terminal.screen, lambda: terminal.screen)
+        shown = terminal.screen.split("signature=valid")[1]
+        assert re.search(r"   2  s .{9,80} Alice +signed ", shown), "told when it was opened"
+        terminal.type("lall\rq")
+        terminal.wait()
+    assert account.state() == before
 
 
 def test_adoption_as_documented(client: Client, accounts: Callable[[], Account]) -> None:
