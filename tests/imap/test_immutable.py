@@ -28,7 +28,7 @@ __all__ = ["desk"]  # a fixture, found by its name
 
 ITEMS = (
     b"(UID RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE BODY.PEEK[] BODY.PEEK[HEADER] BODY.PEEK[TEXT] BODY.PEEK[1]"
-    b" BODY.PEEK[1.MIME] BODY.PEEK[]<10.100> BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)])"
+    b" FLAGS BODY.PEEK[1.MIME] BODY.PEEK[]<10.100> BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)])"
 )
 TEXT = b"Content-Type: text/plain\r\n\r\nMeet me at the windmill.\r\n"
 
