@@ -21,6 +21,7 @@ from keystore.vault import KEY_NAME
 from keystore.wrap import new_key
 from secmailproxy.imap.rendering import Renderer
 from tests.fixtures.worst import Worst
+from tests.fixtures.worst.cms import CMS
 from tests.fixtures.worst.mime import MIME
 from tests.fixtures.worst.pgp import Keys, pgp
 
@@ -69,7 +70,7 @@ def worst(store: Keystore) -> dict[str, Worst]:
     own = store.certificates("bob@example.org")
     (alice,) = store.certificates("alice@example.org")
     signature = store.sign(b"something else", alice.fingerprint, datetime.now(UTC)).armored
-    return {**MIME, **pgp(Keys(tuple(one.octets for one in own), signature))}
+    return {**MIME, **CMS, **pgp(Keys(tuple(one.octets for one in own), signature))}
 
 
 def _peak() -> int:
