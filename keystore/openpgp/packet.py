@@ -41,8 +41,8 @@ class Tag(IntEnum):
     PADDING = 21
 
 
-MAX_CHUNKS = 250_000
-"""Partial lengths of one packet: 512 octets each in 122 MiB. Only the first must have as many (RFC 9580)."""
+CHUNK_OCTETS, FREE_CHUNKS = 64, 1024
+"""How long partial lengths are on average, at least, after so many; only the first must have 512 octets."""
 MAX_PACKETS = 4096
 """Packets of one message: a thousand recipients and all that may stand beside them."""
 
@@ -116,6 +116,7 @@ def _old_format(octets: bytes, at: int, tag: int) -> tuple[bytes, int]:
 
 def _new_format(octets: bytes, at: int, tag: int) -> tuple[bytes, int]:
     at += 1
+    start = at
     chunks: list[bytes] = []
     while True:
         first = _exactly(octets, at, 1)[0]
@@ -124,8 +125,10 @@ def _new_format(octets: bytes, at: int, tag: int) -> tuple[bytes, int]:
             body, at = _cut(octets, at, length)
             return (b"".join([*chunks, body]) if chunks else body), at
         # RFC 9580 section 4.2.1.4: the first chunk of a packet of partial lengths has at least 512 octets.
-        if tag not in STREAMED or (not chunks and first < 224 + 9) or len(chunks) == MAX_CHUNKS:
+        if tag not in STREAMED or (not chunks and first < 224 + 9):
             raise Malformed("partial length")
+        if (len(chunks) - FREE_CHUNKS) * CHUNK_OCTETS > at - start:
+            raise Malformed("partial lengths of hardly anything")
         chunk, at = _cut(octets, at + 1, 1 << (first & 0x1F))
         chunks.append(chunk)
 

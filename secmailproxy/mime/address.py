@@ -18,7 +18,7 @@ MISSING_DOMAIN = b"MISSING_DOMAIN"
 SYNTAX_ERROR = b"SYNTAX_ERROR"
 INVALID_ROUTE = b"INVALID_ROUTE"
 
-_PLAIN = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+@[^\s@<>()\[\],;:\\\"\x00-\x20\x7f]+")
+_PLAIN = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x20\x7f-\x9f]+@[^\s@<>()\[\],;:\\\"\x00-\x20\x7f-\x9f]+")
 _ATOMS = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff]+)*"
 _SIMPLE = re.compile(rb"(" + _ATOMS + rb")@(" + _ATOMS + rb")[ \t\r\n]*(?=,|\Z)")
 """A bare addr-spec, for speed: it needs none of the care below."""

@@ -129,12 +129,18 @@ def unfold(octets: bytes) -> bytes:
 
 def remove_fields(octets: bytes, names: Collection[str]) -> bytes:
     """`octets` (a message or header section) without the header fields `names`, case ignored."""
-    unwanted = {name.lower() for name in names}
-    # A header section can be all of a huge message: cut it into fields only if there is something to remove.
-    section = octets[: section_end(octets, 0, len(octets))].lower()
-    if not any(name.encode() in section for name in unwanted):
+    end = section_end(octets, 0, len(octets))
+    section = octets if end is None else octets[:end]
+    lower = section.lower()
+    wanted = [name.lower().encode() for name in names]
+    if not any(name in lower for name in wanted):
         return octets
-    return filter_fields(octets, lambda field: field.name.lower() not in unwanted)
+    # A header section can be all of a huge message: nothing is made of the fields that stay.
+    one_of_them = rb"^(?:%b)[ \t\r]*(?::[^\n]*|(?=\n|\Z))(?:\n[ \t][^\n]*)*+(?:\n|\Z)" % b"|".join(
+        map(re.escape, wanted)
+    )
+    kept = re.sub(one_of_them, b"", section, flags=re.IGNORECASE | re.MULTILINE)
+    return octets if len(kept) == len(section) else kept + octets[len(section) :]
 
 
 def filter_fields(octets: bytes, keep: Callable[[Field], bool]) -> bytes:

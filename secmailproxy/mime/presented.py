@@ -24,7 +24,7 @@ _LEGACY_DIV = re.compile(
 )
 _DIV_END = re.compile(rb"</div\s*>", re.IGNORECASE)
 _LEGACY_TEXT = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)+[ \t]*\r?\n")
-_LEGACY_MOST = Limits().header_octets
+_LEGACY_MOST = 64 * 1024
 """Octets that repeat a header, at most; matching takes memory for every line."""
 _LEGACY_PARTS = frozenset({"text/plain", "text/rfc822-headers"})
 

@@ -33,7 +33,7 @@ _TO_QUOTE = {octet: f"={octet:02X}" for octet in range(256) if not (32 <= octet 
 }
 _GROUPS = re.compile(rb"[^=]{2,}")
 """Base64 digits that stand for something, between padding."""
-_PIECE = 256 * 1024
+_PIECE = 64 * 1024
 """Octets of quoted-printable that are decoded at once: what is made on the way is many times as large."""
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")

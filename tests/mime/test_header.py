@@ -99,3 +99,30 @@ def test_a_header_section_of_megabytes_costs_little_when_nothing_is_removed() ->
     octets = section(1_000_000)
     assert removed(octets) is octets
     assert_linear(section, removed, 4_000_000)
+
+
+ODD_LINES = st.lists(
+    st.sampled_from(
+        [b"a", b"A", b"ab", b":", b" ", b"\t", b"\r", b"\n", b"\r\n", b"a:", b"\na: x\n y", b"b"]
+    ),
+    max_size=30,
+).map(b"".join)
+
+
+@given(ODD_LINES)
+def test_removal_is_by_the_same_fields_that_are_read(octets: bytes) -> None:
+    """Though it does not read them all."""
+    kept = header.filter_fields(octets, lambda field: field.name.lower() != "a")
+    assert header.remove_fields(octets, {"A"}) == kept
+
+
+def test_removal_from_a_header_section_of_megabytes_makes_nothing_of_the_rest() -> None:
+    """MIME-08: who knows the name could have every field of a huge section read."""
+
+    def section(size: int) -> bytes:
+        return b"x:\n" * (size // 3) + b"Secmail-Verdict-4711: valid\n"
+
+    def removed(octets: bytes) -> None:
+        assert header.remove_fields(octets, {"Secmail-Verdict-4711"}) == octets[:-28]
+
+    assert_linear(section, removed, 4_000_000)
