@@ -146,7 +146,7 @@ async def test_large_messages_are_opened_by_other_processes(desk: Desk, views: V
 async def test_the_share_of_a_message_is_bounded(desk: Desk) -> None:
     """By processor time, which ends the process, and by memory, which is refused."""
     async with hired(desk) as workers:
-        assert await workers.alone(Greedy(memory(0) + 1)) == "refused"
+        assert await workers.alone(Greedy(2 * memory(0))) == "refused"
         assert await workers.alone(Greedy()) == Lost(signal.SIGXCPU)
 
 
