@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keystore.model import Trust
 from secmailproxy import inbound, verdict
 from secmailproxy.cli.context import (
     Passphrase,
@@ -27,7 +28,7 @@ from secmailproxy.cli.context import (
 )
 from secmailproxy.errors import MalformedMessage, UsageError
 from secmailproxy.inbound import InboundLimits
-from secmailproxy.model import CryptoSummary, DecryptionState, Verdict
+from secmailproxy.model import CryptoSummary, DecryptionState, SignatureSummary, Verdict
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -152,22 +153,43 @@ def _read(file: str) -> bytes:
 
 def described(summary: CryptoSummary) -> dict[str, Any]:
     """The JSON object of `message inspect`; its keys are always the same."""
-    trust = summary.trust.value
+    is_open = summary.decryption is DecryptionState.OK
     return {
         "version": JSON_VERSION,
         "scheme": None if summary.scheme is None else summary.scheme.value,
         "protection": summary.protection.value,
-        "decryption": {"state": summary.decryption.value, "reason": summary.decryption_reason},
+        "decryption": {
+            "state": summary.decryption.value,
+            "authenticated": summary.authenticated if is_open else None,
+            "reason": summary.decryption_reason,
+        },
         "signature": {
             "verdict": summary.verdict.value,
             "signer": summary.signer,
             "fingerprint": summary.fingerprint,
-            "trust": trust if trust in _TRUSTED else "unknown",
+            "trust": _trust(summary.trust),
             "reason": summary.verdict_reason,
         },
+        "signatures": [_signature(one) for one in summary.signatures],
         "headers": {"subject": summary.subject, "protected": list(summary.protected_headers)},
         "errant_layers": summary.errant_layers,
     }
+
+
+def _signature(one: SignatureSummary) -> dict[str, Any]:
+    return {
+        "verdict": one.verdict.value,
+        "signer": one.signer,
+        "fingerprint": one.fingerprint,
+        "trust": _trust(one.trust),
+        "created": None if one.created is None else f"{one.created.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "reason": one.reason,
+        "counted": one.counted,
+    }
+
+
+def _trust(trust: Trust) -> str:
+    return trust.value if trust.value in _TRUSTED else "unknown"
 
 
 def _lines(summary: CryptoSummary) -> Iterator[str]:
@@ -175,6 +197,8 @@ def _lines(summary: CryptoSummary) -> Iterator[str]:
     yield f"Protection: {summary.protection.value}"
     if summary.decryption is DecryptionState.FAILED:
         yield f"Decryption: failed: {_printable(summary.decryption_reason or '')}"
+    if not summary.authenticated:
+        yield "Decryption: not authenticated: whoever carried the message may have changed it"
     signed = _VERDICT_TEXT[summary.verdict].format(signer=summary.signer)
     if summary.decryption is DecryptionState.FAILED and summary.verdict is Verdict.NONE:
         signed = "none outside of what could not be decrypted"
@@ -185,6 +209,9 @@ def _lines(summary: CryptoSummary) -> Iterator[str]:
         yield f"Key:        {summary.fingerprint}"
     if summary.verdict_reason is not None:
         yield f"Reason:     {_printable(summary.verdict_reason)}"
+    others = [one for one in summary.signatures if one.signer not in {None, summary.signer}]
+    for signer in dict.fromkeys(str(one.signer) for one in others):
+        yield f"Also signed by: {_printable(signer)}"
     if summary.errant_layers:
         yield f"Not counted: {summary.errant_layers} signed or encrypted part(s) inside the message"
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -74,11 +74,13 @@ def test_inspect_prints_exactly_the_promised_object(desk: Desk, run: Run):
     found = json.loads(
         run("inspect", "-", "--json", "--now", f"{NOW:%Y-%m-%dT%H:%M:%SZ}", data=octets).stdout
     )
+    created = datetime.fromisoformat(found["signatures"][0].pop("created"))
+    assert MADE - timedelta(minutes=1) < created < NOW
     assert found == {
         "version": 1,
         "scheme": "openpgp",
         "protection": "signed+encrypted",
-        "decryption": {"state": "ok", "reason": None},
+        "decryption": {"state": "ok", "authenticated": True, "reason": None},
         "signature": {
             "verdict": "valid",
             "signer": ALICE,
@@ -86,6 +88,16 @@ def test_inspect_prints_exactly_the_promised_object(desk: Desk, run: Run):
             "trust": "verified",
             "reason": None,
         },
+        "signatures": [
+            {
+                "verdict": "valid",
+                "signer": ALICE,
+                "fingerprint": desk.keys[ALICE],
+                "trust": "verified",
+                "reason": None,
+                "counted": True,
+            }
+        ],
         "headers": {"subject": "inside", "protected": ["From", "To", "Subject", "Date", "Message-ID"]},
         "errant_layers": 0,
     }
@@ -100,7 +112,7 @@ def test_the_object_of_a_plain_message(desk: Desk, run: Run, tmp_path: Path):
         "version": 1,
         "scheme": None,
         "protection": "none",
-        "decryption": {"state": "not-needed", "reason": None},
+        "decryption": {"state": "not-needed", "authenticated": None, "reason": None},
         "signature": {
             "verdict": "none",
             "signer": None,
@@ -108,6 +120,7 @@ def test_the_object_of_a_plain_message(desk: Desk, run: Run, tmp_path: Path):
             "trust": "unknown",
             "reason": None,
         },
+        "signatures": [],
         "headers": {"subject": "ü", "protected": []},
         "errant_layers": 0,
     }
