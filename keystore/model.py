@@ -25,6 +25,16 @@ def key_id(fingerprint: str) -> str:
     return fingerprint[:16] if len(fingerprint) == 64 else fingerprint[-16:]
 
 
+def lower_case(address: str) -> str:
+    """An address as it is compared and kept: in lower case.
+
+    A few letters, such as the Kelvin sign, have an ASCII letter as their small one, and are not the same: an
+    address with one of them stays as it is.
+    """
+    lower = address.lower()
+    return lower if lower.isascii() == address.isascii() else address
+
+
 HIDDEN = "0" * 16
 """The key ID that a message names in place of a recipient's own (RFC 9580 section 5.1.8)."""
 

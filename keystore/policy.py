@@ -29,7 +29,7 @@ from keystore.facts import (
     SelfSignature,
     UserIdFacts,
 )
-from keystore.model import Fingerprint, Purpose, Reason, Usability
+from keystore.model import Fingerprint, Purpose, Reason, Usability, lower_case
 
 STRONG_HASHES = frozenset({"SHA-224", "SHA-256", "SHA-384", "SHA-512", "SHA3-256", "SHA3-512"})
 MIN_MODULUS_BITS = 2048
@@ -146,7 +146,7 @@ def addresses(user_ids: Iterable[str]) -> tuple[str, ...]:
     has none.
     """
     found = (_ADDRESS.match(user_id.strip()) for user_id in user_ids)
-    return tuple(dict.fromkeys(match[1].lower() for match in found if match))
+    return tuple(dict.fromkeys(lower_case(match[1]) for match in found if match))
 
 
 def expiry(facts: CertificateFacts) -> datetime | None:

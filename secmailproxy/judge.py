@@ -9,7 +9,8 @@ reasons.
 A signing time that is far from the Date shown spoils an S/MIME signature, as Thunderbird has it; of OpenPGP
 it is told. An address is bound to a signature when a valid user ID of the signing certificate has it.
 Letters' case is ignored in all of it, since certificates are looked up that way too: RFC 5321 section 2.4
-permits a case-sensitive local part, but no provider in use tells mailboxes apart by case alone.
+permits a case-sensitive local part, but no provider in use tells mailboxes apart by case alone. Nothing else
+is equal: neither an internationalised domain and its ASCII form, nor letters that look alike.
 
 Standards: RFC 9787 section 6, RFC 8550 section 3 (binding to the sender, taken over for OpenPGP).
 """
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from keystore.model import Introduction, Scheme, SignatureResult, SignatureState, Trust
+from keystore.model import Introduction, Scheme, SignatureResult, SignatureState, Trust, lower_case
 from secmailproxy.model import (
     CryptoSummary,
     DecryptionState,
@@ -212,7 +213,7 @@ def _time_differs(created: datetime | None, date: datetime | None) -> str | None
 
 
 def _is_bound(result: SignatureResult, address: str) -> bool:
-    return address.lower() in {one.lower() for one in result.addresses}
+    return lower_case(address) in set(map(lower_case, result.addresses))
 
 
 def _combined(findings: Sequence[Finding], layers: Sequence[Layer]) -> Finding | None:
@@ -264,7 +265,7 @@ def _signer(finding: Finding | None, seen: Seen) -> str | None:
     if finding is None or finding.result.state is not SignatureState.GOOD:
         return None
     if seen.author is not None and _is_bound(finding.result, seen.author):
-        return seen.author.lower()
+        return lower_case(seen.author)
     return next(iter(finding.result.addresses), None)
 
 

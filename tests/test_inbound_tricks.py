@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secmailproxy.mime import header
+from secmailproxy.mime import header, shown
 from secmailproxy.model import DecryptionState, Verdict
 from tests.fixtures.desk import (
     ALICE,
@@ -170,6 +170,19 @@ def test_only_the_one_address_of_from_binds(desk: Desk, sender: bytes, bound: bo
     read = desk.read(received)
     assert read.summary.verdict is (Verdict.VALID if bound else Verdict.MISMATCH)
     assert read.summary.signer == ALICE
+
+
+@pytest.mark.parametrize(
+    ("value", "author"),
+    [
+        ("alíce@example.org".encode(), "alíce@example.org"),
+        ("alíce@example.org".encode("latin-1"), None),
+        ("Alice@BAN\N{KELVIN SIGN}.org".encode(), "Alice@BAN\N{KELVIN SIGN}.org"),
+    ],
+)
+def test_an_internationalised_author_is_read_as_utf_8(value: bytes, author: str | None):
+    """RFC 6532; read otherwise, it would be the address of somebody else."""
+    assert shown.sole_author([b"From: " + value + b"\r\n"]) == author
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,23 @@ def test_everybody_else_is_a_mismatch(author):
     assert (summary.verdict, summary.signer) == (Verdict.MISMATCH, AUTHOR)
 
 
+@pytest.mark.parametrize(
+    ("author", "address", "bound"),
+    [
+        ("alice@bücher.example", "alice@bücher.example", True),
+        ("ALICE@BÜCHER.example", "alice@bücher.example", True),
+        ("alice@bücher.example", "alice@xn--bcher-kva.example", False),
+        ("alice@bank.example", "alice@ban\N{KELVIN SIGN}.example", False),
+        ("alice@bank.example", "\N{CYRILLIC SMALL LETTER A}lice@bank.example", False),
+        ("al\N{LATIN SMALL LETTER I WITH ACUTE}@x.example", "ali\N{COMBINING ACUTE ACCENT}@x.example", False),
+    ],
+)
+def test_letters_that_look_alike_are_not_the_same(author: str, address: str, bound: bool):
+    """MIME-04."""
+    summary = judged(signed(result(SignatureState.GOOD, address)), author=author)
+    assert (summary.verdict is Verdict.VALID) is bound
+
+
 @pytest.mark.parametrize("trust", [Trust.VERIFIED, Trust.KNOWN, Trust.UNKNOWN])
 def test_trust_stands_apart_from_validity(trust):
     summary = judged(signed(result(trust=trust)))

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from keystore.errors import KeyRefused
 from keystore.facts import Algorithm
-from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust
+from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust, lower_case
 from keystore.smime.facts import KeyKind, KeyUsage, X509Facts
 
 MAX_CERTIFICATE_OCTETS = 256 * 1024
@@ -240,7 +240,7 @@ def _addresses(certificate: x509.Certificate) -> Iterator[str]:
     found += [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
     for address in found:
         if _ADDRESS.fullmatch(address):
-            yield address.lower()
+            yield lower_case(address)
 
 
 def utf8_mailbox(name: x509.OtherName) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from keystore.model import lower_case
 from secmailproxy.mime.address import address_list, is_plain
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.header import Field, is_structural
@@ -208,8 +209,11 @@ def sole_author(from_fields: Iterable[bytes]) -> str | None:
     addresses = address_list(fields[0].partition(b":")[2].strip())
     if len(addresses) != 1 or not addresses[0].is_mailbox or not addresses[0].valid:
         return None
-    author = addresses[0].addr_spec.lower()
-    return author if is_plain(author) else None
+    try:
+        author = addresses[0].addr_spec.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return lower_case(author) if is_plain(author) else None
 
 
 def sole_date(date_fields: Iterable[bytes]) -> datetime | None:

@@ -391,3 +391,9 @@ def test_a_signature_that_has_expired_is_not_acceptable() -> None:
 )
 def test_addresses_of_user_ids(user_id: str, address: str | None) -> None:
     assert policy.addresses([user_id]) == ((address,) if address else ())
+
+
+def test_no_letter_becomes_an_ascii_one():
+    """A certificate for a name that only looks like the bank's was kept as one for the bank."""
+    assert policy.addresses(["Bank <alice@ban\N{KELVIN SIGN}.org>"]) == ("alice@ban\N{KELVIN SIGN}.org",)
+    assert policy.addresses(["ÄRGER@Example.ORG"]) == ("ärger@example.org",)
