@@ -60,6 +60,7 @@ def test_signed_only_keeps_the_octets(desk: Desk, line_end: bytes):
     "text", [b"trailing blanks  \r\n \r\n", b"", b"\r\n\r\n", b"From me\r\n", b"\xff 8-bit\r\n"]
 )
 def test_signatures_cover_the_octets_as_they_came(desk: Desk, text: bytes):
+    """MIME-02."""
     part = b"Content-Type:text/plain\r\nX-Odd :  x \r\n\t y\r\n\r\n" + text
     assert desk.read(message(desk.sign(part))).summary.verdict is Verdict.VALID
 

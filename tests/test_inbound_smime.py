@@ -32,6 +32,14 @@ def test_a_detached_signature_leaves_the_octets(smime_desk: SmimeDesk, line_end:
     assert read.presented is None
 
 
+@pytest.mark.parametrize("text", [b"trailing blanks  \r\n \r\n", b"", b"\r\n\r\n", b"\xff 8-bit\r\n"])
+def test_signatures_cover_the_octets_as_they_came(smime_desk: SmimeDesk, text: bytes):
+    """MIME-02."""
+    part = b"Content-Type:text/plain\r\nX-Odd :  x \r\n\t y\r\n\r\n" + text
+    for body in (smime_desk.sign(part), smime_desk.opaque(part), smime_desk.envelope(smime_desk.sign(part))):
+        assert smime_desk.read(message(body)).summary.verdict is Verdict.VALID
+
+
 def test_an_opaque_signature_is_presented_as_its_content(smime_desk: SmimeDesk):
     read = smime_desk.read(message(smime_desk.opaque(TEXT)))
     assert (read.summary.verdict, read.summary.protection) == (Verdict.VALID, Protection.SIGNED)
