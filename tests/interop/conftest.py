@@ -16,6 +16,7 @@ from tests.fixtures.processes import service_folder, wait_until
 from tests.fixtures.proxy import Upstream, proxy_factory
 from tests.fixtures.senders import by_msmtp, by_smtplib, by_swaks
 from tests.fixtures.x509 import Authority, learn, own
+from tests.interop.ciphers import CIPHERS, Sealed
 from tests.interop.letters import BLIND, LETTERS
 from tests.interop.post import Delivery, People, Post, Protection, message_id
 
@@ -93,6 +94,13 @@ def post(people: People) -> Post:
             octets = by_name[_name(protection, kind)]
             arrived[protection, kind] = Delivery(kind, octets, written[protection, kind])
     return Post(people, arrived)
+
+
+@pytest.fixture(scope="session")
+def sealed(people: People, mail_authority: Authority) -> dict[str, Sealed]:
+    """One message for each row of the table of ciphers."""
+    with people.alice.home.keystore() as keystore:
+        return {name: cipher.sealed(keystore, people, mail_authority) for name, cipher in CIPHERS.items()}
 
 
 def _name(protection: Protection, kind: str) -> str:

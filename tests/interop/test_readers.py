@@ -109,7 +109,7 @@ def test_the_document_has_a_row_for_each_reader_and_protection() -> None:
     rows = [(one["reader"], one["protection"]) for one in table("reader")]
     tested = [(reader, protection.value) for reader, protection in PAIRS]
     tested += [("secmailproxy", protection.value) for protection in Protection]
-    tested += [("Thunderbird", protection.value) for protection in OPENPGP]
+    tested += [("Thunderbird", protection.value) for protection in Protection]
     assert sorted(rows) == sorted(tested)
     assert all(one["version"] for one in table("reader"))
 

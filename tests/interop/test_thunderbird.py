@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.fixtures.processes import service_folder
 from tests.fixtures.thunderbird import Running, Thunderbird
-from tests.interop.letters import LETTERS, leaves
-from tests.interop.matrix import row, said
-from tests.interop.post import OPENPGP, Delivery, Post, Protection
+from tests.fixtures.x509 import PASSPHRASE, Authority, Issued
+from tests.interop.ciphers import CIPHERS, Sealed
+from tests.interop.letters import LETTERS, TEXT, leaves
+from tests.interop.matrix import row, said, table
+from tests.interop.post import SMIME, Delivery, Post, Protection
 
 
 @pytest.fixture(scope="module")
-def running(post: Post) -> Iterator[Running]:
+def running(post: Post, sealed: dict[str, Sealed], mail_authority: Authority) -> Iterator[Running]:
     """With an account that has every letter, Bob's key, and Alice's certificate, which it accepts."""
     people = post.people
     mailbox = people.bob.mailbox.server.mailbox("thunderbird")
-    for protection in OPENPGP:
+    for protection in Protection:
         for delivery in post.of(protection):
             mailbox.append(delivery.octets)
+    for one in sealed.values():
+        mailbox.append(one.octets)
     authority = "".join(mailbox.server.ca.ca_file.read_text().splitlines()[1:-1])
     with service_folder("thunderbird") as folder, Thunderbird(folder).started() as run:
         run.call(
@@ -30,9 +37,25 @@ def running(post: Post) -> Iterator[Running]:
         )
         secret = people.bob.gnupg.export_secret(people.bob.fingerprint).decode()
         run.call("importKeys", secret, people.bob.fingerprint, people.alice.certificate().decode())
+        own = mail_authority.person(mailbox.address, "rsa2048", 62)
+        run.call("importSmime", *smime_files(folder, mail_authority, own, people.doras, *readers(sealed)))
         run.call("getMessages")
-        run.call("open", "INBOX", 2 * len(LETTERS))
+        run.call("open", "INBOX", len(Protection) * len(LETTERS) + len(sealed))
         yield run
+
+
+def readers(sealed: dict[str, Sealed]) -> list[Issued]:
+    """Whose keys open them."""
+    return [one.reader for one in sealed.values()]
+
+
+def smime_files(folder: Path, authority: Authority, *own: Issued) -> tuple[str, list[str], str]:
+    """A root to believe (DER, base64), files with own keys, and their passphrase."""
+    files = [folder / f"{number}.p12" for number, _ in enumerate(own)]
+    for path, one in zip(files, own, strict=True):
+        path.write_bytes(one.pkcs12())
+    root = base64.b64encode(authority.above[0].public_bytes(Encoding.DER)).decode()
+    return root, list(map(str, files)), PASSPHRASE
 
 
 def blocks(text: str) -> list[str]:
@@ -53,21 +76,33 @@ def shows_content(shown: dict[str, Any], delivery: Delivery) -> bool:
     return complete and names <= {(one["name"], one["size"]) for one in shown["attachments"]}
 
 
-@pytest.mark.parametrize("protection", OPENPGP)
+@pytest.mark.parametrize("protection", Protection)
 def test_thunderbird_finds_what_the_document_says(
     protection: Protection, running: Running, post: Post
 ) -> None:
-    first = OPENPGP.index(protection) * len(LETTERS) + 1
-    (fingerprint,) = post.people.signer(protection)
+    first = list(Protection).index(protection) * len(LETTERS) + 1
+    fingerprint = post.people.signer(protection)[0]
     deliveries = post.of(protection)
-    shown = [running.call("display", "INBOX", uid) for uid, _ in enumerate(deliveries, first)]
+    display = "displaySmime" if protection in SMIME else "display"
+    shown = [running.call(display, "INBOX", uid) for uid, _ in enumerate(deliveries, first)]
     pairs = list(zip(shown, deliveries, strict=True))
     facts = {
         "decrypts": all(one["encrypted"] == "ok" for one in shown),
-        "verifies": all(one["signed"] == "verified" and fingerprint.endswith(one["signer"]) for one in shown),
+        "verifies": all(
+            one["signed"] == "verified" and one["signer"] and fingerprint.endswith(one["signer"])
+            for one in shown
+        ),
         "content": all(shows_content(one, delivery) for one, delivery in pairs),
         "subject": all(
             one["subject"] == f"Subject:{LETTERS[delivery.kind].subject}" for one, delivery in pairs
         ),
     }
     assert said(facts) == row("Thunderbird", protection.value)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_thunderbird_opens_the_ciphers_that_the_document_says(cipher: str, running: Running) -> None:
+    uid = len(Protection) * len(LETTERS) + list(CIPHERS).index(cipher) + 1
+    shown = running.call("displaySmime", "INBOX", uid)
+    opened = (shown["encrypted"], shown["signed"]) == ("ok", "verified") and TEXT in shown["text"]
+    assert table("key and cipher")[list(CIPHERS).index(cipher)]["Thunderbird"] == ("yes" if opened else "-")
