@@ -15,6 +15,7 @@ from tests.fixtures.people import ProxyUser, gnupg_user, introduce, proxy_user
 from tests.fixtures.processes import service_folder, wait_until
 from tests.fixtures.proxy import Upstream, proxy_factory
 from tests.fixtures.senders import by_msmtp, by_smtplib, by_swaks
+from tests.fixtures.smime_people import believe
 from tests.fixtures.x509 import Authority, learn, own
 from tests.interop.ciphers import CIPHERS, Sealed
 from tests.interop.letters import BLIND, LETTERS
@@ -66,6 +67,9 @@ def people(
             learn(keystore, doras)
             learn(keystore, blinds)
         home = factory.home(bob.mailbox, carol, listed, dora, erin)
+        believe(home, mail_authority)
+        with home.keystore() as keystore:
+            own(keystore, doras)
         reader = ProxyUser(carol, home, factory, Fingerprint(bob.fingerprint))
         reader.learn(alice.certificate())
         reader.learn(bob.gnupg.export_secret(bob.fingerprint))

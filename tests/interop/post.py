@@ -67,9 +67,9 @@ class People:
         }[protection]
 
     def signer(self, protection: Protection) -> tuple[str, ...]:
-        """What names Alice's certificate: its fingerprint; for mutt, where it is X.509, its address."""
+        """What names Alice's certificate: its fingerprint; of X.509 there are two, and mutt names the address."""
         if protection in SMIME:
-            return self.alices.fingerprint_sha1, self.alice.address
+            return self.alices.fingerprint_sha1, self.alices.fingerprint, self.alice.address
         return (self.alice.fingerprint,)
 
 
