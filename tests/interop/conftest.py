@@ -66,14 +66,17 @@ def people(
             own(keystore, alices)
             learn(keystore, doras)
             learn(keystore, blinds)
-        home = factory.home(bob.mailbox, carol, listed, dora, erin)
+        fay = dovecot.mailbox("fay")
+        fays = mail_authority.person(fay.address, "rsa2048", 64)
+        home = factory.home(bob.mailbox, carol, listed, dora, erin, fay)
         believe(home, mail_authority)
         with home.keystore() as keystore:
             own(keystore, doras)
+            own(keystore, fays)
         reader = ProxyUser(carol, home, factory, Fingerprint(bob.fingerprint))
         reader.learn(alice.certificate())
         reader.learn(bob.gnupg.export_secret(bob.fingerprint))
-        yield People(alice, bob, blind, carol, reader, listed, dora, erin, alices, doras)
+        yield People(alice, bob, blind, carol, reader, listed, dora, erin, alices, doras, fay, fays)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,12 @@ def row(reader: str, protection: str) -> dict[str, str]:
     return {column: found[column] for column in ("decrypts", "verifies", "content", "subject")}
 
 
+def written_by(program: str) -> dict[str, dict[str, str]]:
+    """What the document says of the S/MIME mail of a program: what was done -> column -> cell."""
+    rows = [one for one in table("writer") if one["writer"] == program]
+    return {one["what"]: {column: one[column] for column in ("verdict", "content")} for one in rows}
+
+
 def said(facts: Mapping[str, bool]) -> dict[str, str]:
     """Facts as a row says them."""
     return {name: "yes" if fact else "-" for name, fact in facts.items()}

@@ -56,6 +56,9 @@ class People:
     alices: Issued
     """Alice's S/MIME certificate and key."""
     doras: Issued
+    fay: Mailbox
+    """Behind the proxy that reads, with an S/MIME key: for what other programs have written."""
+    fays: Issued
 
     def recipient(self, protection: Protection) -> Mailbox:
         """Whom Alice writes to for this protection."""
@@ -67,7 +70,7 @@ class People:
         }[protection]
 
     def signer(self, protection: Protection) -> tuple[str, ...]:
-        """What names Alice's certificate: its fingerprint; of X.509 there are two, and mutt names the address."""
+        """What names Alice's certificate: its fingerprint; of X.509 two, or for mutt the address."""
         if protection in SMIME:
             return self.alices.fingerprint_sha1, self.alices.fingerprint, self.alice.address
         return (self.alice.fingerprint,)

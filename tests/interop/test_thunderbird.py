@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,18 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from keystore.model import Scheme
+from secmailproxy.model import Envelope
+from secmailproxy.outbound import Outbound, OutboundSettings
+from secmailproxy.rules import Protect, Rule
 from tests.fixtures.processes import service_folder
 from tests.fixtures.thunderbird import Running, Thunderbird
 from tests.fixtures.x509 import PASSPHRASE, Authority, Issued
 from tests.interop.ciphers import CIPHERS, Sealed
 from tests.interop.letters import LETTERS, TEXT, leaves
-from tests.interop.matrix import row, said, table
-from tests.interop.post import SMIME, Delivery, Post, Protection
+from tests.interop.matrix import row, said, table, written_by
+from tests.interop.post import SMIME, Delivery, People, Post, Protection
+from tests.interop.writers import found
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +36,7 @@ def running(post: Post, sealed: dict[str, Sealed], mail_authority: Authority) ->
             mailbox.append(delivery.octets)
     for one in sealed.values():
         mailbox.append(one.octets)
+    mailbox.append(introduction(people, mailbox.address))
     authority = "".join(mailbox.server.ca.ca_file.read_text().splitlines()[1:-1])
     with service_folder("thunderbird") as folder, Thunderbird(folder).started() as run:
         run.call(
@@ -40,8 +48,18 @@ def running(post: Post, sealed: dict[str, Sealed], mail_authority: Authority) ->
         own = mail_authority.person(mailbox.address, "rsa2048", 62)
         run.call("importSmime", *smime_files(folder, mail_authority, own, people.doras, *readers(sealed)))
         run.call("getMessages")
-        run.call("open", "INBOX", len(Protection) * len(LETTERS) + len(sealed))
+        run.call("open", "INBOX", len(Protection) * len(LETTERS) + len(sealed) + 1)
         yield run
+
+
+def introduction(people: People, to: str) -> bytes:
+    """A message that Fay has signed, and the proxy of hers sends."""
+    written = LETTERS["plain text"].written("introduction@example.test", people.fay.address, to)
+    rule = Rule(protect=Protect.SIGN, scheme=Scheme.SMIME)
+    with people.reader.home.keystore() as keystore:
+        outbound = Outbound(keystore, OutboundSettings((rule,)))
+        (copy,) = asyncio.run(outbound.protect(Envelope(people.fay.address, (to,)), written))
+    return copy.octets
 
 
 def readers(sealed: dict[str, Sealed]) -> list[Issued]:
@@ -106,3 +124,16 @@ def test_thunderbird_opens_the_ciphers_that_the_document_says(cipher: str, runni
     shown = running.call("displaySmime", "INBOX", uid)
     opened = (shown["encrypted"], shown["signed"]) == ("ok", "verified") and TEXT in shown["text"]
     assert table("key and cipher")[list(CIPHERS).index(cipher)]["Thunderbird"] == ("yes" if opened else "-")
+
+
+def test_we_read_what_thunderbird_writes(running: Running, post: Post) -> None:
+    """Signed, encrypted and both; it has Fay's certificate from a message that she has signed."""
+    people = post.people
+    uid = len(Protection) * len(LETTERS) + len(CIPHERS) + 1
+    assert running.call("displaySmime", "INBOX", uid)["signed"] == "verified"
+    ways = {"signed": (True, False), "encrypted": (False, True), "signed and encrypted": (True, True)}
+    for sign, encrypt in ways.values():
+        outbox = running.call("composeSmime", people.fay.address, "From the bird", f"{TEXT}\n", sign, encrypt)
+    octets = re.sub(rb"\r?\n", b"\r\n", Path(outbox).read_bytes())
+    messages = re.split(rb"^From - [^\r]*\r\n", octets, flags=re.MULTILINE)[1:]
+    assert found(people, list(zip(ways, messages, strict=True))) == written_by("Thunderbird")
