@@ -1,4 +1,4 @@
-"""S/MIME signatures judged through the keystore: what programs emit, and what attackers make of it."""
+"""S/MIME signatures judged through the keystore: what programs emit, and what attackers make of it (MIME-03)."""
 
 from __future__ import annotations
 
