@@ -1,4 +1,4 @@
-"""S/MIME signatures judged through the keystore: what programs emit, and what attackers make of it (MIME-03)."""
+"""MIME-03: S/MIME signatures judged through the keystore, of programs and of attackers."""
 
 from __future__ import annotations
 
