@@ -158,9 +158,7 @@ def smime_enveloped(desk: ForgingDesk) -> dict[str, bytes]:
         "opens": desk.encrypt(TEXT),
         "signed inside": desk.encrypt(TEXT, ALICE),
         "opaque inside": desk.encrypt(desk.opaque(TEXT)),
-        "for somebody else": enveloped(
-            forge.envelope(TEXT, desk.authority.person("x@y.org", "rsa2048", 9)).der
-        ),
+        "for somebody else": enveloped(forge.envelope(TEXT, somebody).der),
         "wrong padding": enveloped(tampered.der),
         "other text": enveloped(changed_iv.der),
         "a key that does not open": enveloped(replace(whole, wrapped=bytes(256)).der),
