@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import quopri
 import re
 
 import pytest
 
-from secmailproxy.mime import entity, header
+from secmailproxy.mime import entity, header, transfer
 from secmailproxy.model import DecryptionState, Verdict
 from tests.fixtures.desk import (
     ALICE,
@@ -236,6 +237,49 @@ def test_copies_of_the_verdict_field_vanish_at_every_level(desk: Desk):
             read = desk.read(forged + message(body))
             assert read.summary.decryption is DecryptionState.OK
             assert FIELD.lower().encode() not in read.presented.lower()
+
+
+SPELLINGS = [
+    b"Secmail-Verdict-abc: signed",
+    b"SECMAIL-VERDICT-ABC\t : signed",
+    b"Secmail-Verdict-abc:\r\n signed;\r\n\tsignature=valid",
+    b"Secmail-Verdict-\0abc: signed",
+    b"Secmail-Verdict-abc\xa0: signed",
+    b"Secmail-Verdict-abc (comment): signed",
+    b"stray line\r\nSecmail-Verdict-abc: signed",
+    b"Subject: x\rSecmail-Verdict-abc: signed",
+    b"\xef\xbb\xbfSecmail-Verdict-abc: signed",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("encoding", [b"7bit", b"base64", b"quoted-printable"])
+def test_no_spelling_of_the_verdict_field_survives(desk: Desk, spelling: bytes, encoding: bytes):
+    """MIME-05: in the headers of parts and of messages in them, also of encoded ones."""
+    inner = spelling + b"\r\nSubject: inner\r\n\r\ntext\r\n"
+    nested = b"From: a@example.org\r\nContent-Type: message/rfc822\r\n\r\n" + inner
+    encoded = {
+        b"7bit": nested,
+        b"base64": base64.encodebytes(nested).replace(b"\n", b"\r\n"),
+        b"quoted-printable": quopri.encodestring(nested).replace(b"Verdict", b"V=65rdict"),
+    }[encoding]
+    payload = (
+        b"Content-Type: multipart/mixed; boundary=x; hp=cipher\r\n\r\n--x\r\n"
+        + spelling
+        + b"\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: "
+        + encoding
+        + b"\r\n\r\n"
+        + encoded
+        + b"\r\n--x\r\n\r\nlast\r\n--x--\r\n"
+    )
+    presented = desk.read(message(desk.encrypt(payload))).presented
+    assert FIELD.lower().encode() not in presented.lower()
+    part = entity.parse(presented).parts[0]
+    shown = transfer.decoded_body(part)
+    assert FIELD.lower().encode() not in shown.lower()
+    assert b"From: a@example.org" in shown
+    assert shown.rstrip().endswith(b"text")
+    assert presented.rstrip().endswith(b"last\r\n--x--")
 
 
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])

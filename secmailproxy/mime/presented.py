@@ -1,6 +1,7 @@
 """The presented form: a message without its protection, in a shape that any IMAP server could have stored.
 
-CRLF line ends, no NUL, binary parts in base64, no copy of the verdict field anywhere. All changes are edits
+CRLF line ends, no NUL, binary parts in base64, no copy of the verdict field anywhere, and its name struck out
+where it stands in no field that we can see. All changes are edits
 of spans; what is not edited is the octets that came out of the encryption. The same input gives the same
 octets, always.
 
@@ -14,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from secmailproxy.errors import LimitExceeded
 from secmailproxy.mime import header, transfer
 from secmailproxy.mime.entity import Entity, Limits, parse
 from secmailproxy.mime.header import is_structural
@@ -26,6 +28,7 @@ _DIV_END = re.compile(rb"</div\s*>", re.IGNORECASE)
 _LEGACY_TEXT = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*)+[ \t]*\r?\n")
 _LEGACY_MOST = 64 * 1024
 """Octets that repeat a header, at most; matching takes memory for every line."""
+_ENCODED = frozenset({transfer.BASE64, transfer.QUOTED_PRINTABLE})
 _LEGACY_PARTS = frozenset({"text/plain", "text/rfc822-headers"})
 
 
@@ -63,12 +66,14 @@ def assemble(fields: list[bytes], root: Entity, verdict_field: str, *, legacy_di
     if legacy_display:
         edits += _legacy_edits(root)
     body = apply(root.octets, root.body_start, root.end, edits)
-    return b"".join(raw for raw in lines if not _is_named(raw, verdict_field)) + b"\r\n" + body
+    kept = b"".join(raw for raw in lines if not _is_named(raw, verdict_field))
+    return _struck(kept, verdict_field) + b"\r\n" + _struck(body, verdict_field)
 
 
 def without_field(message: Entity, verdict_field: str) -> bytes:
     """The whole of the settled `message` without the copies of the verdict field at any level."""
-    return apply(message.octets, message.start, message.end, list(_copies(message, verdict_field)))
+    without = apply(message.octets, message.start, message.end, list(_copies(message, verdict_field)))
+    return _struck(without, verdict_field)
 
 
 def storable(octets: bytes) -> bytes:
@@ -107,8 +112,31 @@ def _copies(entity: Entity, verdict_field: str) -> Iterator[Edit]:
     for field in entity.fields:
         if field.named(verdict_field):
             yield Edit(field.start, field.end, b"")
+    encoding = transfer.encoding_of(entity)
+    if entity.content_type.maintype == "message" and encoding in _ENCODED:
+        # Not allowed (RFC 2046 section 5.2), but there are readers that decode it and show a message.
+        decoded = transfer.decoded_body(entity)
+        if (without := _without_inside(decoded, verdict_field)) != decoded:
+            yield Edit(entity.body_start, entity.end, _encoded(without, encoding))
+        return
     for part in entity.parts:
         yield from _copies(part, verdict_field)
+
+
+def _without_inside(octets: bytes, verdict_field: str) -> bytes:
+    try:
+        return without_field(parse(octets), verdict_field)
+    except LimitExceeded:
+        return _struck(octets, verdict_field)
+
+
+def _struck(octets: bytes, verdict_field: str) -> bytes:
+    """`octets` with the token in the name of the field overwritten, where text only looks like the field."""
+    head, token = (part.encode("latin-1", "replace") for part in verdict_field.rsplit("-", 1))
+    if token.isdigit() and token not in octets:
+        return octets
+    name = re.compile(b"(" + re.escape(head) + b"-)" + re.escape(token), re.IGNORECASE)
+    return name.sub(rb"\g<1>" + b"0" * len(token), octets)
 
 
 def _encodings(entity: Entity) -> Iterator[Edit]:
@@ -168,12 +196,16 @@ def _without_legacy_text(part: Entity) -> Iterator[Edit]:
     if found is None:
         return
     rest = decoded[: found.start] + decoded[found.stop :]
-    encoding = transfer.encoding_of(part)
+    yield Edit(part.body_start, part.end, _encoded(rest, transfer.encoding_of(part)))
+
+
+def _encoded(octets: bytes, encoding: str) -> bytes:
+    """The body of a part with this transfer encoding."""
     if encoding == transfer.BASE64:
-        rest = _base64(rest)
-    elif encoding == transfer.QUOTED_PRINTABLE:
-        rest = transfer.encode_quoted_printable(storable(rest))
-    yield Edit(part.body_start, part.end, rest)
+        return _base64(octets)
+    if encoding == transfer.QUOTED_PRINTABLE:
+        return transfer.encode_quoted_printable(storable(octets))
+    return octets
 
 
 def _base64(octets: bytes) -> bytes:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
@@ -288,3 +289,29 @@ def test_switched_off_there_are_none_and_none_of_others(
         lines += imap.ok(b"FETCH 1:* (FLAGS)") + imap.ok(b"NOOP")
         assert not re.search(rb"(?i)\$secmail", b"".join(lines))
         assert imap.ok(b"SEARCH KEYWORD $SecmailSigned")[0].rstrip() == b"* SEARCH"
+
+
+def test_a_copy_of_the_field_in_a_signed_part_breaks_the_signature(scene: Scene) -> None:
+    """MIME-05: what is signed cannot be shown without the copy, so it is shown with the name struck out."""
+    user = scene.user
+    name = user.verdict_field.encode()
+    with direct(user.mailbox) as plain, user.home.keystore() as keystore:
+        plain.ok(b"CREATE Forwarded")
+        for forged in (b"X-Other", name):
+            part = b"Content-Type: message/rfc822\r\n\r\n" + forged + b": signed\r\n\r\ntext\r\n"
+            made = keystore.sign(part, user.fingerprint, datetime.now(UTC))
+            octets = (
+                f"From: <{user.address}>\r\nContent-Type: multipart/signed; boundary=s; micalg={made.micalg};"
+                ' protocol="application/pgp-signature"\r\n\r\n--s\r\n'
+            ).encode()
+            octets += part + b"\r\n--s\r\nContent-Type: application/pgp-signature\r\n\r\n"
+            octets += made.armored + b"\r\n--s--\r\n"
+            plain.ok(b"APPEND Forwarded {%d}" % len(octets), octets)
+    with scene.session as imap:
+        imap.ok(b"SELECT Forwarded")
+        (unharmed, forged, _) = imap.ok(b"UID FETCH 1:2 (FLAGS BODY.PEEK[])")
+        assert b"signature=valid" in unharmed
+        assert b"signature=invalid" in forged
+        assert told([forged]) == {2: {b"$SecmailBad"}}
+        assert forged.count(name) == 1, "our own"
+        assert name not in imap.ok(b"UID FETCH 2 (BODY.PEEK[1])")[0]
