@@ -14,7 +14,7 @@ import pytest
 
 from keystore import smime
 from keystore.keystore import Keystore
-from keystore.model import Trust
+from keystore.model import Fingerprint, Trust
 from secmailproxy.harvest import Harvest
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.presenter import Presenter
@@ -131,3 +131,13 @@ async def test_a_store_that_cannot_be_written_keeps_nobody_waiting(
         other.rollback()
     await harvest.settled()
     assert learned(believing) >= {alice.fingerprint}
+
+
+async def test_what_a_signer_reads_is_known_for_the_answer(believing: Keystore, views: Views) -> None:
+    """RFC 8551 section 2.7: Alice's program states AES-GCM, so that is what she gets."""
+    harvest = Harvest(believing, lambda: NOW)
+    alice = MAIL_CA.person(ALICE, number=339)
+    await present(believing, views, Openings(harvest=harvest), letter(alice))
+    await harvest.settled()
+    made = believing.smime.encrypt(PART, [Fingerprint(alice.fingerprint)], NOW)
+    assert made.cipher is smime.ContentCipher.AES256_GCM
