@@ -97,14 +97,24 @@ def first_octets_wanted(header_octets: bytes, *, inline_pgp: bool) -> int:
 
 
 def seems_protected(header_octets: bytes, first_octets: bytes, *, inline_pgp: bool) -> bool:
-    """Whether the message must be opened to know; `first_octets` are as many as `first_octets_wanted`."""
+    """Whether the whole message must be looked at; `first_octets` are as many as `first_octets_wanted`."""
     section = _section(header_octets)
     is_inline = inline_pgp and inline.may_be_inline(section) and inline.looks_inline(first_octets)
     return is_inline or encrypted.looks_mangled(section, first_octets)
 
 
+def is_in_protected_form(octets: bytes, *, inline_pgp: bool) -> bool:
+    """Whether the whole message has one of the forms of which `seems_protected` has seen the beginning."""
+    try:
+        root = entity.parse(octets)
+    except LimitExceeded:
+        return False
+    is_inline = inline_pgp and inline.take_apart(root) is not None
+    return is_inline or encrypted.take_apart(root) is not None
+
+
 def is_untouched(octets: bytes, unprotected: Unprotected) -> bool:
-    """Whether a message that only seemed protected turned out to be plain: it is shown without a verdict."""
+    """Whether a message of protected form held nothing protected: it is shown as it is, without a verdict."""
     return (
         unprotected.presented is None
         and unprotected.summary.protection is Protection.NONE

@@ -7,6 +7,7 @@ server announces an EXPUNGE only where the client expects one (RFC 9051 section 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
+from functools import partial
 from typing import cast
 
 from keystore.errors import KeystoreError
@@ -16,7 +17,7 @@ from secmailproxy.imap import answers
 from secmailproxy.imap.grammar import FetchResponse, attribute_key, string_value
 from secmailproxy.imap.numbers import STAR, Numbers, parse_ranges
 from secmailproxy.imap.selected import Selected
-from secmailproxy.imap.steps import Ask, Classify, Completion, LoadViews, Present, Progress, Step
+from secmailproxy.imap.steps import Ask, Classify, Completion, Compute, LoadViews, Present, Progress, Step
 from secmailproxy.views import Kind, View
 
 MESSAGE_LIMIT = 100 * 1024 * 1024
@@ -183,14 +184,30 @@ class Reader:
             if most:
                 wanted.setdefault(most, []).append(uid)
         key = attribute_key((), "TEXT", (), 0)
+        suspects: list[int] = []
         for most, uids in wanted.items():
             items = b"(UID BODY.PEEK[TEXT]<0.%d>)" % most
             bodies = yield from self.collect(self.texts(Numbers.each(uids)), items, key, may_lack=True)
-            kinds.update(
-                (uid, Kind.SEALED)
+            suspects += [
+                uid
                 for uid, body in bodies.items()
                 if uid in headers and inbound.seems_protected(headers[uid], body, inline_pgp=inline_pgp)
-            )
+            ]
+        if suspects:
+            yield from self._look_at_whole(suspects, kinds)
+
+    def _look_at_whole(self, suspects: list[int], kinds: dict[int, Kind]) -> Steps:
+        """Few messages come this far, and what is plain among them stays the server's (IMAP-01)."""
+        sizes = yield from self.collect(
+            self.texts(Numbers.each(suspects)), b"(UID RFC822.SIZE)", "RFC822.SIZE"
+        )
+        octets_of = {uid: int(size) for uid, size in sizes.items()}
+        small = [uid for uid in suspects if octets_of.get(uid, STAR) <= MESSAGE_LIMIT]
+        for batch in batches(small, lambda uid: octets_of[uid]):
+            whole = yield from self._whole(batch, None)
+            look = partial(_in_protected_form, whole, inline_pgp=self.selected.inline_pgp)
+            found = cast("Iterable[int]", (yield Compute(look)))
+            kinds.update(dict.fromkeys(found, Kind.SEALED))
 
     def collect(
         self,
@@ -294,6 +311,12 @@ class Reader:
         """The fixed views of these messages; the work may have been done for other tasks too."""
         loaded = cast("Mapping[int, View]", (yield LoadViews(self.box, uids, octets)))
         return {uid: loaded[uid] for uid in uids if uid in loaded}
+
+
+def _in_protected_form(messages: Mapping[int, bytes], *, inline_pgp: bool) -> list[int]:
+    return [
+        uid for uid, octets in messages.items() if inbound.is_in_protected_form(octets, inline_pgp=inline_pgp)
+    ]
 
 
 def batches(

@@ -99,7 +99,8 @@ def test_a_list_says_what_the_body_will_be(
     assert before["BODYSTRUCTURE"].upper().startswith(b'("TEXT" "PLAIN"')
     text = grammar.string_value(attributes(imap, uid, b"BODY.PEEK[1]")["BODY[1]"])
     assert text == WORDS
-    assert attributes(imap, uid, b"RFC822.SIZE BODYSTRUCTURE") == before
+    after = attributes(imap, uid, b"RFC822.SIZE BODYSTRUCTURE")
+    assert all(after[item] == before[item] for item in ("RFC822.SIZE", "BODYSTRUCTURE"))
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -35,7 +35,7 @@ class Server:
 
     def _tell(self, uid: int, items: bytes) -> bytes:
         told = [b"UID %d" % uid]
-        whole = self.headers[uid] + b"body\r\n"
+        whole = self.headers[uid] + self.bodies.get(uid, b"body\r\n")
         if b"FLAGS" in items:
             told.append(b"FLAGS ()")
         if b"RFC822.SIZE" in items:
@@ -123,17 +123,22 @@ def test_a_message_that_is_locked_does_not_keep_others_from_the_client() -> None
 def test_what_was_multipart_encrypted_on_its_way_is_opened_too(verb: bytes) -> None:
     """Exchange makes it multipart/mixed; a message without a body is not taken for one that is gone."""
     mixed = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n"
-    server = Server(mixed, mixed, mixed, b"Content-Type: text/plain\r\n\r\n")
-    second = b"--x\r\n\r\n\r\n--x\r\nContent-Type: %b\r\n\r\n"
-    server.bodies = {1: second % b"Application/PGP-Encrypted", 2: second % b"application/pdf"}
+    server = Server(mixed, mixed, mixed, mixed, b"Content-Type: text/plain\r\n\r\n")
+    parts = b"--x\r\nContent-Type: text/plain\r\n\r\n%b\r\n--x\r\nContent-Type: %b\r\n\r\nVersion: 1\r\n"
+    end = b"--x\r\nContent-Type: application/octet-stream\r\n\r\nDATA\r\n--x--\r\n"
+    server.bodies = {
+        1: parts % (b"", b"Application/PGP-Encrypted") + end,
+        2: parts % (b"", b"application/pdf") + end,
+        3: parts % (b"words", b"application/pgp-encrypted") + end,
+    }
     stage = Staged(server)
-    stage.select(uid_next=5)
-    heard = stage.client(b"a " + verb + b" 1:4 (UID BODY.PEEK[])\r\n")
+    stage.select(uid_next=6)
+    heard = stage.client(b"a " + verb + b" 1:5 (UID BODY.PEEK[])\r\n")
     assert set(stage.store.presented) == {1}
     assert b"Subject: opened 1" in heard
-    assert heard.count(b"body\r\n") == 3
-    assert stage.store.mailbox.covered == b"1:4"
-    assert [one for one in stage.asked if b"TEXT" in one] == [verb + b" 1:3 (UID BODY.PEEK[TEXT]<0.1000>)"]
+    assert b"words" in heard
+    assert stage.store.mailbox.covered == b"1:5"
+    assert [one for one in stage.asked if b"TEXT" in one] == [verb + b" 1:4 (UID BODY.PEEK[TEXT]<0.1000>)"]
 
 
 @pytest.mark.parametrize("inline_pgp", [False, True])
@@ -141,8 +146,8 @@ def test_texts_are_looked_at_only_where_inline_pgp_is_wanted(inline_pgp: bool) -
     server = Server(
         b"Content-Type: text/plain\r\n\r\n", b"Subject: x\r\n\r\n", b"Content-Type: text/html\r\n\r\n"
     )
-    block = b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n"
-    server.bodies = {1: b"words\r\n" + block, 2: block, 3: block}
+    block = b"\r\n-----BEGIN PGP MESSAGE-----\r\n\r\nowFC\r\n-----END PGP MESSAGE-----\r\n"
+    server.bodies = {1: block + b"words\r\n", 2: block, 3: block}
     stage = Staged(server)
     stage.select(uid_next=4)
     selected = stage.session.selection.selected
