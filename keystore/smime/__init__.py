@@ -14,8 +14,17 @@ from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
 from keystore.smime.naming import names, names_in_messages, serial_number
 from keystore.smime.opening import Envelope, open_envelope, open_message, read_envelope, recipients
 from keystore.smime.policy import usability
-from keystore.smime.signed import CmsSignature, proves, sign
-from keystore.smime.verifying import Checked, Content, Finding, SignedData, SignerInfo, check, read_signed
+from keystore.smime.signed import CmsSignature, sign
+from keystore.smime.verifying import (
+    Checked,
+    Content,
+    Finding,
+    SignedData,
+    SignerInfo,
+    check,
+    proves,
+    read_signed,
+)
 
 __all__ = [
     # certificates

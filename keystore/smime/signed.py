@@ -1,10 +1,9 @@
-"""CMS SignedData: a detached signature made, and a signature at hand checked against one certificate.
+"""CMS SignedData made: a detached signature.
 
 Structures are asn1crypto's, mathematics is `cryptography`'s. The signature stands over signed attributes:
 content type, digest, time, capabilities and the signer's certificate (RFC 5035), which cannot be exchanged.
 
 Standards: RFC 5652 section 5, RFC 8551 section 2.5 (attributes), RFC 5754 (algorithms).
-Security: what is read here is what this program made; judging strangers' signatures needs the chain as well.
 """
 
 from __future__ import annotations
@@ -16,16 +15,14 @@ from datetime import datetime
 from functools import lru_cache
 
 from asn1crypto import algos, cms, tsp, x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keystore.errors import KeyRefused
 from keystore.smime.capabilities import statement
-from keystore.smime.certificate import facts, load
+from keystore.smime.certificate import facts
 from keystore.smime.facts import KeyKind
 from keystore.smime.key import SecretKey
-from keystore.smime.naming import name_in_messages
 
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha256": hashes.SHA256,
@@ -74,44 +71,11 @@ def sign(octets: bytes, key: SecretKey, chain: Sequence[bytes], now: datetime) -
     return CmsSignature(der, _MICALG[name])
 
 
-def proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
-    """Whether `der` is a detached signature of this very certificate (DER), and no other's, over `octets`.
-
-    Says nothing of the certificate's validity, issuer or addresses.
-    """
-    try:
-        return _proves(octets, der, certificate)
-    except Exception:  # noqa: BLE001  whatever a parser raises, nothing is proven
-        return False
-
-
 def issuer_and_serial(certificate: x509.Certificate) -> cms.IssuerAndSerialNumber:
     """How messages name a certificate; the issuer in the very octets of the certificate."""
     return cms.IssuerAndSerialNumber(
         {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
     )
-
-
-def _proves(octets: bytes, der: bytes, certificate: bytes) -> bool:
-    content = cms.ContentInfo.load(der, strict=True)
-    if content["content_type"].native != "signed_data":
-        return False
-    data = content["content"]
-    (signer,) = data["signer_infos"]
-    own = name_in_messages(certificate)
-    if data["encap_content_info"]["content"].native is not None or signer["sid"].chosen.dump() != own:
-        return False
-    name = signer["digest_algorithm"]["algorithm"].native
-    stated = {one["type"].native: one["values"] for one in signer["signed_attrs"]}
-    if len(stated) != len(signer["signed_attrs"]) or name not in _HASHES:
-        return False
-    if [one.native for one in stated["content_type"]] != ["data"]:
-        return False
-    if [one.native for one in stated["message_digest"]] != [hashlib.new(name, octets).digest()]:
-        return False
-    # The octets as they stand, under the tag that a SET has outside of SignerInfo (RFC 5652 section 5.4).
-    attributes = b"\x31" + signer["signed_attrs"].dump()[1:]
-    return _verifies(certificate, name, signer["signature"].native, attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +164,3 @@ def _signature(key: SecretKey, name: str, octets: bytes) -> bytes:
         return private.sign(octets, ec.ECDSA(digest))
     except ValueError:
         raise KeyRefused(f"key {key.fingerprint} cannot sign: the key is damaged") from None
-
-
-def _verifies(certificate: bytes, name: str, signature: bytes, octets: bytes) -> bool:
-    digest = _HASHES[name]()
-    public = load(certificate).public_key()
-    try:
-        if isinstance(public, rsa.RSAPublicKey):
-            public.verify(signature, octets, _rsa_padding(certificate, digest), digest)
-        elif isinstance(public, ec.EllipticCurvePublicKey):
-            public.verify(signature, octets, ec.ECDSA(digest))
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True

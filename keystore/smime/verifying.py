@@ -30,7 +30,7 @@ from keystore.smime.mathematics import (
     dotted,
     right,
 )
-from keystore.smime.naming import key_name
+from keystore.smime.naming import key_name, name_in_messages
 
 MAX_SIGNERS = 16
 """More are not looked at: a message could otherwise cost a verification for every few octets."""
@@ -145,6 +145,23 @@ def check(signer: SignerInfo, content: Content, certificate: bytes) -> Checked:
         return Checked(Finding.UNSUPPORTED, str(error))
     except Exception:  # noqa: BLE001  whatever a parser or a primitive raises, nothing is proven
         return Checked(Finding.WRONG, "the signature cannot be read")
+
+
+def proves(octets: bytes, cms: bytes, certificate: bytes) -> bool:
+    """Whether `cms` is a detached signature of this very certificate (DER), and no other's, over `octets`.
+
+    Says nothing of the certificate's validity, issuer or addresses.
+    """
+    try:
+        found = read_signed(cms)
+    except NotReadable:
+        return False
+    if found.octets is not None or len(found.signers) != 1:
+        return False
+    (signer,) = found.signers
+    if signer.name != name_in_messages(certificate) or signer.attributes is None:
+        return False
+    return check(signer, Content(octets), certificate) == Checked(Finding.RIGHT)
 
 
 def _read(der: bytes) -> SignedData:

@@ -73,6 +73,17 @@ def test_own_keys_of_every_age_open(keystore: Keystore, openssl: OpenSSL, mail_a
     assert keystore.smime.decrypt(encrypted(openssl, *people)).octets == OCTETS
 
 
+def test_a_name_in_another_encoding(keystore: Keystore, openssl: OpenSSL, mail_authority: Authority) -> None:
+    """The issuer's name as a PrintableString where the certificate has a UTF8String."""
+    alice = own(keystore, mail_authority.person("alice@example.org", "p256", 1))
+    cms = encrypted(openssl, alice)
+    written = b"\x0c\x16Example Mail Authority"
+    assert written in cms
+    assert keystore.smime.decrypt(cms.replace(written, b"\x13\x16EXAMPLE MAIL AUTHORITY")).octets == OCTETS
+    with pytest.raises(NotReadable, match="no secret key"):
+        keystore.smime.decrypt(cms.replace(written, b"\x13\x16Example Mall Authority"))
+
+
 def test_mail_for_others(keystore: Keystore, openssl: OpenSSL, mail_authority: Authority) -> None:
     learn(keystore, bob := mail_authority.person("bob@example.org", "p256", 3))
     with pytest.raises(NotReadable, match="no secret key") as caught:
