@@ -6,7 +6,8 @@ mail. In short:
 
 - Each authority in it may issue certificates (basicConstraints, keyCertSign, path length), and for mail: an
   extended key usage binds all below it, as in NSS. Name constraints bind all addresses and subjects below.
-- All of it is in force at the moment that is judged (the shell model), the root as well.
+- All of it is in force when the signature was made and now (the shell model, twice), the root as well: of
+  what has expired no issuer tells any more that it was stolen, and a thief writes any date.
 - No SHA-1 or MD5 under any certificate but the root, whose own signature proves nothing; RSA from 2048 bits.
 - Critical extensions that are not understood, and policies that would have to be, refuse the path.
 - What is revoked is refused, where a list of its issuer is at hand; nothing is fetched.
@@ -114,18 +115,18 @@ class Anchors:
 def judge_path(
     signer: bytes, sent_along: Sequence[bytes], anchors: Anchors, moment: datetime, now: datetime
 ) -> PathResult:
-    """Whether somebody believed vouches for `signer` (DER) as one who signs mail, at `moment`.
+    """Whether somebody believed vouches for `signer` (DER) as one who signs mail.
 
     `sent_along` are certificates (DER) of the message, in any order and of any quality. `moment` is when the
-    signature was made; `now` is for what has become known since. Octets that are no certificate are refused
-    in `signer` and passed over in `sent_along`. Raises nothing.
+    signature was made; what has expired or become known by `now` counts too. Octets that are no certificate
+    are refused in `signer` and passed over in `sent_along`. Raises nothing.
     """
     try:
-        own = usability(facts(signer), Purpose.VERIFY, moment)
+        own = [usability(facts(signer), Purpose.VERIFY, one) for one in (moment, max(moment, now))]
     except KeyRefused as refusal:
         return PathResult(PathState.REFUSED, str(refusal))
-    if not own.usable:
-        return PathResult(PathState.REFUSED, f"the signer's certificate: {own.explanation}")
+    if unusable := [one.explanation for one in own if not one.usable]:
+        return PathResult(PathState.REFUSED, f"the signer's certificate: {unusable[0]}")
     paths = _paths(signer, tuple(sent_along[:MOST_SENT]), anchors)
     if signer in anchors.verified:
         return _verified(signer, paths, anchors, moment, now)
@@ -213,7 +214,8 @@ def _refusal(chain: tuple[bytes, ...]) -> str:
 
 def _at(path: _Path, anchors: Anchors, moment: datetime, now: datetime) -> PathResult:
     """What a path is worth at `moment`."""
-    if refusal := path.refusal or _time_refusal(path.chain, moment):
+    refusal = path.refusal or _time_refusal(path.chain, moment) or _time_refusal(path.chain, max(moment, now))
+    if refusal:
         return PathResult(PathState.REFUSED, refusal, path.chain)
     states = [
         anchors.revoked(lower, upper, moment, now)

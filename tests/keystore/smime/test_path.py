@@ -70,11 +70,15 @@ def ders(certificates: Sequence[x509.Certificate]) -> list[bytes]:
 
 
 def judged(
-    one: Issued, *roots: Issued, sent: Sequence[bytes] | None = None, moment: datetime = NOW
+    one: Issued,
+    *roots: Issued,
+    sent: Sequence[bytes] | None = None,
+    moment: datetime = NOW,
+    now: datetime = NOW,
 ) -> PathResult:
     """With all that is above it sent along, and `roots` (the usual one) believed."""
     anchors = Anchors(roots=tuple(each.der for each in roots or (ROOT,)))
-    return judge_path(one.der, ders(one.above) if sent is None else sent, anchors, moment, NOW)
+    return judge_path(one.der, ders(one.above) if sent is None else sent, anchors, moment, now)
 
 
 def openssl_accepts(openssl: OpenSSL, one: Issued) -> bool:
@@ -406,19 +410,21 @@ def test_of_several_paths_one_in_force_counts() -> None:
     assert "expired" in refused.reason
 
 
-def test_the_moment_of_signing_decides() -> None:
-    """What was signed while all were in force stays signed; what was signed later never was."""
-    then = NOW - DAY * 2.5
-    one = EXPIRED.issue(
-        name("Alice"), private_key("p256"), MAIL, addresses(ADDRESS), since=NOW - 3 * DAY, until=NOW + 9 * DAY
-    )
-    old = _old_root()
-    found = judge_path(one.der, [EXPIRED.der], Anchors(roots=(ROOT.der,)), then, NOW)
-    assert "valid only since" in found.reason, "the root itself is younger"
+def test_the_moment_of_signing_and_the_present_decide() -> None:
+    """What has expired by now counts no more, as with Thunderbird; nor does what was signed too early."""
+    old, then = _old_root(), NOW - DAY * 2.5
     lower = authority(old, "Lower", 253, since=NOW - 3 * DAY, until=NOW - 2 * DAY)
     one = lower.issue(name("Alice"), private_key("p256"), MAIL, addresses(ADDRESS), since=NOW - 3 * DAY)
-    assert judged(one, old, moment=then).valid
-    assert "expired on" in judged(one, old).reason
+    short = old.person(ADDRESS, since=NOW - 3 * DAY, until=NOW - 2 * DAY)
+    assert judged(one, old, moment=then, now=then).valid
+    assert judged(short, old, moment=then, now=then).valid
+    assert "an authority above the signer expired on" in judged(one, old, moment=then).reason
+    assert "the signer's certificate: expired" in judged(short, old, moment=then).reason
+    young = authority(old, "Young", 255).issue(
+        name("Alice"), private_key("p256"), MAIL, addresses(ADDRESS), since=NOW - 3 * DAY
+    )
+    assert judged(young, old).valid
+    assert "valid only since" in judged(young, old, moment=then).reason
 
 
 def _old_root() -> Authority:
