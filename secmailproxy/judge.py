@@ -240,6 +240,7 @@ def _summaries(layers: Sequence[Layer], first: int, seen: Seen) -> Iterator[Sign
                 created=result.created,
                 reason=finding.reason,
                 counted=at >= first,
+                revocation=result.revocation,
             )
 
 

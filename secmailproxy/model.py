@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from keystore.model import Fingerprint, Scheme, Trust
+from keystore.model import Fingerprint, RevocationState, Scheme, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class SignatureSummary:
     reason: str | None = None
     counted: bool = True
     """False for a signature outside the encryption, which speaks of the ciphertext."""
+    revocation: RevocationState | None = None
+    """Of S/MIME, where an authority that is believed vouches for the signer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ Standards: RFC 5280 section 4.2.1.10 and 6.1.3, RFC 9598 section 6 (mailboxes be
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 from cryptography import x509
@@ -22,6 +23,8 @@ from keystore.smime.certificate import load, subject_names, utf8_mailbox
 MOST_COMPARISONS = 20_000
 """Names times constraints: real certificates come to some dozens."""
 
+_SMALL = {ord(one): one.lower() for one in ascii_uppercase}
+"""Of ASCII alone: some other letters, as the sign for kelvin, would become ASCII ones."""
 _ADDRESS_OUTSIDE = "an authority above may not issue certificates for its address"
 _SUBJECT_OUTSIDE = "an authority above may not issue certificates for its subject"
 _OTHER_OUTSIDE = "an authority above constrains names in a way that is not supported"
@@ -91,7 +94,7 @@ def _is_within(local: str, host: str, constraint: str) -> bool:
     if not constraint:
         return False
     stated_local, at, stated_host = constraint.rpartition("@")
-    host, stated_host = host.lower(), stated_host.lower()
+    host, stated_host = host.translate(_SMALL), stated_host.translate(_SMALL)
     if at:
         return (local, host) == (stated_local, stated_host)
     return host.endswith(stated_host) if stated_host.startswith(".") else host == stated_host

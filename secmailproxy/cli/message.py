@@ -185,6 +185,7 @@ def _signature(one: SignatureSummary) -> dict[str, Any]:
         "created": None if one.created is None else f"{one.created.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "reason": one.reason,
         "counted": one.counted,
+        "revocation": None if one.revocation is None else one.revocation.value,
     }
 
 

@@ -96,6 +96,7 @@ def test_inspect_prints_exactly_the_promised_object(desk: Desk, run: Run):
                 "trust": "verified",
                 "reason": None,
                 "counted": True,
+                "revocation": None,
             }
         ],
         "headers": {"subject": "inside", "protected": ["From", "To", "Subject", "Date", "Message-ID"]},

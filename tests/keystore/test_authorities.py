@@ -145,7 +145,7 @@ def add(keystore: Keystore, octets: bytes) -> str:
 
 
 def test_what_is_revoked_is_refused_and_not_encrypted_to(believing: Keystore) -> None:
-    """MIME-07, and of a certificate that the owner has verified too."""
+    """Of a certificate that the owner has verified, too."""
     gone, stays, verified = named(278, 279, 280)
     for one in (gone, stays, verified):
         believing.import_keys(one.pem, source="a test")
