@@ -9,6 +9,7 @@ kept is limited: for one address, for one day, and in all.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 from keystore import smime
@@ -44,14 +45,21 @@ class Learning:
         self._cache = cache
         self._judge = judge
 
+    def at_once(self) -> AbstractContextManager[None]:
+        """A transaction that nobody waits for."""
+        return self._store.transaction(patient=False)
+
     def take(self, one: Introduction, now: datetime) -> Certificate | None:
-        """Keep what is introduced; the certificate as the store has it, or None where it is not kept."""
+        """Keep what is introduced; the certificate as the store has it, or None where it is not kept.
+
+        Raises StoreLocked at once when another process writes.
+        """
         try:
             offered = smime.certificate(one.certificate, source=SOURCE)
         except KeyRefused:
             return None
         if self._cache.get(offered.fingerprint) is None:
-            with self._store.transaction():
+            with self.at_once():
                 if not _is_fit(offered, one) or not self._has_room(one.address, now):
                     return None
                 self._put(offered, Trust.UNKNOWN if self._has_rival(offered, now) else Trust.KNOWN, now)

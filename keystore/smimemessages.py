@@ -66,10 +66,14 @@ class SmimeMessages:
         return smime.envelop(octets, {one.octets: self._capabilities(one) for one in found})
 
     def learn(self, one: Introduction, now: datetime) -> None:
-        """Keep what a valid signature introduces, within limits; see `keystore.learning`."""
+        """Keep what a valid signature introduces, within limits; see `keystore.learning`.
+
+        Raises StoreLocked at once when another process writes.
+        """
         kept = self._learning.take(one, now)
         if kept is not None and kept.holder is Holder.NONE:
-            self.learn_capabilities(kept.fingerprint, one.capabilities, one.signed or now)
+            with self._learning.at_once():
+                self.learn_capabilities(kept.fingerprint, one.capabilities, one.signed or now)
 
     def learn_capabilities(self, signer: Fingerprint, statement: bytes, stated: datetime) -> None:
         """Note what the owner of a certificate has signed of their program; the latest word counts.

@@ -119,19 +119,29 @@ class Store:
             del self._held.version
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, and no other process writes meanwhile. May be nested; the outermost commits."""
+    def transaction(self, *, patient: bool = True) -> Iterator[None]:
+        """All or nothing, and no other process writes meanwhile. May be nested; the outermost commits.
+
+        While another process writes, others of this one wait as well; who is not `patient` gets StoreLocked.
+        """
         with self.lock, self._explained():
             if self._database.in_transaction:
                 yield
                 return
-            self._database.execute("BEGIN IMMEDIATE")
+            self._begin(_BUSY_SECONDS if patient else 0.0)
             try:
                 yield
                 self._database.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
+
+    def _begin(self, patience: float) -> None:
+        self._database.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        finally:
+            self._database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
 
     def _roll_back(self) -> None:
         self._writes += 1

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from keystore.errors import KeystoreError
+from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
 from keystore.model import Introduction
 from secmailproxy.logs import place
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING = 2000
 """Introductions; what comes beyond is lost until the same correspondent writes again."""
+_PAUSE = 0.2
+_TRIES = 300
+"""While another process writes to the keystore."""
 
 
 class Harvest:
@@ -30,6 +33,7 @@ class Harvest:
         self._clock = clock
         self._waiting: dict[Introduction, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._tries = _TRIES
 
     def take(self, introduced: Iterable[Introduction]) -> None:
         """Bring these in soon."""
@@ -40,20 +44,34 @@ class Harvest:
             self._task = asyncio.create_task(self._run())
 
     async def settled(self) -> None:
-        """Wait until everything is in."""
+        """Wait until everything is in, or cannot be."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    async def close(self) -> None:
+        """Bring in what can be now."""
+        self._tries = 0
+        await self.settled()
+
     async def _run(self) -> None:
+        tried = 0
         while self._waiting:
             batch, self._waiting = list(self._waiting), {}
-            await asyncio.to_thread(self._bring_in, batch)
+            left = await asyncio.to_thread(self._bring_in, batch)
+            tried = tried + 1 if left else 0
+            if left and tried > self._tries:
+                log.warning("certificates that came with mail were not kept", extra={"count": len(left)})
+            elif left:
+                self._waiting = dict.fromkeys(left) | self._waiting
+                await asyncio.sleep(_PAUSE)
 
-    def _bring_in(self, batch: list[Introduction]) -> None:
-        for one in batch:
+    def _bring_in(self, batch: list[Introduction]) -> list[Introduction]:
+        """What could not be brought in because another process writes."""
+        for at, one in enumerate(batch):
             try:
                 self._keystore.smime.learn(one, self._clock())
-            except KeystoreError as error:
-                log.warning("a certificate that came with mail was not kept", extra=place(error))
-            except Exception as error:  # noqa: BLE001  of strangers' octets; nobody waits for this
+            except StoreLocked:
+                return batch[at:]
+            except Exception as error:  # noqa: BLE001  of strangers' octets, or of the disk; nobody waits for this
                 log.error("a certificate that came with mail was not kept", extra=place(error))
+        return []

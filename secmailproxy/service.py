@@ -178,7 +178,7 @@ class Service:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
             if self._harvest is not None:
-                await self._harvest.settled()
+                await self._harvest.close()
             await self._workers.close()
             self._index.close()
             self._views.close()
