@@ -141,8 +141,7 @@ def test_the_signature_survives_as_the_document_says(
     deliveries, relay = post.of(protection), RELAYS[name]
     (row,) = (one for one in table("on the way") if one["on the way"] == name)
     assert survivors(deliveries, relay, lambda one: verifies(protection, one)) == row[protection.value]
-    if protection in OPENPGP:
-        assert survivors(deliveries, relay, lambda one: judged(one) is Verdict.VALID) == row[protection.value]
+    assert survivors(deliveries, relay, lambda one: judged(one) is Verdict.VALID) == row[protection.value]
     if name in NEVER_CHANGE:
         assert all(relay(delivery.octets) == delivery.octets for delivery in deliveries)
 
