@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from keystore.model import Scheme
 from secmailproxy import inbound
 from secmailproxy.accounts import Account, Accounts, ImapUpstream, Login, SubmissionAccount, password_secret
 from secmailproxy.errands.reports import Patience, Reports
@@ -21,6 +22,7 @@ from tests.errands.conftest import Place
 from tests.fixtures.dovecot import Dovecot, Mailbox
 from tests.fixtures.people import SUBJECT, leaked, letter
 from tests.fixtures.relay import Relay
+from tests.fixtures.x509 import Authority, own
 from tests.smtp.peers import until
 
 FAILURES = [
@@ -103,14 +105,21 @@ async def office(whole_place: Place, dovecot: Dovecot, relay: Relay, tmp_path: P
     await desk.stop()
 
 
-async def test_it_comes_encrypted_and_is_read_like_any_mail(office: Desk) -> None:
-    """The provider learns nothing of blind recipients, nor of the subject."""
+@pytest.mark.parametrize("scheme", Scheme)
+async def test_it_comes_encrypted_and_is_read_like_any_mail(
+    scheme: Scheme, office: Desk, dovecot: Dovecot, mail_authority: Authority
+) -> None:
+    """The provider learns nothing of blind recipients, nor of the subject; so with an S/MIME key alone."""
+    if scheme is Scheme.SMIME:
+        office.mailbox = dovecot.mailbox("smime")
+        own(office.place.tools.keystore, mail_authority.person(office.mailbox.address, "rsa2048", 41))
     reports = office.reports()
     office.start(reports)
     await office.fail(reports)
     stored = await office.delivered()
     assert not [word for word in BLIND if word in stored]
     assert not leaked(stored)
+    assert (b"smime-type=authEnveloped-data" in stored) is (scheme is Scheme.SMIME)
     tools = office.place.tools
     opened = inbound.unprotect(stored, tools.keystore, tools.clock(), tools.field_name).presented
     assert opened is not None
