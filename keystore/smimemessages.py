@@ -6,6 +6,7 @@ Standards: RFC 8551, RFC 8550 section 3 (which certificates are sent along).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from keystore import smime
@@ -97,7 +98,11 @@ class SmimeMessages:
             for certificate in (self._cache.named(recipient.name) if recipient.name else ())
             if certificate.holder is Holder.OWN
         ]
-        return smime.open_envelope(envelope, [(one, self._vault.smime_key(key)) for one, key in own])
+        pairs = []
+        for recipient, fingerprint in own[: smime.MAX_ATTEMPTS]:
+            with suppress(KeyRefused):  # deleted in this moment
+                pairs.append((recipient, self._vault.smime_key(fingerprint)))
+        return smime.open_envelope(envelope, pairs)
 
     def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
         """Judge SignedData (BER or DER): over `octets` (CRLF) when detached, over what it holds when None.

@@ -12,7 +12,14 @@ from keystore.smime.container import Contents, read
 from keystore.smime.enveloped import CmsEnvelope, envelop, trial
 from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
 from keystore.smime.naming import names, names_in_messages, serial_number
-from keystore.smime.opening import Envelope, open_envelope, open_message, read_envelope, recipients
+from keystore.smime.opening import (
+    MAX_ATTEMPTS,
+    Envelope,
+    open_envelope,
+    open_message,
+    read_envelope,
+    recipients,
+)
 from keystore.smime.policy import usability
 from keystore.smime.signed import CmsSignature, sign
 from keystore.smime.verifying import (
@@ -51,6 +58,7 @@ __all__ = [
     "ContentCipher",
     "Envelope",
     "Finding",
+    "MAX_ATTEMPTS",
     "NOTHING_STATED",
     "OWN",
     "SignedData",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ from tests.fixtures.cms import (
     string,
     usual,
 )
-from tests.fixtures.x509 import DAY, NOW, Authority, Issued, OpenSSL, private_key, root
+from tests.fixtures.x509 import DAY, NOW, Authority, Issued, OpenSSL, name, private_key, root
 
 OCTETS = b"Content-Type: text/plain\r\n\r\nUnder the windmill.\r\n"
 FORMS = {
@@ -215,6 +215,17 @@ def test_parameters_of_pss(
     scheme = padding.PSS(padding.MGF1(getattr(hashes, mask.upper())()), salt)
     cms = by(signers["rsa2048"], digest=used, scheme=scheme, algorithm=pss(digest, mask, salt))
     assert verdict(reader, cms)[0] is expected
+
+
+def test_keys_that_would_cost_long(reader: Keystore, mail_authority: Authority) -> None:
+    """A public exponent as long as the modulus makes every verification as dear as a signature."""
+    numbers = private_key("rsa2048").private_numbers()
+    odd = rsa.RSAPublicNumbers(numbers.public_numbers.n - 2, numbers.public_numbers.n).public_key()
+    builder = x509.CertificateBuilder(mail_authority.certificate.subject, name("Mallory"), odd)
+    builder = builder.serial_number(5).not_valid_before(NOW - DAY).not_valid_after(NOW + DAY)
+    slow = Issued(builder.sign(mail_authority.key, hashes.SHA256()), private_key("rsa2048"))
+    state, reason = verdict(reader, by(slow))
+    assert (state, "too large" in reason) == (SignatureState.UNACCEPTABLE, True)
 
 
 def test_attributes_shown_as_content(reader: Keystore, signers: dict[str, Issued]) -> None:
