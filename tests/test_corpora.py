@@ -15,7 +15,7 @@ import pytest
 from keystore.keystore import Keystore
 from secmailproxy import inbound, verdict
 from secmailproxy.mime import entity, structure
-from tests.fixtures.corpora import Outcome, complaints, keys_of, readable
+from tests.fixtures.corpora import Outcome, cases, complaints, keys_of
 from tests.fixtures.keystores import KeystoreFactory, credentials, make_keystore
 from tests.fixtures.processes import service_folder
 
@@ -42,7 +42,7 @@ def keystores(make_keystore: KeystoreFactory) -> Iterator[Callable[[str], Keysto
 def test_every_hard_line_holds_and_nothing_crashes(keystores: Callable[[str], Keystore]):
     present = datetime.now(UTC)
     wrong: list[str] = []
-    read_lines = readable()
+    read_lines = cases()
     for case in read_lines:
         read = inbound.unprotect(case.octets, keystores(case.corpus), case.now(present), FIELD)
         assert len(verdict.render(read.summary, FIELD)) == verdict.VERDICT_LENGTH

@@ -12,7 +12,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from secmailproxy.cli import program
-from tests.fixtures.corpora import Case, Outcome, complaints, keys_of, readable, table
+from tests.fixtures.corpora import Case, Outcome, cases, complaints, keys_of, table
 from tests.fixtures.processes import service_folder
 from tests.fixtures.proxy import ProxyHome, empty_home
 
@@ -54,7 +54,7 @@ def test_every_line_holds() -> None:
     """MIME-02, MIME-03: hard lines hold, those of policy are on the safe side, the rest do not crash."""
     found: list[tuple[Case, list[str]]] = []
     with homes() as home:
-        for case in readable():
+        for case in cases():
             told = inspected(case, home(case.corpus))
             found.append((case, complaints(case, Outcome.of_json(told)) if told else []))
     sys.stdout.write(f"{table(found)}\n")

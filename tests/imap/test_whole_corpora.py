@@ -19,7 +19,7 @@ from secmailproxy.imap import grammar
 from secmailproxy.mime import entity, section, structure
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.section import Section
-from tests.fixtures.corpora import Case, Outcome, cases, complaints, keys_of, readable, table
+from tests.fixtures.corpora import Case, Outcome, cases, complaints, keys_of, message_in, table
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.odd_mail import OWN, corpora
 from tests.fixtures.people import ProxyUser, proxy_user
@@ -54,7 +54,7 @@ def everything(dovecot: Dovecot, module_proxies: ProxyFactory) -> Corpora:
     with user.home.keystore() as keystore, service_folder("corpora") as scratch:
         for corpus in {case.corpus for case in known}:
             keys_of(corpus, scratch / corpus).fill(keystore)
-    user.mailbox.fill(path.read_bytes() for path in paths)
+    user.mailbox.fill(map(message_in, paths))
     return Corpora(user, paths)
 
 
@@ -85,7 +85,7 @@ def test_verdicts_and_texts_are_the_expected_ones(
     """MIME-02, MIME-03: what a mail client reads of every line of the manifests."""
     found: list[tuple[Case, list[str]]] = []
     field = everything.user.verdict_field
-    for case in readable():
+    for case in cases():
         body = whole(shown[everything.paths.index(case.path) + 1])
         found.append((case, complaints(case, Outcome.of_presented(body, field))))
     sys.stdout.write(f"{table(found)}\n")
