@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
 from openpgp.composed import MessageBuilder
@@ -91,6 +92,29 @@ def test_signatures_and_their_announcements(
     found = opened(own, compose(*pieces))
     assert states(found) == expected
     assert found.octets.startswith(TEXT)
+
+
+def test_several_signers_are_judged_each_in_any_nesting(own: openpgp.SecretKey, pieces: list[Packet]) -> None:
+    """One good, one of a key that is not known, one over another text."""
+    stranger, liar = (openpgp.generate(f"{name}@example.org", now=MADE) for name in ("stranger", "liar"))
+
+    def signed_by(key: openpgp.SecretKey, text: bytes) -> list[bytes]:
+        builder = MessageBuilder.from_bytes("", text)
+        builder.sign(next(iter(key.signing_keys.values())), None, "sha512")
+        return [one.octets for one in packets(builder.to_vec())]
+
+    good, unknown, bad = (
+        [one.octets for one in pieces], signed_by(stranger, TEXT), signed_by(liar, TEXT + b"or not"),
+    )  # fmt: skip
+    text = good[1]
+    for order in permutations((good, unknown, bad)):
+        nested = [one[0] for one in order] + [text] + [one[2] for one in reversed(order)]
+        crossed = [one[0] for one in order] + [text] + [one[2] for one in order]
+        for plain in (nested, crossed):
+            found = openpgp.open_message(b"".join(plain), [], knows(own, liar), NOW)
+            assert found.octets == TEXT
+            assert sorted(state.value for state in states(found)) == ["bad", "good", "unknown-key"]
+            assert {one.fingerprint for one in found.signatures if one.state is GOOD} == {own.fingerprint}
 
 
 def test_no_changed_octet_of_a_signed_message_changes_what_is_valid(
