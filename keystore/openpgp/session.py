@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ MAX_TRIALS = 128
 """How often a private key is used for one message: hidden recipients are tried with every key there is."""
 MAX_WRONG_KEYS = 4
 """How many session keys may turn out wrong: each costs a pass over the message, and anybody can make them."""
+MAX_OF_ONE_NAME = 8
+"""How many session keys for one key, or for nobody named, another program is given to try."""
 MAX_WRONG_OCTETS = 16 * 1024 * 1024
 """After so many octets in vain no other is tried: triple DES takes a second for 32 MiB."""
 MAX_AEAD_CHUNKS = 400_000
@@ -96,9 +99,17 @@ class Encrypted:
         }  # fmt: skip
 
     def without_passphrases(self) -> bytes:
-        """The message, binary, as gpg is to see it: it would ask a person for each passphrase."""
-        named = b"".join(write(Tag.PKESK, one.body) for one in self.recipients)
-        return named + write(self.tag, self.body)
+        """The message, binary, as gpg is to see it: it would ask a person for each passphrase.
+
+        Of one name, or none, it gets a few session keys only: a card may take a second for each.
+        """
+        seen: Counter[str] = Counter()
+        named: list[bytes] = []
+        for one in self.recipients:
+            seen[one.key_id] += 1
+            if seen[one.key_id] <= MAX_OF_ONE_NAME:
+                named.append(write(Tag.PKESK, one.body))
+        return b"".join(named) + write(self.tag, self.body)
 
 
 def take_apart(ciphertext: bytes) -> Encrypted:

@@ -15,6 +15,8 @@ from secmailproxy.mime.lexical import Broken, Lexer
 
 _BARE_PROTOCOL = re.compile(rb";\s*protocol\s*=\s*([A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)", re.IGNORECASE)
 _SHORT = 512
+_MOST = 1000
+"""Parameters, or what cannot be read as one; a header section has room for a hundred times as many."""
 _CONTINUED = re.compile(rb"([^*]*)\*(?:([0-9]*)(\*?))?")
 
 RawParameters = tuple[tuple[bytes, bytes], ...]
@@ -123,7 +125,9 @@ def _decoded(name: bytes, octets: bytes) -> tuple[str, str]:
 def _parameters(lexer: Lexer) -> RawParameters:
     plain: list[tuple[bytes, bytes]] = []
     continued: list[tuple[bytes, int, bool, bytes]] = []
-    while not lexer.at_end():
+    for _ in range(_MOST):
+        if lexer.at_end():
+            break
         try:
             parameter = _parameter(lexer)
         except Broken:

@@ -35,6 +35,8 @@ _GROUPS = re.compile(rb"[^=]{2,}")
 """Base64 digits that stand for something, between padding."""
 _PIECE = 64 * 1024
 """Octets of quoted-printable that are decoded at once: what is made on the way is many times as large."""
+_SHORT_RUN = 8
+"""Blanks at a line end that are taken away one by one."""
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _NOT_TEXT = re.compile(rb"[\x00\r\x80-\xff]")
@@ -171,18 +173,29 @@ def _regular(body: bytes) -> bytes:
 
 
 def _readable(body: bytes) -> bytes:
-    """The same for a decoder that leaves a stray "=" as it is, but for one before another.
+    """What decodes to the same as `_regular(body)`, for a decoder that copies a lone CR or a stray "=".
 
-    Without regular expressions where a sender chooses how often they would match.
+    Without regular expressions where a sender chooses how often they would match. The decoder takes "=" and
+    CR for a soft line break whatever follows, and "==" for one stray "="; and with the blanks behind it gone,
+    a lone CR would pass for half of a line end.
     """
-    if body.count(b"\r") != body.count(b"\r\n"):
+    if b"\r " in body or b"\r\t" in body or body.count(b"=\r") != body.count(b"=\r\n"):
         # NUL stands for line ends meanwhile; one that was there is written in another way.
-        body = (
-            body.replace(b"\0", b"=00").replace(b"\r\n", b"\0").replace(b"\r", b"=0D").replace(b"\0", b"\r\n")
-        )
-    body = _BLANKS_BEFORE_LINE_END.sub(b"", body)
+        body = body.replace(b"\0", b"=00").replace(b"\r\n", b"\0")
+        body = body.replace(b"\r", b"=0D").replace(b"\0", b"\r\n")
+    body = _without_blanks_at_line_ends(body)
     # Twice, because in a row every other one is passed over.
     return body.replace(b"==", b"=3D=").replace(b"==", b"=3D=")
+
+
+def _without_blanks_at_line_ends(body: bytes) -> bytes:
+    for _ in range(_SHORT_RUN):
+        before = len(body)
+        for line_end in (b"\r\n", b"\n"):
+            body = body.replace(b" " + line_end, line_end).replace(b"\t" + line_end, line_end)
+        if len(body) == before:
+            return body.rstrip(b" \t")
+    return _BLANKS_BEFORE_LINE_END.sub(b"", body)
 
 
 def _line_by_line(body: bytes) -> Iterator[bytes]:

@@ -49,3 +49,12 @@ def test_any_value_is_read(value: bytes):
     token_and_parameters(value)
     content_type(b"a/b;" + value)
     token_and_parameters(b"a;" + value)
+
+
+def test_after_a_thousand_parameters_no_more_are_read() -> None:
+    """MIME-08: a header section has room for a hundred thousand, and they are read more than once."""
+    kind = content_type(b"a/b" + b"; x=y" * 2000 + b"; boundary=late")
+    assert len(kind.params) == 1000
+    assert kind.param("boundary") is None
+    broken = content_type(b"a/b" + b"; =" * 2000 + b"; boundary=late")
+    assert broken.param("boundary") is None

@@ -145,3 +145,27 @@ def test_one_long_line_costs_no_more_than_its_length() -> None:
     line = b"\xe4 and so on; " * (_LONG // 14)
     assert transfer.decode(transfer.encode_quoted_printable(line), "quoted-printable") == line
     assert transfer.decode(b"=" * _LONG + b"QUJD", "base64") == b"ABC"
+
+
+QUOTED = st.lists(
+    st.sampled_from(
+        [b"=", b"\r", b"\n", b"\r\n", b" ", b"\t", b" " * 20, b"=41", b"a", b"\0", b"=\r\n", b"=0D"]
+    ),
+    max_size=40,
+).map(b"".join)
+
+
+@given(QUOTED, st.sampled_from([1, 7, 1000]))
+def test_quoted_printable_is_decoded_in_pieces_as_in_one(body: bytes, piece: int) -> None:
+    """MIME-08: what is fast where a sender wants it slow means the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "_PIECE", piece)
+        assert transfer.decode(body, "quoted-printable") == binascii.a2b_qp(transfer._regular(body))
+
+
+@given(st.lists(st.sampled_from([b"A", b"QUJD", b"=", b"==", b"\r\n", b"!"]), max_size=30).map(b"".join))
+def test_base64_goes_on_after_padding(body: bytes) -> None:
+    digits = bytes(one for one in body if one in b"ABCDJQU=")
+    groups = [one[: len(one) - (len(one) % 4 == 1)] for one in digits.split(b"=")]
+    decoded = [binascii.a2b_base64(one + b"=" * (-len(one) % 4)) for one in groups]
+    assert transfer.decode(body, "base64") == b"".join(decoded)
