@@ -37,7 +37,10 @@ class Content:
 def is_content(octets: bytes) -> bool:
     """Whether binary `octets` begin like a message that is not encrypted."""
     try:
-        return next((one.tag for one in packets(octets) if not is_ignored(one.tag)), None) in _CONTENT
+        return (
+            next((one.tag for one in packets(octets, MAX_PACKETS) if not is_ignored(one.tag)), None)
+            in _CONTENT
+        )
     except Malformed:
         return False
 

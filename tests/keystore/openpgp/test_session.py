@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from keystore.errors import NotReadable
 from keystore.openpgp import session
-from keystore.openpgp.packet import Tag, packets, write
+from keystore.openpgp.content import is_content
+from keystore.openpgp.packet import MAX_PACKETS, Tag, packets, write
 
 DATA = write(Tag.SEIPD, b"\1" + bytes(40))
 
@@ -21,3 +25,14 @@ def test_gpg_is_given_few_session_keys_of_one_name() -> None:
     given = list(packets(message.without_passphrases()))
     assert len(given) == 8 + 8 + 49 + 1
     assert {one.tag for one in given} == {Tag.PKESK, Tag.SEIPD}
+
+
+def test_a_message_has_a_bounded_number_of_packets() -> None:
+    """MIME-08: whatever is looked for among them."""
+    markers = write(Tag.MARKER, b"PGP") * MAX_PACKETS
+    literal = write(Tag.LITERAL, b"b\0" + bytes(4))
+    assert is_content(markers[:5] + literal)
+    assert not is_content(markers + literal)
+    assert session.take_apart(markers[:5] + DATA).recipients == ()
+    with pytest.raises(NotReadable):
+        session.take_apart(markers + DATA)
