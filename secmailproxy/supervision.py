@@ -18,6 +18,9 @@ from pathlib import Path
 from secmailproxy.errors import ConfigError, UsageError
 from secmailproxy.folders import make_private
 
+LOCK = "serve.lock"
+"""In the state folder: held by the process that serves, whose number is in it."""
+
 
 def keep_private() -> None:
     """Files for the owner alone; no core dumps."""
@@ -40,7 +43,7 @@ def harden_process() -> None:
 def only_instance(state: Path) -> Iterator[None]:
     """Hold the lock of this installation. Raises ConfigError when another process serves it."""
     make_private(state)
-    path = state / "serve.lock"
+    path = state / LOCK
     with path.open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

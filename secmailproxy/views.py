@@ -21,7 +21,7 @@ import sqlite3
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -316,6 +316,17 @@ class Views:
             for uid, verdict in fields.items():
                 box.marks.judged(uid, verdict)
             box.marks.settle(trust_of, version)
+
+    def marks(self, account: str, trust_of: Callable[[str], Trust]) -> Iterator[Marks]:
+        """The keywords in each mailbox that an account has been seen with."""
+        with self._lock:
+            find = "SELECT name, uidvalidity FROM mailbox WHERE account = ?"
+            boxes = [
+                self.mailbox(account, bytes(row[0]), row[1]) for row in self._db.execute(find, (account,))
+            ]
+        for box in boxes:
+            self.mark(box, trust_of)
+            yield box.marks
 
     def _fix_one(self, box: Mailbox, uid: int, message_hash: bytes, view: View | None) -> None:
         form: int | None = None

@@ -18,6 +18,7 @@ from secmailproxy.cli.context import friendly_errors
 COMMANDS: dict[str, tuple[str, str]] = {
     "setup": ("secmailproxy.cli.setup:command", "Set up an account: servers, password, key."),
     "serve": ("secmailproxy.cli.serve:command", "Serve the mail clients of this machine."),
+    "status": ("secmailproxy.cli.status:command", "Say whether it runs, what was verified, what waits."),
     "doctor": ("secmailproxy.cli.doctor:command", "Check everything that the proxy needs to work."),
     "config": ("secmailproxy.cli.config:command", "Look at the configuration."),
     "certificate": ("secmailproxy.cli.certificate:command", "TLS between mail clients and the proxy."),

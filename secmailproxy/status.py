@@ -1,0 +1,157 @@
+"""How things stand, from what is on the disk: the substance of `secmailproxy status`.
+
+Nothing is asked of the network, of a person, or of a running proxy, so it says the same whether one runs or
+not, and disturbs neither. What would need an unlocked keystore is left out where it is locked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from keystore.errors import KeystoreError
+from keystore.keystore import Keystore
+from keystore.secrets import open_secrets
+from secmailproxy.config import AccountSection, Config
+from secmailproxy.errands.spool import waiting
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.keywords import NAMES
+from secmailproxy.startreport import account_report
+from secmailproxy.supervision import LOCK
+from secmailproxy.views import Views
+
+_SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """One account."""
+
+    address: str
+    key: str
+    """For people; "" where the keystore cannot be read."""
+    waiting: int
+    """Notifications of partial delivery that have not reached the INBOX."""
+    opened: int | None = None
+    """Protected messages that were presented; None where that cannot be told."""
+    verdicts: dict[str, int] = field(default_factory=dict)
+    """Keyword to messages that have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole."""
+
+    process: int | None
+    """Of the running proxy; None when none runs."""
+    since: datetime | None
+    listeners: dict[str, str]
+    keystore: str
+    """"open", "locked", or what stands in the way."""
+    accounts: tuple[AccountStatus, ...]
+    errands: int
+    """Mailboxes whose encryption or decryption in place has begun and not ended."""
+    problems: tuple[str, ...]
+
+
+def status_of(config: Config, now: datetime) -> Status:
+    """Look at the files of this configuration. Blocks; changes nothing."""
+    process, since = _process(config.folders.state)
+    problems: list[str] = []
+    accounts, keystore = _accounts(config, now, problems)
+    errands = sum(path.stat().st_size > 0 for path in (config.folders.state / "errands").glob("*.journal"))
+    if process is None:
+        problems.insert(0, "secmailproxy serve does not run")
+    if errands:
+        problems.append(
+            f"{errands} mailbox errand(s) not finished: give the same `secmailproxy mailbox` again"
+        )
+    problems += [
+        f"{one.address}: {one.waiting} notification(s) of partial delivery wait for its next login"
+        for one in accounts
+        if one.waiting
+    ]
+    listeners = {name: str(address) for name, address in config.listen.addresses.items()}
+    return Status(process, since, listeners, keystore, accounts, errands, tuple(problems))
+
+
+def _process(state: Path) -> tuple[int | None, datetime | None]:
+    """The process that holds the lock of this installation, and since when."""
+    path = state / LOCK
+    try:
+        with path.open("r", encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told = lock.read().strip()
+                since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                return int(told) if told.isdigit() else None, since
+    except FileNotFoundError:
+        pass
+    return None, None
+
+
+def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple[AccountStatus, ...], str]:
+    waits = Counter(one.account for one in waiting(config.folders.notifications))
+    try:
+        keystore = Keystore.open(config.keystore_settings(), open_secrets(config.secrets_settings(None)))
+    except (KeystoreError, SecMailProxyError) as error:
+        problems.append(f"the keystore cannot be used: {error}")
+        return tuple(AccountStatus(one.address, "", waits[one.address]) for one in config.accounts), str(
+            error
+        )
+    with closing(keystore):
+        locked = _locked(keystore, problems)
+        views = Views.open(config.folders.views, keystore) if config.folders.views.exists() else None
+        try:
+            found = [
+                _account(one, keystore, None if locked else views, waits[one.address], now, problems)
+                for one in config.accounts
+            ]
+        finally:
+            if views is not None:
+                views.close()
+    return tuple(found), locked or "open"
+
+
+def _locked(keystore: Keystore, problems: list[str]) -> str:
+    """What is wrong with the keystore, or nothing."""
+    try:
+        if not keystore.locked:
+            return ""
+        problems.append("the keystore is locked: unlock the keyring; see [secrets]")
+    except KeystoreError as error:
+        problems.append(f"the keystore cannot be used: {error}")
+        return str(error)
+    return "locked"
+
+
+def _account(
+    section: AccountSection,
+    keystore: Keystore,
+    views: Views | None,
+    waits: int,
+    now: datetime,
+    problems: list[str],
+) -> AccountStatus:
+    address = section.address
+    report = account_report(section, keystore, now)
+    if report.fingerprint is None:
+        problems.append(f"{address}: {report.key_state}")
+    else:
+        certificate = keystore.certificate(report.fingerprint)
+        if certificate is not None and certificate.expires and certificate.expires - now < _SOON:
+            problems.append(f"{address}: the key expires {certificate.expires:%Y-%m-%d}")
+    if views is None:
+        return AccountStatus(address, report.key_state, waits)
+    counts: Counter[str] = Counter()
+    opened = 0
+    for marks in views.marks(address, keystore.trust):
+        opened += len(marks.words)
+        counts.update(word.decode() for words in marks.words.values() for word in words.split())
+    verdicts = {name.decode(): counts[name.decode()] for name in NAMES}
+    return AccountStatus(address, report.key_state, waits, opened, verdicts)

@@ -1,0 +1,85 @@
+"""`secmailproxy status`, while a proxy runs and while none does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from secmailproxy.policy import Protect
+from tests.fixtures.dovecot import Dovecot
+from tests.fixtures.people import ProxyUser, letter, protect_all, proxy_user
+from tests.fixtures.proxy import SOURCES, ProxyFactory
+from tests.fixtures.transcript import proxied
+
+
+def status(home: Path, *words: str) -> tuple[int, str]:
+    """The exit status and what is said; nothing on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "secmailproxy", "status", *words],
+        env={**os.environ, "SECMAILPROXY_HOME": str(home), "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.fixture
+def user(dovecot: Dovecot, proxies: ProxyFactory) -> ProxyUser:
+    return proxy_user(proxies, dovecot.mailbox("status"))
+
+
+def test_it_tells_of_accounts_verdicts_and_what_waits(user: ProxyUser) -> None:
+    home = user.home.folder
+    code, text = status(home)
+    assert code == 3
+    assert "does not run" in text
+    clear = letter(user.address, user.address)
+    for octets in protect_all(user, [(clear, Protect.REQUIRE), (clear, Protect.SIGN)]):
+        user.mailbox.append(octets)
+    user.mailbox.append(octets.replace(b"treasure", b"measures"))
+    with proxied(user.proxy, user.mailbox) as imap:
+        imap.ok(b"SELECT INBOX")
+        imap.ok(b"UID FETCH 1:* (BODY.PEEK[])")
+        code, text = status(home, "--json")
+        told = json.loads(text)
+        assert code == 0
+        assert told["process"]
+        since = datetime.now(UTC) - datetime.fromisoformat(told["since"])
+        assert 0 <= since.total_seconds() < 300
+        assert told["keystore"] == "open"
+        assert told["problems"] == []
+        (account,) = told["accounts"]
+        assert account["address"] == user.address
+        assert account["opened"] == 3
+        verdicts = {"Signed": 2, "Verified": 2, "Encrypted": 1, "Bad": 1}
+        assert account["verdicts"] == {f"$Secmail{name}": count for name, count in verdicts.items()}
+        code, text = status(home)
+        assert code == 0
+        assert "3 protected message(s) opened: 2 signed, 2 verified, 1 encrypted, 1 bad" in text
+        assert "problem" not in text
+    user.proxy.stop()
+
+    folder = user.home.folders.state / "errands"
+    folder.mkdir(exist_ok=True)
+    (folder / "begun.journal").write_text("{}\n")
+    (folder / "ended.journal").write_text("")
+    code, text = status(home, "--json")
+    told = json.loads(text)
+    assert (code, told["process"], told["errands"]) == (3, None, 1)
+    assert told["accounts"][0]["opened"] == 3, "also while nobody serves"
+    assert len(told["problems"]) == 2
+
+    (home / "passphrase").write_text("another one")
+    code, text = status(home)
+    assert code == 3
+    assert "problem   the keystore cannot be used: " in text or "problem   the keystore is locked" in text
+    assert "protected message" not in text
