@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from keystore.smime import SecretKey, sign
 from keystore.smime.certificate import issued
 from keystore.smime.path import (
     MAX_PATH,
@@ -26,6 +27,7 @@ from tests.fixtures.x509 import (
     NOW,
     Authority,
     Extension,
+    Gpgsm,
     Issued,
     OpenSSL,
     addresses,
@@ -314,6 +316,44 @@ def test_a_weak_key_of_an_authority_is_refused() -> None:
     found = judged(authority(ROOT, "Weak", 0, CA, SIGNS, kind="rsa1024").person(ADDRESS))
     assert found.state is PathState.REFUSED
     assert "weak algorithm" in found.reason
+
+
+GPGSM: dict[str, tuple[Callable[[Authority], Issued], bool]] = {
+    "two authorities": (lambda top: authority(authority(top, "G1", 205), "G2", 206).person(ADDRESS), True),
+    "an expired authority": (
+        lambda top: authority(top, "G3", 205, until=NOW - DAY / 2).person(ADDRESS),
+        False,
+    ),
+    "path length": (
+        lambda top: authority(
+            authority(top, "G4", 205, (x509.BasicConstraints(ca=True, path_length=0), True), SIGNS), "G5", 206
+        ).person(ADDRESS),
+        False,
+    ),
+    "no authority": (
+        lambda top: _as_authority(top.person("m@example.org", number=207)).person(ADDRESS),
+        False,
+    ),
+    "a critical extension": (
+        lambda top: authority(top, "G6", 205, CA, SIGNS, STRANGE).person(ADDRESS),
+        False,
+    ),
+}
+
+
+def test_gpgsm_judges_alike(gpgsm: Gpgsm, mail_authority: Authority) -> None:
+    """A second opinion on a few of them, by signatures over mail."""
+    top = Authority(mail_authority.above[0], private_key("p256", 100))
+    for case, (make, held) in GPGSM.items():
+        one = make(top)
+        assert judged(one, top).valid is held, case
+        made = sign(b"mail", SecretKey(one.der, one.key), ders(one.above[:-1]), NOW)
+        (gpgsm.home / "octets").write_bytes(b"mail")
+        (gpgsm.home / "signature").write_bytes(made.der)
+        files = [str(gpgsm.home / name) for name in ("signature", "octets")]
+        status = gpgsm.run("--verify", *files, check=False).stderr
+        good = b"[GNUPG:] GOODSIG" in status and b"[GNUPG:] TRUST_FULLY" in status
+        assert good is held, (case, status.decode(errors="replace"))
 
 
 def _as_authority(one: Issued) -> Authority:
