@@ -10,7 +10,7 @@ from __future__ import annotations
 import email
 import email.policy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parseaddr
 from functools import cached_property
 
@@ -34,8 +34,8 @@ SIGNATURES = {"application/pgp-signature", "application/pkcs7-signature"}
 class Original:
     """A message, and who reads it."""
 
-    octets: bytes
-    read: Reader
+    octets: bytes = field(repr=False)
+    read: Reader = field(repr=False)
 
     @cached_property
     def texts(self) -> list[bytes]:
@@ -73,10 +73,9 @@ NAMES = [
 
 
 def texts(octets: bytes) -> list[bytes]:
-    """What another parser finds to show: who writes, and all parts but signatures."""
+    """What another parser finds to show: who writes, and all parts but signatures. Line ends do not count."""
+    octets = octets.replace(b"\r\n", b"\n")
     parsed = email.message_from_bytes(octets, policy=email.policy.compat32)
-    if parsed["From"] is None and TEXT in octets:
-        return [ALICE.encode(), TEXT.partition(b"\r\n\r\n")[2]]  # it takes all of the message for a text
     _, author = parseaddr(str(parsed["From"]))
     parts = [part for part in parsed.walk() if not part.is_multipart()]
     shown = [part.get_payload(decode=True) for part in parts if part.get_content_type() not in SIGNATURES]
