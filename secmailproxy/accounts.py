@@ -80,6 +80,8 @@ class Account:
     encrypt_other: bool = False
     verdict_keywords: bool = True
     """Whether its messages have IMAP keywords that tell their verdicts."""
+    subject_mark: str = field(default="", repr=False)
+    """The secret word before the Subject of what is rightly signed; nothing without."""
     search: SearchScope = SearchScope.SERVER
     inline_pgp: bool = False
 

@@ -32,6 +32,7 @@ from secmailproxy.config_values import (
     Host,
     ListenAddress,
     Listener,
+    Mark,
     Octets,
     Port,
     RootsFile,
@@ -147,6 +148,7 @@ class AccountSection(Section):
     encrypt_other: Switch = False
     inline_pgp: Switch = False
     verdict_keywords: Switch = True
+    subject_mark: Mark = ""
     reply_guard: Switch = True
     autocrypt: Switch = True
     prefer_encrypt: Literal["nopreference", "mutual"] = "nopreference"
@@ -309,6 +311,7 @@ class Config(Section):
                 encrypt_sent=one.encrypt_sent,
                 encrypt_other=one.encrypt_other,
                 verdict_keywords=one.verdict_keywords,
+                subject_mark=one.subject_mark,
                 search=SearchScope(one.search),
                 inline_pgp=one.inline_pgp,
             )
@@ -353,6 +356,7 @@ class Config(Section):
                 one.address.lower(): Sharing(one.autocrypt, one.prefer_encrypt == "mutual", one.attach_key)
                 for one in self.accounts
             },
+            marks=tuple(one.subject_mark for one in self.accounts if one.subject_mark),
             unguarded=frozenset(one.address.lower() for one in self.accounts if not one.reply_guard),
         )
 

@@ -63,6 +63,12 @@ def _word(value: str) -> str:
     return value
 
 
+def _mark(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9._~+-]{6,40}", value):
+        raise ValueError("must be 6 to 40 letters, digits and . _ ~ + -, a word that nobody guesses")
+    return value
+
+
 def _listener(value: object) -> object:
     """Split "host:port" (RFC 3986 brackets for IPv6) and insist on loopback, however it was written."""
     if not isinstance(value, str):
@@ -144,6 +150,7 @@ def _path(value: object, info: ValidationInfo) -> Path | None:
 Address = Annotated[str, AfterValidator(_address)]
 FingerprintText = Annotated[str, AfterValidator(_fingerprint)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Mark = Annotated[str, AfterValidator(_mark)]
 Word = Annotated[str, AfterValidator(_word)]
 ExistingFile = Annotated[Path | None, BeforeValidator(_file)]
 AuthorityFile = Annotated[Path | None, BeforeValidator(_authority)]

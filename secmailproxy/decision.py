@@ -33,6 +33,8 @@ class OutboundSettings:
     sharing: Mapping[str, Sharing] = field(default_factory=dict)
     """The keys that go along, by account address in lower case."""
     words: tuple[SubjectWord, ...] = ()
+    marks: tuple[str, ...] = ()
+    """Secret words that are put before the Subject of presented mail, and never leave."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Alias as `normal_address` gives it -> address of the account whose key it uses where it has none."""
     unguarded: frozenset[str] = frozenset()

@@ -30,6 +30,7 @@ from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.enclosures import NOTHING, Enclosures
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
+from secmailproxy.mime.subjectmark import marked
 from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
 from secmailproxy.policy import Plan, Question
@@ -182,6 +183,8 @@ class Outbound:
             clientmade.refuse(already, root, question, decider)
             return (Copy(envelope.rcpt_tos, _leaving(root), _MADE[already], clientmade.made_by(root)),)
         root = without_inner_marks(wishes.without_words(root, words))
+        for mark in decider.settings.marks:
+            root = parse(marked(root.octets[root.start : root.end], mark, deserved=False))
         plan = decider.decide(question).plan
         if plan.protection is Protection.NONE:
             return (Copy(envelope.rcpt_tos, _leaving(root)),)

@@ -46,6 +46,8 @@ class Settings:
     """Whether texts that are one armored block are opened."""
     keywords: bool = True
     """Whether messages have keywords that tell their verdicts."""
+    opens_signed: bool = False
+    """Whether what is only signed is opened for a list of messages, since its Subject depends on it."""
     tag_prefix: bytes = b"smp"
     """Of our own tags; the shell makes it unguessable, so that no client uses it by accident."""
 

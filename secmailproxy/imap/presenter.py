@@ -63,10 +63,12 @@ class Presenter:
     """Whether texts that are one armored block are opened."""
     keywords: bool = True
     """Whether its messages have keywords of ours."""
+    subject_mark: str = ""
+    """The secret word before the Subject of what is rightly signed; nothing without."""
 
     @property
     def _renderer(self) -> Renderer:
-        return Renderer(self.keystore, self.field_name, self.clock, self.inline_pgp)
+        return Renderer(self.keystore, self.field_name, self.clock, self.inline_pgp, self.subject_mark)
 
     async def carry_out(self, work: Work) -> object:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""

@@ -151,7 +151,7 @@ class Reader:
         for uid, octets in headers.items():
             match inbound.classify(octets, ""):
                 case inbound.MessageClass.SIGNED:
-                    kinds[uid] = Kind.SIGNED
+                    kinds[uid] = Kind.SEALED if self.selected.opens_signed else Kind.SIGNED
                 case inbound.MessageClass.ENCRYPTED:
                     kinds[uid] = Kind.SEALED
                 case inbound.MessageClass.PLAIN | inbound.MessageClass.FORGED:

@@ -23,6 +23,7 @@ from secmailproxy.inbound import InboundLimits
 from secmailproxy.logs import place
 from secmailproxy.mime import entity, header, structure
 from secmailproxy.mime.presented import storable
+from secmailproxy.mime.subjectmark import marked
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
 from secmailproxy.opening import OpensMessages
 from secmailproxy.views import Kind, View
@@ -67,10 +68,12 @@ class Renderer:
     clock: Callable[[], datetime]
     inline_pgp: bool = False
     """Whether texts that are one armored block are opened."""
+    subject_mark: str = ""
+    """The secret word before the Subject of what is rightly signed; nothing without."""
 
     def task(self, *jobs: Job) -> Rendering:
         """The same for another process, which has the keystore itself."""
-        return Rendering(jobs, self.field_name, self.inline_pgp)
+        return Rendering(jobs, self.field_name, self.inline_pgp, self.subject_mark)
 
     def views(self, jobs: Sequence[Job], bounds: Bounds = nullcontext) -> list[View | Locked]:
         """The views of messages; after a few that cannot be had now, no more are tried.
@@ -129,13 +132,14 @@ class Renderer:
             log.error("a message could not be taken apart", extra=place(error))
             return View(Kind.OPAQUE, field)
 
-    def _as_received(self, field: bytes, octets: bytes) -> View:
+    def _as_received(self, field: bytes, octets: bytes, *, deserved: bool = False) -> View:
         """The message as it came, kept like one that was opened: the server is asked for neither again.
 
         Else the next FETCH would tell it whether its message could be decrypted.
         """
         # Made storable first: a name with NUL in it is the field's name then.
-        return form_of(field, header.remove_fields(storable(octets), (self.field_name,)))
+        without = header.remove_fields(storable(octets), (self.field_name,))
+        return form_of(field, marked(without, self.subject_mark, deserved=deserved))
 
     def _view(self, octets: bytes, *, signed: bool) -> View:
         limits = InboundLimits(inline_pgp=self.inline_pgp)
@@ -151,9 +155,11 @@ class Renderer:
             return replace(form_of(field, octets), kind=Kind.SIGNED)
         if inbound.is_untouched(octets, unprotected):
             return form_of(b"", octets)
+        deserved = unprotected.summary.verdict is Verdict.VALID
         presented = unprotected.presented
         if presented is None:
-            return self._as_received(field, octets)
+            return self._as_received(field, octets, deserved=deserved)
+        presented = marked(presented, self.subject_mark, deserved=deserved)
         is_open = unprotected.summary.decryption is DecryptionState.OK
         return replace(form_of(field, presented), came_encrypted=is_open and not unprotected.kept)
 
@@ -165,11 +171,13 @@ class Rendering:
     jobs: tuple[Job, ...]
     field_name: str
     inline_pgp: bool = False
+    subject_mark: str = ""
 
     def carry_out(self, keystore: Keystore) -> list[View | Locked]:
         """As `Renderer.views`, of this process alone: no message may take more of it than its share."""
         clock = partial(datetime.now, UTC)
-        return Renderer(keystore, self.field_name, clock, self.inline_pgp).views(self.jobs, confined)
+        renderer = Renderer(keystore, self.field_name, clock, self.inline_pgp, self.subject_mark)
+        return renderer.views(self.jobs, confined)
 
 
 def form_of(field: bytes, presented: bytes) -> View:

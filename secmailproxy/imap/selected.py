@@ -27,6 +27,8 @@ class Selected:
     """None when messages have arrived since it was told."""
     inline_pgp: bool = False
     """Whether texts are looked at for inline OpenPGP."""
+    opens_signed: bool = False
+    """Whether what is only signed is opened like what is encrypted."""
     places: Places = field(default_factory=Places)
     """Of protected messages."""
     untold: set[int] = field(default_factory=set)

@@ -22,9 +22,10 @@ _NUMBER_CODE = re.compile(rb"\[(UIDVALIDITY|UIDNEXT) (\d+)\]", re.IGNORECASE)
 class Selection:
     """The mailbox that commands speak of, if any."""
 
-    def __init__(self, *, inline_pgp: bool = False) -> None:
-        """`inline_pgp`: texts are looked at for inline OpenPGP."""
+    def __init__(self, *, inline_pgp: bool = False, opens_signed: bool = False) -> None:
+        """`inline_pgp`: texts are looked at for inline OpenPGP. `opens_signed`: see `Selected`."""
         self._inline_pgp = inline_pgp
+        self._opens_signed = opens_signed
         self.selected: Selected | None = None
         """None while none is selected, or it is being changed."""
         self.aware = False
@@ -54,6 +55,7 @@ class Selection:
             box = yield OpenMailbox(name, self._selecting.uidvalidity)
             assert isinstance(box, Mailbox)
             self.selected = self._selecting.opened(box, inline_pgp=self._inline_pgp)
+            self.selected.opens_signed = self._opens_signed
             yield from keywording.find_places(self.selected)
             if self.aware:
                 self.selected.untold.update(list(box.marks.words))

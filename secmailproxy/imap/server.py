@@ -277,6 +277,7 @@ class ImapServer:
                 searching=self._searching(login),
                 inline_pgp=login.account.inline_pgp,
                 keywords=login.account.verdict_keywords,
+                opens_signed=bool(login.account.subject_mark),
                 tag_prefix=b"smp" + secrets.token_hex(4).encode() + b"x",
             )
         )
@@ -299,6 +300,7 @@ class ImapServer:
             self._openings,
             login.account.inline_pgp,
             login.account.verdict_keywords,
+            login.account.subject_mark,
         )
 
 

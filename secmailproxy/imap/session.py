@@ -87,7 +87,7 @@ class Session:
         self._planner = Planner(settings.special_use, settings.field_name)
         self._stream = Stream(self._reader, self._sender, self._up, self._out, self._planner, self._in_flight)
         self._runner = Runner(self._sender, self._out, settings.tag_prefix)
-        self.selection = Selection(inline_pgp=settings.inline_pgp)
+        self.selection = Selection(inline_pgp=settings.inline_pgp, opens_signed=settings.opens_signed)
         self._keywords = Keywords(shown=settings.keywords)
         self._commands = Commands(settings, self._planner, self.selection)
 
