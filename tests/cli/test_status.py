@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click.testing
 import pytest
 
+from secmailproxy.cli import program
 from secmailproxy.policy import Protect
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import ProxyUser, letter, protect_all, proxy_user
-from tests.fixtures.proxy import SOURCES, ProxyFactory
+from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.transcript import proxied
 
 
 def status(home: Path, *words: str) -> tuple[int, str]:
     """The exit status and what is said; nothing on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "secmailproxy", "status", *words],
-        env={**os.environ, "SECMAILPROXY_HOME": str(home), "PYTHONPATH": str(SOURCES)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {"SECMAILPROXY_HOME": str(home)}
+    done = click.testing.CliRunner(env=environment).invoke(program, ["status", *words])
     assert not done.stderr
-    return done.returncode, done.stdout
+    return done.exit_code, done.stdout
 
 
 @pytest.fixture
