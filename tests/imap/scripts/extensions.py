@@ -95,7 +95,8 @@ EXTENSIONS = {
         b"NOOP",
         Beside(b"EXPUNGE"),
         b"FETCH 1:* (UID FLAGS)",
-        b"UID FETCH 1:* (RFC822.SIZE)",
+        # Not the size: Dovecot knows that of a message that is gone if somebody has looked into it.
+        b"UID FETCH 1:* (BODY.PEEK[TEXT]<0.9>)",
         b"NOOP",
         Idle(b"STORE 1 +FLAGS.SILENT (\\Deleted)", b"EXPUNGE", until=b"VANISHED"),
         b"FETCH 1:* (UID RFC822.SIZE)",
