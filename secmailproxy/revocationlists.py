@@ -6,6 +6,8 @@ learn when which message is read, so lists are fetched by the clock, once a day 
 random pauses, whatever mail comes.
 
 Security: http is enough, since lists are signed; time and size are limited; nothing is sent but the address.
+Whoever is on the way can answer for a server of http, so a redirection leads only to the same host: else we
+could be sent to whatever listens on this machine or beside it.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
+from importlib import import_module
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
-from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from keystore.revocationtable import MAX_OCTETS, WantedList
 from secmailproxy.logs import place
 
+if TYPE_CHECKING:
+    import httpx
+
 log = logging.getLogger(__name__)
 
 SECONDS = 20.0
-"""For one list."""
+"""For one list, from the first question to the last octet."""
+_PORTS = {"http": 80, "https": 443}
 _MAX_REDIRECTS = 3
 _AGE = timedelta(hours=20)
 """A list is asked for again when the last try is so old."""
@@ -58,18 +66,18 @@ def fetch_all(keystore: Keystore, now: datetime) -> Iterator[Fetched]:
     wanted = keystore.authorities.wanted()
     keystore.authorities.revocations.keep_only(wanted)
     for one in wanted:
-        yield fetch(keystore, one, now)
+        yield asyncio.run(fetch(keystore, one, now))
 
 
-def fetch(keystore: Keystore, one: WantedList, now: datetime) -> Fetched:
-    """Fetch and keep one list. Blocks for at most `SECONDS` and some. Raises KeystoreError."""
+async def fetch(keystore: Keystore, one: WantedList, now: datetime, seconds: float = SECONDS) -> Fetched:
+    """Fetch and keep one list. Raises KeystoreError."""
     revocations = keystore.authorities.revocations
     try:
-        octets = _content(one.address)
+        octets = await _content(one.address, seconds)
     except _Unavailable as error:
-        revocations.failed(one, str(error), now)
+        await asyncio.to_thread(revocations.failed, one, str(error), now)
         return Fetched(one.address, str(error))
-    return Fetched(one.address, revocations.add(one, octets, now))
+    return Fetched(one.address, await asyncio.to_thread(revocations.add, one, octets, now))
 
 
 class Fetching:
@@ -87,16 +95,19 @@ class Fetching:
         while True:
             try:
                 await self._round()
-            except KeystoreError as error:
-                log.error("lists of revoked certificates cannot be kept", extra=place(error))
+            except Exception as error:  # noqa: BLE001  of the keystore, for a while, or of one odd certificate
+                log.error("lists of revoked certificates cannot be fetched or kept", extra=place(error))
             await asyncio.sleep(_between(self._pace.round))
 
     async def _round(self) -> None:
         due = await asyncio.to_thread(self._due)
+        if due:
+            # It takes long, and the loop serves others meanwhile.
+            await asyncio.to_thread(import_module, "httpx")
         random.shuffle(due)
         failures = 0
         for one in due:
-            found = await asyncio.to_thread(fetch, self._keystore, one, self._clock())
+            found = await fetch(self._keystore, one, self._clock())
             failures += bool(found.failure)
             await asyncio.sleep(_between(self._pace.list))
         if due:
@@ -106,40 +117,57 @@ class Fetching:
         now = self._clock()
         wanted = self._keystore.authorities.wanted()
         self._keystore.authorities.revocations.keep_only(wanted)
-        return [one for one in wanted if one.known is None or now - one.known.tried >= _AGE]
+        # A try that is yet to come was noted while the clock was wrong.
+        return [one for one in wanted if one.known is None or not timedelta() <= now - one.known.tried < _AGE]
 
 
 class _Unavailable(Exception):
     """Why a list was not had, for people."""
 
 
-def _content(address: str) -> bytes:
+async def _content(address: str, seconds: float) -> bytes:
     import httpx  # takes long to import, and many have no use for it
 
-    deadline = time.monotonic() + SECONDS
     try:
-        with (
-            httpx.Client(
-                timeout=SECONDS / 4,
-                follow_redirects=True,
-                max_redirects=_MAX_REDIRECTS,
-                headers={"User-Agent": "secmailproxy", "Accept-Encoding": "identity"},
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(
+                timeout=seconds, headers={"User-Agent": "secmailproxy", "Accept-Encoding": "identity"}
             ) as client,
-            client.stream("GET", address) as response,
         ):
-            if response.status_code != httpx.codes.OK:
-                raise _Unavailable(f"the server answered {response.status_code}")
-            octets = bytearray()
-            for piece in response.iter_raw(65536):
-                octets += piece
-                if len(octets) > MAX_OCTETS:
-                    raise _Unavailable(f"it is larger than {MAX_OCTETS // 2**20} MiB")
-                if time.monotonic() > deadline:
-                    raise _Unavailable(f"it took longer than {SECONDS:.0f} seconds")
-            return bytes(octets)
+            for _ in range(1 + _MAX_REDIRECTS):
+                async with client.stream("GET", address) as response:
+                    if not response.has_redirect_location:
+                        return await _body(response)
+                    address = _redirected(address, response.headers["Location"])
+        raise _Unavailable("the server sends us from one address to the next")
+    except TimeoutError:
+        raise _Unavailable(f"it took longer than {seconds:.0f} seconds") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
         # Their texts may hold what a server wrote.
         raise _Unavailable("the server could not be reached, or did not answer rightly") from None
+
+
+async def _body(response: httpx.Response) -> bytes:
+    if response.status_code != HTTPStatus.OK:
+        raise _Unavailable(f"the server answered {response.status_code}")
+    octets = bytearray()
+    async for piece in response.aiter_raw(65536):
+        octets += piece
+        if len(octets) > MAX_OCTETS:
+            raise _Unavailable(f"it is larger than {MAX_OCTETS // 2**20} MiB")
+    return bytes(octets)
+
+
+def _redirected(address: str, location: str) -> str:
+    """Where a redirection leads. Raises ValueError for what is no address."""
+    target = urljoin(address, location)
+    before, after = urlsplit(address), urlsplit(target)
+    usual = _PORTS.get(after.scheme)
+    ports = {usual, before.port or usual}
+    if usual is None or after.hostname != before.hostname or (after.port or usual) not in ports:
+        raise _Unavailable("the server sends us elsewhere")
+    return target
 
 
 def _between(pause: tuple[float, float]) -> float:

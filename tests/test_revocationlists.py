@@ -9,7 +9,7 @@ import pytest
 from keystore.keystore import Keystore
 from keystore.model import Purpose, Reason, Trust
 from keystore.revocationtable import MAX_OCTETS
-from secmailproxy.revocationlists import Fetched, Fetching, Pace, fetch_all
+from secmailproxy.revocationlists import Fetched, Fetching, Pace, fetch, fetch_all
 from tests.fixtures.crls import ListServer, list_server, points_to, revocation_list
 from tests.fixtures.keystores import credentials, keystore, make_keystore
 from tests.fixtures.x509 import NOW, Issued, addresses, key_usage, name, private_key, root
@@ -49,9 +49,11 @@ def test_a_list_is_fetched_and_counts(believing: Keystore, list_server: ListServ
         (404, "answered 404"),
         (b"<html></html>", "no list"),
         (b"0" * (MAX_OCTETS + 1), "larger than"),
-        ("/a.crl", "could not be reached"),
-        ("file:///etc/passwd", "could not be reached"),
-        ("http://127.0.0.1:1/", "could not be reached"),
+        ("/a.crl", "from one address to the next"),
+        ("file:///etc/passwd", "sends us elsewhere"),
+        ("http://127.0.0.1:1/", "sends us elsewhere"),
+        ("//localhost/", "sends us elsewhere"),
+        ("http://[", "could not be reached"),
     ],
 )
 def test_what_is_no_list_is_noted(
@@ -71,6 +73,59 @@ def test_a_redirection_is_followed(believing: Keystore, list_server: ListServer)
     list_server.content |= {"/a.crl": list_server.address("/b.crl"), "/b.crl": revocation_list(ROOT)}
     (found,) = fetch_all(believing, NOW)
     assert found.failure == ""
+
+
+def test_a_redirection_leads_to_nothing_else_on_this_machine(
+    believing: Keystore, list_server: ListServer
+) -> None:
+    """Whoever is on the way to a server of http could else make us ask anything of anybody."""
+    believing.import_keys(person(list_server.address("/a.crl")).pem, source="a test")
+    list_server.content["/a.crl"] = f"http://localhost:{list_server.port}/shutdown"
+    (found,) = fetch_all(believing, NOW)
+    assert "elsewhere" in found.failure
+    assert list_server.asked == ["/a.crl"]
+
+
+async def test_an_answer_without_end_takes_its_time_and_no_more(
+    believing: Keystore, list_server: ListServer
+) -> None:
+    believing.import_keys(person(list_server.address("/a.crl")).pem, source="a test")
+    list_server.content["/a.crl"] = None
+    (wanted,) = believing.authorities.wanted()
+    assert "took longer" in (await fetch(believing, wanted, NOW, seconds=0.3)).failure
+
+
+async def test_nobody_waits_for_an_answer_when_we_are_told_to_stop(
+    believing: Keystore, list_server: ListServer
+) -> None:
+    believing.import_keys(person(list_server.address("/a.crl")).pem, source="a test")
+    list_server.content["/a.crl"] = None
+    running = asyncio.create_task(Fetching(believing, lambda: NOW, AT_ONCE).run())
+    async with asyncio.timeout(20):
+        while not list_server.asked:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    # As the end of the program does: it waits for threads.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert not list_server.over.is_set()
+
+
+async def test_a_try_that_is_yet_to_come_counts_for_nothing(
+    believing: Keystore, list_server: ListServer
+) -> None:
+    """The clock was wrong when it was noted."""
+    believing.import_keys(person(list_server.address("/a.crl")).pem, source="a test")
+    (wanted,) = believing.authorities.wanted()
+    believing.authorities.revocations.failed(wanted, "no network", NOW.replace(year=NOW.year + 9))
+    running = asyncio.create_task(Fetching(believing, lambda: NOW, AT_ONCE).run())
+    try:
+        async with asyncio.timeout(20):
+            while not list_server.asked:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_the_clock_asks_once_a_day(believing: Keystore, list_server: ListServer) -> None:
