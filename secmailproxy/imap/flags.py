@@ -13,8 +13,9 @@ import re
 from secmailproxy.imap.grammar import GrammarError
 from secmailproxy.keywords import LOWERED, NAMES, TRACE
 
+_STRAY = rb"\$(?P<stray>%b)(?![^\x00-\x20()\x7f])" % b"|".join(name[1:] for name in NAMES)
 _LIST = re.compile(
-    rb'"(?:[^"\\]|\\.)*"|(?<=[ (])(?P<name>FLAGS) *\((?:(?P<flags>[^()"{}\r\n]*)\))?',
+    rb'"(?:[^"\\]|\\.)*"|(?<=[ (])(?P<name>FLAGS) *\((?:(?P<flags>[^()"{}\r\n]*)\))?|' + _STRAY,
     re.IGNORECASE | re.DOTALL,
 )
 _UIDS = re.compile(rb'"(?:[^"\\]|\\.)*"|(?<=[ (])UID +(\d+)(?=[ )])', re.IGNORECASE | re.DOTALL)
@@ -74,7 +75,8 @@ def has_list(line: bytes) -> bool:
 def of_message(line: bytes, words: bytes) -> bytes:
     """A line of a FETCH response with `words` as the only keywords of ours in its flags.
 
-    Where flags are told twice, readers would differ in which they take, and there are none of ours.
+    Where flags are told twice, readers would differ in which they take, and there are none of ours. Where
+    our names stand beside a list, by our reading, they are spoiled: a lenient reader could find a list there.
     """
     if not words and not mentions(line) and not line.endswith(b"}\r\n"):
         return line
@@ -84,12 +86,17 @@ def of_message(line: bytes, words: bytes) -> bytes:
 
     def rewritten(match: re.Match[bytes]) -> bytes:
         if match["name"] is None:
-            return match[0]
+            return b"X" + match["stray"] if match["stray"] else match[0]
         if match["flags"] is None:
             return _UNREADABLE if mentions(line) or _CUT.search(line) else match[0]
         return match["name"] + b" (" + _with(match["flags"], words) + b")"
 
     return _LIST.sub(rewritten, line)
+
+
+def elsewhere(line: bytes) -> bytes:
+    """A line that is no FETCH response to us, with our names spoiled where it may be one to others."""
+    return of_message(line, b"") if mentions(line) and b"FETCH" in line.upper() else line
 
 
 def announced(line: bytes) -> bytes:

@@ -48,15 +48,15 @@ class Keywords:
         """The fragment's octets for the client, and for our own tasks."""
         line = fragment.octets
         if not fragment.first:
-            return flags.of_message(line, self._words) if self._in_fetch and flags.has_list(line) else line
+            return flags.of_message(line, self._words if self._in_fetch and flags.has_list(line) else b"")
         fetch = _FETCH.match(line) if line[2:3].isdigit() else None
         self._in_fetch = fetch is not None
         if fetch is None:
-            return flags.of_mailbox(line, shown=self._shown) if line.startswith(b"* ") else line
+            return flags.of_mailbox(flags.elsewhere(line), shown=self._shown)
         self._words = b""
         if selected is not None and selected.mailbox.kinds:
             self._words = self._keywords(line, int(fetch[1]), selected)
-        return flags.of_message(line, self._words) if flags.has_list(line) else line
+        return flags.of_message(line, self._words if flags.has_list(line) else b"")
 
     def _keywords(self, line: bytes, number: int, selected: Selected) -> bytes:
         uid = flags.uid_of(line)
@@ -64,6 +64,9 @@ class Keywords:
             uid = selected.places.uid(number) or 0
         elif uid in selected.mailbox.kinds:
             selected.places.learn(number, uid)
+        else:
+            # Whatever was said of this number before: it is not that of a message with keywords.
+            selected.places.drop(number)
         if not self._shown:
             return b""
         if flags.has_list(line):

@@ -33,6 +33,10 @@ class Places:
         """The UID of the message with this number, if it is known."""
         return self._uids.get(self._place(number))
 
+    def drop(self, number: int) -> None:
+        """The message with this number is none of those that matter."""
+        self._uids.pop(self._place(number), None)
+
     def expunge(self, number: int) -> None:
         """The message with this number is gone; those after it move up."""
         place = self._place(number)

@@ -39,7 +39,10 @@ OURS = b" ".join(NAMES)
         ),
         # Lists that are none, in which a lenient reader could find one.
         (rb'* 1 FETCH (FLAGS ("$SecmailSigned"))', b"", rb'* 1 FETCH (X-FLAGS ("$SecmailSigned"))'),
-        (rb"* 1 FETCH (FLAGS (($SecmailSigned)))", b"", rb"* 1 FETCH (X-FLAGS (($SecmailSigned)))"),
+        (rb"* 1 FETCH (FLAGS (($SecmailSigned)))", b"", rb"* 1 FETCH (X-FLAGS ((XSecmailSigned)))"),
+        (b"* 1 FETCH (FLAGS\t($SecmailSigned))", b"", b"* 1 FETCH (FLAGS\t(XSecmailSigned))"),
+        (b"* 1 FETCH (\tFLAGS ($secmailBAD a))", b"$SecmailSigned", b"* 1 FETCH (\tFLAGS (XsecmailBAD a))"),
+        (rb"* 1 FETCH (FLAGS[] ($SecmailSigned))", b"", rb"* 1 FETCH (FLAGS[] (XSecmailSigned))"),
         (b"* 1 FETCH (FLAGS ({14}\r\n", b"", b"* 1 FETCH (X-FLAGS ({14}\r\n"),
         (b"* 1 FETCH (FLAGS (a {14}\r\n", b"", b"* 1 FETCH (X-FLAGS (a {14}\r\n"),
         (b"* 1 FETCH (FLAGS (a) BODY[] {14}\r\n", b"", b"* 1 FETCH (FLAGS (a) BODY[] {14}\r\n"),

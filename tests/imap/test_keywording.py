@@ -12,7 +12,11 @@ import pytest
 
 from keystore.model import Trust
 from secmailproxy.imap import grammar
+from secmailproxy.imap.keywording import Keywords
+from secmailproxy.imap.selected import Selected
+from secmailproxy.imap.wire import Fragment
 from secmailproxy.policy import Protect
+from secmailproxy.views import Kind, Mailbox
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import ProxyUser, letter, protect_all, proxy_user
 from tests.fixtures.proxy import ProxyFactory, Upstream
@@ -69,6 +73,42 @@ def told(responses: list[bytes]) -> dict[int, set[bytes]]:
                 flags = set(answer.attributes["FLAGS"].strip(b"()").split())
                 out[answer.number] = flags - {b"\\Recent", b"\\Seen"}
     return out
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"*  7 FETCH (FLAGS ($SecmailSigned))\r\n",
+        b"* 7\tFETCH (FLAGS ($SecmailSigned))\r\n",
+        b"* 7 FETCH  (UID 7 FLAGS ($secmailVERIFIED))\r\n",
+        b"* 7 FETCH (UID 7\tFLAGS\t($SecmailBad))\r\n",
+        b"*  7 FETCH (BODY[] {2}\r\n|\r\n FLAGS ($SecmailSigned))\r\n",
+        b"* 7 FETCH (BODY[] {2}\r\n|\r\n\tFLAGS\t($SecmailSigned))\r\n",
+        b"* 7 FETCH (FLAGS {0}\r\n| ($SecmailSigned))\r\n",
+    ],
+)
+def test_a_server_that_answers_oddly_sets_no_keyword(response: bytes) -> None:
+    """Mail clients read what no grammar allows: more blanks, tabs, literals."""
+    (first, *rest) = response.split(b"|")
+    keywords = Keywords(shown=True)
+    pieces = [Fragment(first, first=True, last=not rest)]
+    pieces += [Fragment(one.removeprefix(b"\r\n"), first=False, last=True) for one in rest]
+    told = b"".join(keywords.rewritten(one, None) for one in pieces)
+    assert b"$SECMAIL" not in told.upper()
+    assert b"7" in told
+
+
+def test_a_number_that_is_another_messages_has_no_keyword() -> None:
+    """A server that says one thing to us and another to the client: what the client hears counts."""
+    box = Mailbox(1, "a", b"INBOX", 1, b"1:9", {7: Kind.FORM})
+    box.marks.words[7] = b"$SecmailSigned"
+    selected = Selected(box)
+    selected.places.learn(3, 7)
+    keywords = Keywords(shown=True)
+    flags_of_3 = Fragment(b"* 3 FETCH (FLAGS ())\r\n", first=True, last=True)
+    assert b"$SecmailSigned" in keywords.rewritten(flags_of_3, selected)
+    keywords.rewritten(Fragment(b"* 3 FETCH (UID 5)\r\n", first=True, last=True), selected)
+    assert b"$SecmailSigned" not in keywords.rewritten(flags_of_3, selected)
 
 
 def opened(imap: RawImap, box: bytes) -> RawImap:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from secmailproxy.imap.places import Places
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["expunge", "learn", "arrive"]), st.integers(0, 1000)), max_size=80
+    st.tuples(st.sampled_from(["expunge", "learn", "drop", "arrive"]), st.integers(0, 1000)), max_size=80
 )
 
 
@@ -25,6 +25,9 @@ def test_numbers_mean_what_they_mean_to_the_server(steps: list[tuple[str, int]])
         elif step == "learn" and there:
             places.learn(at + 1, there[at])
             known.add(there[at])
+        elif step == "drop" and there:
+            places.drop(at + 1)
+            known.discard(there[at])
         elif there:
             places.expunge(at + 1)
             del there[at]
