@@ -163,6 +163,20 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_pictures_are_shown_told_in_words_and_small() -> None:
+    pictures = set((DOCS / "images").iterdir())
+    shown = [
+        (" ".join(words.split()), (path.parent / file).resolve())
+        for path in DOCUMENTS
+        for words, file in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    ]
+    assert pictures
+    assert {file for _, file in shown} == pictures
+    assert all(len(words) > 40 for words, _ in shown)
+    assert {path.name for path in pictures if not path.read_bytes().startswith(b"\x89PNG\r\n")} == set()
+    assert {path.name for path in pictures if path.stat().st_size > 150_000} == set()
+
+
 def test_every_dependency_has_its_reason() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"]]

@@ -6,15 +6,14 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.fixtures.clients import LATE, Account, Letters, Workplace, crlf
+from tests.fixtures.documented import neomutt_verdicts
 from tests.fixtures.people import SUBJECT, TEXT
 from tests.fixtures.processes import wait_until
 
-CLIENTS = Path(__file__).parents[3] / "docs" / "clients.md"
 CONFIG = """set folder = "{folder}"
 set spoolfile = "+INBOX"
 set imap_user = "{account.address}"
@@ -217,20 +216,13 @@ def test_new_mail_appears_while_it_idles(
     assert "NOOP" not in client.said()
 
 
-def documented_verdicts() -> str:
-    """What docs/clients.md has neomutt's users write, to see what was verified."""
-    found = re.search(r"\*\*neomutt\*\* shows keywords[^`]*```\n(.*?)```", CLIENTS.read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 @pytest.mark.parametrize("client", ["neomutt"], indirect=True)
 def test_verdicts_show_with_the_documented_settings(client: Client, accounts: Callable[[], Account]) -> None:
     """The field above the message, the keywords in the index, in its colours and in patterns."""
     account = accounts()
     client.configure(account)
     rc = client.workplace.folder / "rc"
-    rc.write_text(rc.read_text() + documented_verdicts())
+    rc.write_text(rc.read_text() + neomutt_verdicts())
     with client.workplace.terminal(*client.command("")) as terminal:
         # Known at first sight.
         wait_until(lambda: "signed encrypted" in terminal.screen, lambda: terminal.screen)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.clients import Account
+from tests.fixtures.clients import ALICE, Account
+from tests.fixtures.documented import thunderbird_verdicts
 from tests.fixtures.people import SUBJECT, TEXT
 from tests.fixtures.processes import service_folder, wait_until
-from tests.fixtures.proxy import Proxy
-from tests.fixtures.thunderbird import Running, Thunderbird
+from tests.fixtures.thunderbird import Running, Thunderbird, autoconfig
 
 LARGEST_WHOLE = 98304
 """mail.imap.min_chunk_size_threshold: what is larger is fetched in chunks when it is displayed."""
@@ -23,16 +23,6 @@ LARGEST_WHOLE = 98304
 def thunderbird() -> Iterator[Thunderbird]:
     with service_folder("thunderbird") as folder:
         yield Thunderbird(folder)
-
-
-def autoconfig(proxy: Proxy) -> bytes:
-    """What `secmailproxy config autoconfig` prints when the listeners have the ports that they have now."""
-    path = proxy.home.folders.config_file
-    text = path.read_text()
-    for name, port in (("imap", proxy.imap_port), ("submission", proxy.submission_port)):
-        text = text.replace(f'{name} = "127.0.0.1:0"', f'{name} = "127.0.0.1:{port}"')
-    path.write_text(text)
-    return proxy.home.run("config", "autoconfig").stdout
 
 
 def displayed(run: Running, folder: str, uid: int) -> bytes:
@@ -148,6 +138,19 @@ def check_connections(run: Running, port: int) -> None:
     wait_until(lambda: connections(port) == 5, lambda: str(connections(port)))
 
 
+def check_verdict(run: Running, field_name: str) -> None:
+    """With the documented settings, keywords are tags with names, and the field stands above the message."""
+    found = run.call("displayVerdict", "INBOX", 5)
+    assert found["tags"] == ["signed", "encrypted"]
+    assert found["row"] == "$secmailencrypted"
+    assert run.evaluate(
+        "return MailServices.tags.getTopKey(arguments[0])", "$secmailencrypted $secmailbad"
+    ) == ("$secmailbad")
+    (field,) = found["fields"]
+    said = f"{field_name}:signed+encrypted; signature=valid; signer={ALICE}; trust=known;"
+    assert field.startswith(said), field
+
+
 @pytest.mark.client(
     "Thunderbird", "reads", "flags", "moves", "deletes", "drafts", "sent", "searches", "idles", "again"
 )
@@ -159,6 +162,8 @@ def test_an_account_from_autoconfig_and_two_starts(
     thunderbird.add_configuration("example.test", autoconfig(account.proxy))
     # By default Thunderbird downloads all in the background, whole; now each comes when it is displayed.
     thunderbird.set_prefs({"mail.server.default.autosync_offline_stores": False})
+    field_name = f"Secmail-Verdict-{account.proxy.home.folders.verdict_token()}"
+    thunderbird.set_prefs(thunderbird_verdicts(field_name))
     with thunderbird.started() as run:
         made = run.call("createAccount", account.address, account.password)
         assert made == {"source": "xml-from-disk", "host": "127.0.0.1", "port": account.proxy.imap_port}
@@ -173,6 +178,7 @@ def test_an_account_from_autoconfig_and_two_starts(
         check_writing(run, account)
         check_connections(run, account.proxy.imap_port)
         assert run.call("search", "INBOX", "plain") == [1]
+        check_verdict(run, field_name)
 
 
 def test_a_folder_known_from_before_is_repaired(

@@ -1,0 +1,1 @@
+"""Makes the pictures in docs/images from real runs of the clients: `python -m tests.screenshots`."""
