@@ -39,7 +39,9 @@ class Label:
     CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE")
     BUNDLES = (b"PKCS7", b"CMS")
     KEYS = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
-    ALL = (*CERTIFICATES, *BUNDLES, *KEYS)
+    PKCS12 = (b"PKCS12",)
+    """As RFC 9216 prints them."""
+    ALL = (*CERTIFICATES, *BUNDLES, *KEYS, *PKCS12)
 
 
 def is_der(octets: bytes) -> bool:

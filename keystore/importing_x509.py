@@ -53,7 +53,8 @@ class X509Importer:
             key = next((one for one in keys if smime.belongs(one, der)), None)
             results.append(self._take(der, key, origin))
         alone = [one for one in keys if not any(smime.belongs(one, der) for der in contents.certificates)]
-        return results + [self._take_alone(key, origin) for key in alone]
+        results += [self._take_alone(key, origin) for key in alone]
+        return results + [ImportResult(ImportAction.REFUSED, reason=one) for one in contents.refusals]
 
     def _take(self, der: bytes, key: smime.PrivateKey | None, origin: Origin) -> ImportResult:
         offered: Certificate | None = None

@@ -1,9 +1,11 @@
 """Files with X.509 certificates and keys, as people have them: PEM, DER, PKCS #12 and PKCS #7.
 
 What a file holds is told by its octets, never by its name. A file of several certificates is taken apart;
-a private key is paired with its certificate later (`keystore.x509`), which may come from another file.
+a private key is paired with its certificate later (`keystore.importing_x509`), which may come from another
+file.
 
-Standards: RFC 7468 (PEM), RFC 7292 (PKCS #12), RFC 5652 section 5 (certificates in a SignedData), RFC 5958.
+Standards: RFC 7468 (PEM), RFC 9216 (PKCS #12 in PEM), RFC 5652 section 5 (certificates in a
+SignedData), RFC 5958.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from asn1crypto import cms
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
-from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
 from keystore.errors import KeyRefused
 from keystore.forms import Label, PemBlock, is_der, pem_blocks
+from keystore.smime import pfx
 from keystore.smime.key import PrivateKey, supported
 
 MAX_CERTIFICATES_IN_FILE = 1000
@@ -34,6 +36,8 @@ class Contents:
     certificates: list[bytes] = field(default_factory=list)
     """DER, each; not parsed yet."""
     keys: list[PrivateKey] = field(default_factory=list, repr=False)
+    refusals: list[str] = field(default_factory=list)
+    """Of each private key beside them that cannot be taken, why."""
 
     def add(self, certificate: bytes) -> None:
         """Note a certificate once."""
@@ -68,6 +72,8 @@ def _read_block(block: PemBlock, passphrase: Passphrase, contents: Contents) -> 
         contents.add(_decoded(block.digits))
     elif kind in Label.BUNDLES:
         _read_bundle(_decoded(block.digits), contents)
+    elif kind in Label.PKCS12:
+        _read_pkcs12(_decoded(block.digits), passphrase, contents)
 
 
 def _decoded(body: bytes) -> bytes:
@@ -141,22 +147,18 @@ def _read_bundle(octets: bytes, contents: Contents) -> None:
 
 
 def _read_pkcs12(octets: bytes, passphrase: Passphrase, contents: Contents) -> None:
-    found = None
-    # Without a passphrase, with an empty one (programs differ in which they mean), then with the user's.
-    for attempt in (lambda: None, lambda: b"", lambda: passphrase().encode()):
+    opened = pfx.read(octets, passphrase)
+    refusals = ["one more private key is damaged, or encrypted in a way not supported"] * opened.unread
+    for one in opened.keys:
         try:
-            found = load_pkcs12(octets, attempt())
-            break
-        except KeyRefused:
-            raise
-        except Exception:  # noqa: BLE001,S112  the library tells a wrong passphrase from damage in no certain way
-            continue
-    if found is None:
-        raise KeyRefused("the passphrase does not open this PKCS #12 file, or the file is damaged")
-    if found.key is not None:
-        contents.keys.append(supported(found.key))
-    for one in ([found.cert] if found.cert else []) + found.additional_certs:
-        contents.add(one.certificate.public_bytes(Encoding.DER))
+            contents.keys.append(supported(one))
+        except KeyRefused as refusal:
+            refusals.append(str(refusal))
+    if refusals and not contents.keys:
+        raise KeyRefused(refusals[-1])
+    contents.refusals.extend(refusals)
+    for certificate in opened.certificates:
+        contents.add(certificate)
 
 
 class _NotAKey(KeyRefused):

@@ -19,8 +19,8 @@ from typing import Any
 import pysequoia
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import pkcs12
 
+from keystore import smime
 from tests.fixtures.corpora import Keys
 from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.x509 import Gpgsm, Issued
@@ -53,9 +53,12 @@ def furnished(gnupg: GnuPG, keys: Keys, folder: Path) -> Bench:
     for pem in (*keys.roots, *keys.others):
         gpgsm.run("--import", octets=pem, check=False)
     for octets, word in keys.containers:
-        key, certificate, above = pkcs12.load_key_and_certificates(octets, word.encode() or None)
-        if certificate is not None:
-            gpgsm.own(Issued(certificate, key, tuple(above)))
+        held = smime.read(octets, lambda word=word: word)
+        found = {der: x509.load_der_x509_certificate(der) for der in held.certificates}
+        for key in held.keys:
+            [der] = [der for der in found if smime.belongs(key, der)]
+            above = tuple(one for other, one in found.items() if other != der)
+            gpgsm.own(Issued(found[der], key, above))
     (bench.folder / "roots.pem").write_bytes(b"".join(keys.roots))
     return bench
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keystore import forms, openpgp, smime
 from keystore.errors import KeyRefused
 from tests.fixtures.growth import assert_linear
-from tests.fixtures.x509 import PASSPHRASE, Authority, Gpgsm, Issued, OpenSSL, root
+from tests.fixtures.x509 import PASSPHRASE, Authority, Issued, OpenSSL, root
 
 BOB = root(number=100).person("bob@example.org", "p256", 60)
 RSA = root(number=100).person("rsa@example.org", "rsa2048")
@@ -63,15 +63,6 @@ def test_pkcs12_of_others(openssl: OpenSSL) -> None:
         assert smime.belongs(found.keys[0], RSA.der)
 
 
-def test_pkcs12_of_gpgsm(gpgsm: Gpgsm) -> None:
-    """`gpgsm --export-secret-key-p12`: with this a key moves from GnuPG to the keystore."""
-    (gpgsm.home / "gpg-agent.conf").write_text("allow-loopback-pinentry\n")
-    gpgsm.own(RSA)
-    words = ["--pinentry-mode=loopback", "--passphrase-fd=0", "--export-secret-key-p12", RSA.fingerprint_sha1]
-    exported = gpgsm.run(*words, octets=PASSPHRASE.encode() + b"\n").stdout
-    assert smime.belongs(read(exported, lambda: PASSPHRASE).keys[0], RSA.der)
-
-
 @pytest.mark.parametrize("form", ["PEM", "DER"])
 def test_protected_private_keys(openssl: OpenSSL, form: str) -> None:
     key = openssl.file("key.pem", BOB.key_pem)
@@ -116,7 +107,9 @@ def test_openpgp_is_not_taken_for_x509(mail_authority: Authority) -> None:
 def test_no_octets_do_more_than_be_refused(data: st.DataObject) -> None:
     """Changed at any place, a file is read or refused; nothing else is raised."""
     whole = data.draw(
-        st.sampled_from([BOB.der, bundle(Encoding.DER, BOB), BOB.pkcs12(None), BOB.pem + BOB.key_pem])
+        st.sampled_from(
+            [BOB.der, bundle(Encoding.DER, BOB), BOB.pkcs12(None), BOB.pkcs12("x"), BOB.pem + BOB.key_pem]
+        )
     )
     at = data.draw(st.integers(0, len(whole) - 1))
     changed = whole[:at] + data.draw(st.binary(max_size=4)) + whole[at + data.draw(st.integers(0, 3)) :]
