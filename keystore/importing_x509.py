@@ -53,27 +53,45 @@ class X509Importer:
             key = next((one for one in keys if smime.belongs(one, der)), None)
             results.append(self._take(der, key, origin))
         alone = [one for one in keys if not any(smime.belongs(one, der) for der in contents.certificates)]
-        results += [self._take_alone(key, origin) for key in alone]
+        for key in alone:
+            results += self._take_alone(key, origin)
         return results + [ImportResult(ImportAction.REFUSED, reason=one) for one in contents.refusals]
 
     def _take(self, der: bytes, key: smime.PrivateKey | None, origin: Origin) -> ImportResult:
         offered: Certificate | None = None
         try:
             offered = smime.certificate(der, source=origin.source)
+            key = key or self._renewed(offered)
             return self._stored(offered, smime.SecretKey(der, key) if key else None, origin)
         except KeyRefused as refusal:
             return refusal_of(offered, refusal)
 
-    def _take_alone(self, key: smime.PrivateKey, origin: Origin) -> ImportResult:
-        """A private key whose certificate has come, or has not come yet, from another file."""
+    def _take_alone(self, key: smime.PrivateKey, origin: Origin) -> list[ImportResult]:
+        """A private key whose certificates have come, or have not come yet, from other files."""
         known = (row for row in self._store.certificates() if row.scheme is Scheme.SMIME)
-        for row in known:
-            if smime.belongs(key, row.octets):
-                return self._take(row.octets, key, origin)
-        return ImportResult(
-            ImportAction.REFUSED,
-            reason="a private key without its certificate: import the certificate first, or a .p12 with both",
-        )
+        found = [row.octets for row in known if smime.belongs(key, row.octets)]
+        if not found:
+            reason = (
+                "a private key without its certificate: import the certificate first, or a .p12 with both"
+            )
+            return [ImportResult(ImportAction.REFUSED, reason=reason)]
+        return [self._take(der, key, origin) for der in found]
+
+    def _renewed(self, offered: Certificate) -> smime.PrivateKey | None:
+        """The own key, where this is one more certificate of it for the same addresses, as authorities renew.
+
+        With other addresses it is taken for a stranger's: anybody can have any key certified.
+        """
+        own = [row for row in self._store.certificates() if row.holder is Holder.OWN]
+        if any(row.fingerprint == offered.fingerprint for row in own):
+            return None
+        for row in own:
+            if row.scheme is not Scheme.SMIME:
+                continue
+            addresses = smime.certificate(row.octets).addresses
+            if smime.same_key(row.octets, offered.octets) and set(offered.addresses) <= set(addresses):
+                return self._vault.smime_key(row.fingerprint).private
+        return None
 
     def _stored(self, offered: Certificate, key: smime.SecretKey | None, origin: Origin) -> ImportResult:
         with self._store.transaction():

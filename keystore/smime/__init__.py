@@ -10,7 +10,7 @@ from keystore.smime.capabilities import NOTHING_STATED, OWN, Capabilities, Conte
 from keystore.smime.certificate import certificate, facts, fingerprint_of, issued, statement_in
 from keystore.smime.container import Contents, read
 from keystore.smime.enveloped import CmsEnvelope, envelop, trial
-from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12
+from keystore.smime.key import PrivateKey, SecretKey, belongs, pem, pkcs12, same_key
 from keystore.smime.naming import names, names_in_messages, serial_number
 from keystore.smime.opening import (
     MAX_ATTEMPTS,
@@ -49,6 +49,7 @@ __all__ = [
     "pem",
     "pkcs12",
     "read",
+    "same_key",
     # messages
     "Capabilities",
     "Checked",

@@ -63,6 +63,11 @@ def belongs(private: PrivateKey, certificate_octets: bytes) -> bool:
     return spki_of(certificate_octets) == _spki(private)
 
 
+def same_key(one: bytes, other: bytes) -> bool:
+    """Whether two certificates (DER) are of one key."""
+    return bool(spki_of(one)) and spki_of(one) == spki_of(other)
+
+
 def pkcs12(key: SecretKey, chain: list[bytes], passphrase: str | None) -> bytes:
     """The key and its certificates as mail programs import them (RFC 7292); in clear without a passphrase."""
     protection: KeySerializationEncryption = (

@@ -67,6 +67,33 @@ def test_a_key_finds_its_certificate_that_came_before(keystore: Keystore, alice:
     assert (result.action, result.secret, result.fingerprint) == (UPDATED, True, alice.fingerprint)
 
 
+@pytest.mark.parametrize("order", ["key last", "certificate last"])
+def test_one_key_serves_all_its_certificates(
+    keystore: Keystore, alice: Issued, mail_authority: Authority, openssl: OpenSSL, order: str
+) -> None:
+    """An authority renewed the certificate without a new key: mail that names either opens."""
+    renewed = mail_authority.person(ALICE, "rsa2048")
+    files = [alice.pem, renewed.pem, alice.key_pem] if order == "key last" else [alice.pkcs12(), renewed.pem]
+    results = [keystore.import_keys(one, source="a file", passphrase=lambda: PASSPHRASE) for one in files]
+    assert all(one.secret for one in results[-1])
+    for certificate in (alice, renewed):
+        reader = openssl.file("reader.pem", certificate.pem)
+        envelope = openssl("cms", "-encrypt", "-binary", "-outform", "DER", "-aes256", reader, octets=b"mail")
+        assert keystore.smime.decrypt(envelope).octets == b"mail"
+
+
+def test_a_strangers_certificate_of_an_own_key_is_not_own(
+    keystore: Keystore, alice: Issued, mail_authority: Authority
+) -> None:
+    """Anybody can have any public key certified, under any address."""
+    own(keystore, alice)
+    [result] = keystore.import_keys(mail_authority.person(BOB, "rsa2048").pem, source="mail")
+    assert not result.secret
+    found = keystore.certificate(result.fingerprint or "")
+    assert found is not None
+    assert (found.holder, found.trust) == (Holder.NONE, Trust.KNOWN)
+
+
 def test_both_schemes_in_one_text(keystore: Keystore, alice: Issued) -> None:
     bob = openpgp.generate(BOB, now=NOW)
     armored = openpgp.armor(bob.certificate_octets, "PUBLIC KEY BLOCK")
@@ -118,6 +145,7 @@ def test_locked(make_keystore: KeystoreFactory, alice: Issued, credentials) -> N
         file.unlink()
     locked = make_keystore("home")
     assert locked.locked
+    assert [one.action for one in locked.import_keys(alice.pem, source="a file")] == [UNCHANGED]
     with pytest.raises(StoreLocked):
         locked.smime.sign(b"octets", alice.fingerprint, NOW)
     assert locked.smime.encrypt(b"octets", [alice.fingerprint], NOW)
@@ -185,5 +213,5 @@ def test_a_look_alike_in_a_bundle_is_not_encrypted_to(keystore: Keystore, mail_a
     assert chosen(NOW + 10 * DAY) == evil.fingerprint
     keystore.set_trust(bob.fingerprint, Trust.REJECTED)
     assert chosen(NOW) == evil.fingerprint
-    [key] = keystore.import_keys(evil.key_pem, source="key.pem", now=NOW)
-    assert key.secret
+    keys = keystore.import_keys(evil.key_pem, source="key.pem", now=NOW)
+    assert {one.fingerprint: one.secret for one in keys} == {evil.fingerprint: True, other.fingerprint: True}
