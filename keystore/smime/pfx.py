@@ -22,7 +22,7 @@ from keystore.smime import ber
 from keystore.smime.mathematics import algorithm_identifier, dotted
 
 MAX_ITERATIONS = 50_000_000
-"""How often a passphrase may be hashed to open a file, all in all: some half a minute. NSS has 600,000 for
+"""How often a passphrase may be hashed to open a file, all in all: about a minute. NSS has 600,000 for
 each key and each certificate."""
 
 _DATA, _ENCRYPTED = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.6"
