@@ -18,7 +18,7 @@ Standards: RFC 9787 section 6, RFC 8550 section 3 (binding to the sender, taken 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from keystore.model import Introduction, Scheme, SignatureResult, SignatureState, Trust, lower_case
@@ -122,8 +122,10 @@ def judge_inbound(
     encrypted = any(layer.encrypts for layer in layers)
     first = _first_inside(layers)
     counted = [layer for layer in layers[first:] if layer.signatures]
-    finding = _combined([_best(layer, seen) for layer in counted], counted)
     authenticated = is_authenticated(layers)
+    finding = _combined([_best(layer, seen) for layer in counted], counted)
+    if finding is not None and finding.verdict is Verdict.VALID and not authenticated:
+        finding = replace(finding, verdict=Verdict.UNACCEPTABLE, reason=UNAUTHENTICATED)
     return CryptoSummary(
         scheme=scheme,
         protection=_protection(encrypted=encrypted, signed=finding is not None),
@@ -159,17 +161,21 @@ def introduction(layers: Sequence[Layer], summary: CryptoSummary) -> Introductio
 def is_authenticated(layers: Sequence[Layer]) -> bool:
     """Whether each encryption, or a signature around all of its content, proves what was encrypted.
 
-    Any signature serves that is right by mathematics, whoever made it: who cannot read the content cannot
-    sign it. It proves nothing else, and need not be acceptable for anything else.
+    Any S/MIME signature serves that is right by mathematics, whoever made it: who cannot read the content
+    cannot sign it. It proves nothing else, and need not be acceptable for anything else.
     """
     return all(
-        layer.authenticated or any(_is_right(one) for inner in layers[at + 1 :] for one in inner.signatures)
+        layer.authenticated
+        or any(_is_right(one, inner) for inner in layers[at + 1 :] for one in inner.signatures)
         for at, layer in enumerate(layers)
         if layer.encrypts
     )
 
 
-def _is_right(result: SignatureResult) -> bool:
+def _is_right(result: SignatureResult, layer: Layer) -> bool:
+    # There are keys of OpenPGP (DSA) with which one signature fits any text, and nobody has it in S/MIME.
+    if layer.scheme is not Scheme.SMIME:
+        return False
     # The keystore names the X.509 certificate of a result only if its key has made the signature.
     return result.state is SignatureState.GOOD or (
         result.state is not SignatureState.BAD and bool(result.certificate)

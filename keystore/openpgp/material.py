@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from keystore.edwards import has_small_order
 from keystore.facts import Algorithm
 from keystore.model import Fingerprint
 from keystore.openpgp.packet import Malformed, Reader
@@ -134,12 +135,14 @@ def _algorithm(algorithm_id: int, curve: str, bits: int, integers: tuple[bytes, 
         name, bits, _ = _FIXED[algorithm_id]
     else:
         name = curve
+    # With its prefix, where it is written as one integer.
+    is_none = name == "Ed25519" and has_small_order(integers[0][-32:])
     return Algorithm(
         name,
         bits,
         signs=algorithm_id in _SIGN,
         encrypts=algorithm_id in _ENCRYPT,
-        supported=name not in _UNSUPPORTED and bits > 0,
+        supported=name not in _UNSUPPORTED and bits > 0 and not is_none,
     )
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from keystore.edwards import has_small_order
 from keystore.errors import KeyRefused
 from keystore.facts import Algorithm
 from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust, lower_case
@@ -186,7 +187,9 @@ def _key(certificate: x509.Certificate) -> tuple[KeyKind, Algorithm]:
         name = _CURVES.get(type(key.curve))
         return KeyKind.EC, Algorithm(name or key.curve.name, key.key_size, True, True, name is not None)
     if isinstance(key, ed25519.Ed25519PublicKey):
-        return KeyKind.ED25519, Algorithm("Ed25519", 256, True, False, supported=True)
+        return KeyKind.ED25519, Algorithm(
+            "Ed25519", 256, True, False, supported=not has_small_order(key.public_bytes_raw())
+        )
     return KeyKind.OTHER, unsupported
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from keystore.edwards import has_small_order
 from keystore.smime import ber
 from keystore.smime.certificate import MAX_MODULUS_BITS, facts, load
 from keystore.smime.facts import KeyKind
@@ -144,6 +145,8 @@ def right(signed: Signed, certificate: bytes) -> bool:
             # RFC 8419 section 3: no parameters, and SHA-512 for the message digest.
             if signed.algorithm != _ED25519 or signed.parameters or signed.digest != "sha512":
                 raise Unsupported("an algorithm that does not go with the signer's key")
+            if has_small_order(public.public_bytes_raw()):
+                raise Unsupported("the signer's key fits any signature")
             public.verify(signed.signature, signed.octets)
         else:
             raise Unsupported("the signer's key is of a kind that is not supported")

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 
 from secmailproxy.mime import header, transfer
 from secmailproxy.mime.entity import Entity, Limits, parse
+from secmailproxy.mime.filenames import file_names
 from secmailproxy.mime.header import is_structural
-from secmailproxy.mime.layers import file_names, is_unambiguous
+from secmailproxy.mime.layers import is_unambiguous
 from secmailproxy.mime.presented import Edit, apply
 from secmailproxy.mime.shown import is_field
 
@@ -30,8 +31,12 @@ _FILE = (
     b'Content-Disposition: attachment; filename="%b"\r\n' % (FILE_NAME, FILE_NAME)
 )
 _FILES = frozenset({"application", "audio", "image", "video"})
-_DOCUMENT = re.compile(r"xml|html|svg|script|mathml|xul")
-_DOCUMENT_NAME = re.compile(r"\.(?:[a-z]?html?|mht|svgz?|x[a-z]l|xml|eml|ics|vcf)[. ]*\Z")
+_DOCUMENT = re.compile(r"xml|html|svg|script|mathml|xul|mime|rfc822|tnef")
+"""With what holds others: readers that know S/MIME, TNEF or web archives show the documents in them."""
+_DOCUMENT_NAME = re.compile(
+    r"\.(?:[a-z]?html?|hta|mht|mim|mime|svgz?|x[a-z]l|xml|xht|eml|msg|ics|vcf|vcs|rtx|etx|p7[mz])\W*\Z"
+    r"|\bwinmail\.dat\W*\Z|=\?"
+)
 _MEDIA_TYPE = re.compile(rb"[ \t\r\n]*[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+[ \t\r\n]*(?:;|\Z)")
 _AT_MOST_ONCE = ("content-type", "content-transfer-encoding", "content-disposition")
 
@@ -46,10 +51,21 @@ def _edits(entity: Entity) -> Iterator[Edit]:
     if _is_container(entity):
         if entity.is_multipart and entity.content_type.subtype != "mixed":
             yield from _other_type(entity, _mixed(entity))
+        else:
+            yield from _stated_type(entity)
         for part in entity.parts:
             yield from _edits(part)
     elif not _is_harmless(entity):
         yield from _other_type(entity, _FILE)
+    else:
+        yield from _stated_type(entity)
+
+
+def _stated_type(entity: Entity) -> Iterator[Edit]:
+    """In a text of no stated type Thunderbird looks for files (uuencode, yEnc), and shows them by name."""
+    if entity.start < entity.end and header.find(entity, "content-type") is None:
+        said = b"Content-Type: %b\r\n" % entity.content_type.full.encode("latin-1")
+        yield Edit(entity.start, entity.start, said)
 
 
 def _is_container(entity: Entity) -> bool:
@@ -65,10 +81,10 @@ def _is_harmless(entity: Entity) -> bool:
     kind = entity.content_type
     if not _is_plain(entity) or entity.parts:
         return False
-    if kind.maintype == "text":
-        return kind.subtype == "plain"
     if any(_DOCUMENT_NAME.search(name) for name in file_names(entity)):
         return False
+    if kind.maintype == "text":
+        return kind.subtype == "plain"
     return kind.maintype in _FILES and not _DOCUMENT.search(kind.subtype)
 
 

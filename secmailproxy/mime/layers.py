@@ -17,13 +17,16 @@ from enum import Enum
 
 from secmailproxy.mime import header
 from secmailproxy.mime.entity import Entity
-from secmailproxy.mime.parameter import ContentType, token_and_parameters
+from secmailproxy.mime.filenames import file_names
+from secmailproxy.mime.parameter import ContentType
 
 _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _PKCS7_SIGNATURE = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
 _PKCS7_ENDINGS = (".p7m", ".p7z", ".p7s")
-_BOUNDARY = re.compile(rb"[!-~](?:[ -~]{0,78}[!-~])?")
+_BOUNDARY = re.compile(rb"(?!.*=\?.*\?=)[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+"""RFC 2046 section 5.1.1. Some readers keep the backslash before another character, or decode encoded words;
+Python's email takes angle brackets off."""
 _TOKEN = rb"[!#-'*+.0-9A-Z^-~-]+"
 _VALUE = rb"""(?:"(?:[^"\\]|\\[ -~])*"|[!#-'*+./:=?@0-9A-Z^-~-]+)"""
 _WELL_FORMED = re.compile(
@@ -31,6 +34,7 @@ _WELL_FORMED = re.compile(
 )
 """A Content-Type that all readers cut alike: no comments, nothing behind a value (RFC 2045 section 5.1)."""
 _CONTINUED = re.compile(rb"\bboundary\s*\*", re.IGNORECASE)
+_SAID = re.compile(rb"\bboundary\s*=\s*(?:\"([^\"]*)\"|([^\s;]*))", re.IGNORECASE)
 _ODD = re.compile(rb"\x00|\r(?!\n)")
 """Octets at which some readers end a line and others do not."""
 _BLANKS_TO_LINE_END = re.compile(rb"[ \t]*\r?(?:\n|\Z)")
@@ -83,16 +87,6 @@ def _labelled(kind: ContentType, names: list[str]) -> LayerKind | None:
     return LayerKind.SMIME_SIGNED if said == "signed-data" else LayerKind.SMIME_ENCRYPTED
 
 
-def file_names(entity: Entity) -> list[str]:
-    """The names that Content-Type and Content-Disposition give the entity, lower case."""
-    names = [(entity.content_type.param("name") or "").lower()]
-    for value in header.values(entity, "content-disposition")[:1]:
-        _, params = token_and_parameters(value)
-        found = (octets for name, octets in params if name.lower().rstrip(b"*") == b"filename")
-        names += [octets.decode("latin-1").strip().lower() for octets in found]
-    return [name for name in names if name]
-
-
 def errant_layers(entity: Entity) -> int:
     """How many cryptographic structures there are in `entity`, itself included."""
     here = 0 if layer_kind(entity) is None else 1
@@ -123,12 +117,20 @@ def _sole_boundary(entity: Entity) -> bytes | None:
     if not _WELL_FORMED.fullmatch(declared[0]):
         return None
     boundary = found[0].encode("latin-1", "replace")
-    return boundary if _BOUNDARY.fullmatch(boundary) else None
+    # As received: escaped, folded in its midst or said in another value as well, it is read differently.
+    said = [
+        one or other
+        for one, other in _SAID.findall(header.find_all(entity, "content-type")[0].value(entity.octets))
+    ]
+    return boundary if said == [boundary] and _BOUNDARY.fullmatch(boundary) else None
 
 
 def _delimited(entity: Entity, delimiter: bytes) -> bool:
     octets = entity.octets
     position = entity.body_start
+    # Lines inside of parts that only begin like it are boundaries to some.
+    if octets.count(b"\n" + delimiter, position - 1, entity.end) != len(entity.parts) + 1:
+        return False
     for part in entity.parts:
         line_start = octets.rfind(b"\n", 0, part.start - 1) + 1
         if not _is_delimiter(octets, line_start, delimiter) or _ODD.search(octets, position, part.start):

@@ -101,7 +101,9 @@ def apply(octets: bytes, start: int, end: int, edits: list[Edit]) -> bytes:
 
 
 def _whole(raw: bytes) -> bytes:
-    return raw if raw.endswith(b"\n") else raw + b"\r\n"
+    """The field with its line end, and no blank before its colon: the header ends there for some readers."""
+    name, colon, rest = raw.partition(b":")
+    return name.rstrip(b" \t") + colon + (rest if rest.endswith(b"\n") else rest + b"\r\n")
 
 
 def _is_named(raw: bytes, name: str) -> bool:

@@ -26,7 +26,13 @@ from secmailproxy.mime.header import Field, is_structural
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 _ODD = re.compile(rb"\x00|\r(?!\n)")
+_BLANK_BEFORE_COLON = re.compile(rb"^[!-9;-~]+[ \t]+:", re.MULTILINE)
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
+_DATE = re.compile(
+    rb"(?:[A-Za-z]{3},)?\s*\d{1,2}\s+[A-Za-z]{3}\s+\d{4}\s+\d{1,2}:\d\d(?::\d\d)?\s+"
+    rb"(?:[+-]\d{4}|UT|UTC|GMT|Z|[ECMP][SD]T)(?:\s*\([^()]*\))?"
+)
+"""RFC 5322 section 3.3, with the zones and comments of section 4.3; at all else readers guess."""
 ORIGINAL_FIELD = "secmail-original"
 """Inside an own copy: the digest of what it was made of (see `kept`)."""
 _FOR_PEOPLE = frozenset(
@@ -187,14 +193,18 @@ def is_cut_alike(message: Entity) -> bool:
     """Whether all readers find the same fields.
 
     A lone CR or NUL is the start of one for some; and a line that is no field is the end of the header for
-    some, who then show what follows as the text.
+    some, who then show what follows as the text. A blank before the colon makes it such a line for some.
     """
+    return _has_fields_alone(message) and not _BLANK_BEFORE_COLON.search(message.header)
+
+
+def _has_fields_alone(message: Entity) -> bool:
     return not _ODD.search(message.header) and all(map(is_field, message.fields))
 
 
 def author(message: Entity) -> str | None:
-    """The sole author of a message that is shown as it is; see `sole_author`."""
-    return sole_author(fields_named(header_fields(message), "from")) if is_cut_alike(message) else None
+    """The sole author of a message that its owner writes; see `sole_author`."""
+    return sole_author(fields_named(header_fields(message), "from")) if _has_fields_alone(message) else None
 
 
 def sole_author(from_fields: Iterable[bytes]) -> str | None:
@@ -222,7 +232,10 @@ def sole_date(date_fields: Iterable[bytes]) -> datetime | None:
     if len(fields) != 1 or _CONTROL.search(fields[0]):
         return None
     try:
-        date = parsedate_to_datetime(fields[0].partition(b":")[2].decode("ascii").strip())
+        stated = fields[0].partition(b":")[2].strip()
+        if not _DATE.fullmatch(stated):
+            return None
+        date = parsedate_to_datetime(stated.decode("ascii"))
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

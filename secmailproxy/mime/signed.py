@@ -2,16 +2,26 @@
 
 Standards: RFC 1847 section 2.1, RFC 3156 section 5.
 Security: exactly two parts between exact boundary lines, or it is no signed message. The line end before the
-boundary is not signed; everything else of the first part is, as it was received.
+boundary is not signed; everything else of the first part is, as it was received. Nobody has signed the second
+part: it must be a signature for all readers, and have nothing else in it that one of them could show.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from secmailproxy.mime import header
 from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.filenames import file_names
 from secmailproxy.mime.layers import SIGNATURE_TYPES, LayerKind, is_unambiguous, layer_kind
+from secmailproxy.mime.shown import is_cut_alike
 from secmailproxy.mime.transfer import decoded_body
+
+_AT_MOST_ONCE = ("content-type", "content-transfer-encoding", "content-disposition")
+_NAME = re.compile(r"[^.]*|.*\.(?:asc|sig|sign|signature|pgp|gpg|p7s|p7m|dat)", re.DOTALL)
+"""Of a signature: readers that verify none list it as a file, and go by its ending."""
+_BEGIN, _END = b"-----BEGIN PGP SIGNATURE-----", b"-----END PGP SIGNATURE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +45,27 @@ def take_apart(entity: Entity) -> SignedEntity | None:
     if len(entity.parts) != 2 or not is_unambiguous(entity):
         return None
     signed, signature = entity.parts
-    if signature.content_type.full not in SIGNATURE_TYPES[kind]:
+    if signature.content_type.full not in SIGNATURE_TYPES[kind] or not _is_nothing_else(signature):
         return None
-    return SignedEntity(kind, signed, canonical(signed.whole), decoded_body(signature))
+    octets = decoded_body(signature)
+    if kind is LayerKind.PGP_SIGNED and not _is_bare(octets):
+        return None
+    return SignedEntity(kind, signed, canonical(signed.whole), octets)
+
+
+def _is_nothing_else(signature: Entity) -> bool:
+    """Whether all readers find one type and no name of another kind of file in the header of a signature."""
+    if not is_cut_alike(signature):
+        return False
+    if any(len(header.find_all(signature, name)) > 1 for name in _AT_MOST_ONCE):
+        return False
+    return all(map(_NAME.fullmatch, file_names(signature)))
+
+
+def _is_bare(signature: bytes) -> bool:
+    """Whether there are no words around the armor, if there is any."""
+    stripped = signature.strip()
+    return _BEGIN not in stripped or (stripped.startswith(_BEGIN) and stripped.endswith(_END))
 
 
 def canonical(octets: bytes) -> bytes:

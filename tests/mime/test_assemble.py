@@ -15,7 +15,9 @@ from secmailproxy.mime.entity import parse
 
 OUTER = (b"From: a@example.org\r\n", b"Subject: s\r\n")
 ARMOR = b"-----BEGIN PGP MESSAGE-----\r\n\r\nabcd\r\n-----END PGP MESSAGE-----\r\n"
-SIGNATURE = DetachedSignature(b"-----BEGIN PGP SIGNATURE-----\r\n\r\nabcd\r\n", "pgp-sha512")
+SIGNATURE = DetachedSignature(
+    b"-----BEGIN PGP SIGNATURE-----\r\n\r\nabcd\r\n-----END PGP SIGNATURE-----\r\n", "pgp-sha512"
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secmailproxy.mime import entity
+from secmailproxy.mime import entity, header
 from secmailproxy.mime.demoted import FILE_NAME, demoted
 from secmailproxy.mime.entity import Limits
 
@@ -41,6 +41,8 @@ def leaf(kind: bytes, body: bytes = SECRET) -> bytes:
         b"application/pdf",
         b"application/pkcs7-signature; name=smime.p7s",
         b"audio/ogg",
+        b'application/pdf; name="=?utf-8?q?R=C3=A9sum=C3=A9=2Epdf?="',
+        b"application/octet-stream\r\nContent-Disposition: attachment; filename*=utf-8''%C3%A9.pdf",
     ],
 )
 def test_text_and_files_stay(kind: bytes):
@@ -67,6 +69,21 @@ DOCUMENTS = [
     b'application/octet-stream\r\nContent-Disposition: attachment; filename="x.SVG"',
     b"text/plain\r\nstray line\r\nContent-Type: text/html",
     b"message/rfc822\r\nContent-Transfer-Encoding: base64",
+    b"text/plain; name=page.html",
+    b"application/pkcs7-mime; smime-type=signed-data; name=smime.p7m",
+    b"application/x-pkcs7-mime",
+    b"application/octet-stream; name=smime.p7m",
+    b"application/ms-tnef; name=a.b",
+    b"application/octet-stream; name=WinMail.dat",
+    b"application/octet-stream; name=page.xht",
+    b'application/octet-stream; name="=?utf-8?q?page=2Ehtml?="',
+    b'application/octet-stream; name="=?utf-8?b?eC5odG1s?="',
+    b'application/octet-stream; name="=?unknown"',
+    b"application/octet-stream; name=page; name=page.html",
+    b'application/octet-stream; name="page.html\\\\"',
+    b"application/octet-stream; name=page%2Ehtml",
+    b"application/octet-stream\r\nContent-Disposition: inline; filename*=utf-8''x%2Ehtml",
+    b"application/octet-stream\r\nContent-Disposition: inline; filename*0=x.ht; filename*1=ml",
 ]
 
 
@@ -86,6 +103,26 @@ def test_documents_become_files(kind: bytes, around: bytes):
     assert made.replace(b"Not-Authenticated-", b"").replace(b"Line: ", b"").count(kind[:9]) >= 1
 
 
+UNTYPED = b"begin 644 page.html\r\n" + SECRET + b"\r\nend\r\n"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HEAD + b"\r\n" + UNTYPED,
+        HEAD + multipart(b"mixed", b"\r\n" + UNTYPED),
+        HEAD + multipart(b"digest", b"\r\nSubject: x\r\n\r\n" + UNTYPED),
+    ],
+)
+def test_a_text_says_that_it_is_one(message: bytes):
+    """Thunderbird decodes uuencode and yEnc in a text of no stated type, and shows HTML that is in it."""
+    entities = [entity.parse(demoted(message, Limits()))]
+    for one in entities:
+        assert header.find(one, "content-type") is not None
+        entities += one.parts
+    assert UNTYPED in entities[-1].whole + b"\r\n"
+
+
 def test_a_forwarded_document_is_found():
     inner = b"Subject: x\r\n" + leaf(b"text/html")
     made = demoted(HEAD + multipart(b"mixed", leaf(b"message/rfc822", inner)), Limits())
@@ -100,6 +137,9 @@ def test_a_forwarded_document_is_found():
         b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nx\r\n',
         b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--bb\r\n\r\nx\r\n--b--\r\n',
         b"Content-Type: multipart/mixed\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\nx\r\n--b--\r\n",
+        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nx\r\n--b\r\n'
+        b'Content-Type: multipart/mixed; boundary="bc"\r\n\r\n--bc\r\n\r\nx\r\n--bc--\r\n'
+        b"Content-Type: text/html\r\n\r\ny\r\n--b--\r\n",
     ],
 )
 def test_what_can_be_cut_in_two_ways_is_one_file(message: bytes):
