@@ -122,7 +122,10 @@ class X509Importer:
 
     def _remark(self, found: Certificate, origin: Origin, rival: Rival | None) -> str:
         if smime.facts(found.octets).is_authority:
-            return "kept to be sent along with signatures: a certificate authority's"
+            return (
+                "a certificate authority's, kept to be sent along with signatures; it is believed only if "
+                "you say so (see docs/keys.md, who vouches)"
+            )
         encrypts = self._judge(found, Purpose.ENCRYPT, origin.now, None)
         if not encrypts.usable:
             return f"kept, but not for encryption: {encrypts.explanation}"

@@ -142,11 +142,12 @@ class SmimeSignatures:
     def _refusal(self, signer: smime.SignerInfo, certificate: Certificate, now: datetime) -> str:
         """Why the certificate may not have made the signature then; "" when it may."""
         if certificate.trust is Trust.REJECTED:
-            return "rejected by the user"
+            return "the signer's certificate is rejected by the user"
         moment = signer.created or now
         if moment > now + CLOCK_TOLERANCE:
             return "signed in the future, by this machine's clock"
-        return smime.usability(smime.facts(certificate.octets), Purpose.VERIFY, moment).explanation
+        why = smime.usability(smime.facts(certificate.octets), Purpose.VERIFY, moment).explanation
+        return f"the signer's certificate: {why}" if why else ""
 
 
 def _readable(certificates: Iterable[bytes]) -> list[Certificate]:

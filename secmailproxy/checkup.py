@@ -16,7 +16,7 @@ from typing import Literal
 
 from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
-from keystore.model import Certificate, Scheme, SignatureState
+from keystore.model import Certificate, Holder, Scheme, SignatureState
 from keystore.secrets import Secrets, open_secrets
 from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
@@ -196,7 +196,13 @@ def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
             fingerprint, usability = unusable
             text = f"{fingerprint} is not usable: {usability.explanation}"
             break
-    return Check("key", address, "fail", text, f"run: secmailproxy setup {address} --generate-key")
+    remedy = (
+        f"run: secmailproxy setup {address} --generate-key, or import yours: secmailproxy key import FILE"
+    )
+    others = {at for one in keystore.certificates() if one.holder is not Holder.NONE for at in one.addresses}
+    if others := others - {address}:
+        remedy += f" (keys here are for {', '.join(sorted(others))})"
+    return Check("key", address, "fail", text, remedy)
 
 
 def _smime_round_trip(keystore: Keystore, certificate: Certificate, address: str, now: datetime) -> Check:

@@ -30,13 +30,13 @@ from secmailproxy.model import (
     Verdict,
 )
 
-OUTER_SIGNATURE = "the signature is outside the encryption and says nothing about the author"
+OUTER_SIGNATURE = "a signature outside the encryption says nothing of the author"
 SEVERAL_AUTHORS = "From is missing, malformed or names more than one address"
 REJECTED = "the signer's certificate is rejected by the user"
 OTHER_ADDRESS = "signed by another address than From shows"
 BY_SENDER = "signed by the address in Sender, not by that in From"
 ON_BEHALF = "Sender names another address than From"
-NO_DATE = "Date is missing, malformed or there twice; it cannot be compared"
+NO_DATE = "Date is missing, malformed or there twice: nothing to compare"
 OTHER_TIME = "signed more than an hour before or after the Date that is shown"
 UNAUTHENTICATED = "the encryption proves no integrity, and no signature inside does"
 DATE_TOLERANCE = timedelta(hours=1)

@@ -16,8 +16,9 @@ from secmailproxy.judge import Layer
 from secmailproxy.mime import entity, shown
 from secmailproxy.mime.entity import Entity, Limits
 
+NONE_OPENS_IT = "no secret key here opens it"
 _FAILURES = {
-    "no-secret-key": "no secret key here opens it",
+    "no-secret-key": NONE_OPENS_IT,
     "no-integrity": "it has no integrity protection",
     "damaged": "it is damaged or was tampered with",
     "too-large": "it is too large",

@@ -16,15 +16,17 @@ from pathlib import Path
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from keystore.secrets import open_secrets
-from secmailproxy.config import AccountSection, Config
+from secmailproxy.config import AccountSection, Config, Secrets
 from secmailproxy.errands.spool import waiting
-from secmailproxy.errors import SecMailProxyError
+from secmailproxy.errors import ConfigError, SecMailProxyError
 from secmailproxy.keywords import NAMES
 from secmailproxy.startreport import account_report
 from secmailproxy.supervision import LOCK
+from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
 
 _SOON = timedelta(days=30)
+_UNUSABLE = "cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ class Status:
     since: datetime | None
     listeners: dict[str, str]
     keystore: str
-    """"open", "locked", or what stands in the way."""
+    """"open", "locked", or "cannot be used"; then `problems` has the reason."""
+    verdict_field: str
+    """The name of the field that tells what was verified: a field of any other name is the sender's."""
     accounts: tuple[AccountStatus, ...]
     errands: int
     """Mailboxes whose encryption or decryption in place has begun and not ended."""
@@ -65,7 +69,7 @@ def status_of(config: Config, now: datetime) -> Status:
     accounts, keystore = _accounts(config, now, problems)
     errands = sum(path.stat().st_size > 0 for path in (config.folders.state / "errands").glob("*.journal"))
     if process is None:
-        problems.insert(0, "secmailproxy serve does not run")
+        problems.insert(0, "mail clients reach nothing: start secmailproxy serve")
     if errands:
         problems.append(
             f"{errands} mailbox errand(s) not finished: give the same `secmailproxy mailbox` again"
@@ -76,7 +80,16 @@ def status_of(config: Config, now: datetime) -> Status:
         if one.waiting
     ]
     listeners = {name: str(address) for name, address in config.listen.addresses.items()}
-    return Status(process, since, listeners, keystore, accounts, errands, tuple(problems))
+    name = _verdict_field(config, problems)
+    return Status(process, since, listeners, keystore, name, accounts, errands, tuple(problems))
+
+
+def _verdict_field(config: Config, problems: list[str]) -> str:
+    try:
+        return field_name(config.folders.verdict_token())
+    except ConfigError as error:
+        problems.append(str(error))
+        return ""
 
 
 def _process(state: Path) -> tuple[int | None, datetime | None]:
@@ -101,11 +114,10 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
         keystore = Keystore.open(config.keystore_settings(), open_secrets(config.secrets_settings(None)))
     except (KeystoreError, SecMailProxyError) as error:
         problems.append(f"the keystore cannot be used: {error}")
-        return tuple(AccountStatus(one.address, "", waits[one.address]) for one in config.accounts), str(
-            error
-        )
+        unknown = tuple(AccountStatus(one.address, "", waits[one.address]) for one in config.accounts)
+        return unknown, _UNUSABLE
     with closing(keystore):
-        locked = _locked(keystore, problems)
+        locked = _locked(keystore, config.secrets, problems)
         views = Views.open(config.folders.views, keystore) if config.folders.views.exists() else None
         try:
             found = [
@@ -118,16 +130,26 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
     return tuple(found), locked or "open"
 
 
-def _locked(keystore: Keystore, problems: list[str]) -> str:
+def _locked(keystore: Keystore, secrets: Secrets, problems: list[str]) -> str:
     """What is wrong with the keystore, or nothing."""
     try:
         if not keystore.locked:
             return ""
-        problems.append("the keystore is locked: unlock the keyring; see [secrets]")
+        if remedy := _unlocking(secrets):
+            problems.append(f"the keystore is locked: {remedy}; see [secrets]")
     except KeystoreError as error:
         problems.append(f"the keystore cannot be used: {error}")
-        return str(error)
+        return _UNUSABLE
     return "locked"
+
+
+def _unlocking(secrets: Secrets) -> str:
+    """What unlocks it; nothing where only a person could, who is not asked: that is no problem."""
+    if secrets.backend == "keyring":
+        return "unlock the keyring"
+    if secrets.backend == "systemd":
+        return "systemd gives its credentials to the service alone"
+    return f"{secrets.passphrase_file} does not hold its passphrase" if secrets.passphrase_file else ""
 
 
 def _account(

@@ -21,7 +21,9 @@ _ADDRESS_MOST = 72
 _REASON_MOST = 64
 _HEADERS_MOST = 64
 _UNSAFE_ADDRESS = re.compile(r"[^A-Za-z0-9.!#$%&'*+/=?^_`{|}~@-]")
-_UNSAFE_TEXT = re.compile(r"[^A-Za-z0-9 .,:/_+-]")
+_UNSAFE_TEXT = re.compile(r"[^A-Za-z0-9 .,:/_+'-]")
+_NO_COMMENT = str.maketrans({"(": ", ", ")": None})
+"""Only the padding is a comment."""
 _TOKEN = re.compile(r"[A-Za-z0-9]{1,32}")
 
 
@@ -68,7 +70,8 @@ def _items(summary: CryptoSummary) -> list[str]:
         items.append(f"fpr={_cut(_UNSAFE_TEXT.sub('?', summary.fingerprint), 64)}")
     reason = summary.decryption_reason or summary.verdict_reason
     if reason:
-        items.append(f"reason={_cut(_UNSAFE_TEXT.sub('?', reason), _REASON_MOST)}")
+        plain = reason.translate(_NO_COMMENT).replace(" , ", ", ")
+        items.append(f"reason={_cut(_UNSAFE_TEXT.sub('?', plain), _REASON_MOST)}")
     if summary.protected_headers:
         names = ",".join(_UNSAFE_TEXT.sub("?", name) for name in summary.protected_headers)
         items.append(f"headers={_cut(names, _HEADERS_MOST)}")

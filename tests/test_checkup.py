@@ -85,6 +85,14 @@ def test_without_a_key_and_password(config: Config, keystore: Keystore) -> None:
     assert "round trip" not in found
 
 
+def test_a_key_for_another_address_is_named(config: Config, keystore: Keystore) -> None:
+    """A mistaken address, or a .p12 file for another one: the person hears of it."""
+    keystore.generate("another@example.org", now=datetime.now(UTC))
+    found = findings(config)["key"]
+    assert found.state == "fail"
+    assert found.remedy.endswith("(keys here are for another@example.org)")
+
+
 def test_notifications_that_wait_are_named(config: Config, keystore: Keystore) -> None:
     """SMTP-10: also while the keystore is locked."""
     assert "notifications" not in findings(config)

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystore.model import Fingerprint, Trust
-from secmailproxy import verdict
-from secmailproxy.mime import entity
+from keystore.smime import constraints, path
+from secmailproxy import envelope, judge, verdict
+from secmailproxy.mime import encrypted, entity
 from secmailproxy.model import CryptoSummary, DecryptionState, Protection, Verdict
+from secmailproxy.opening import _FAILURES
 
 ANY_TEXT = st.one_of(
     st.none(), st.text(max_size=300), st.from_regex(r"[a-z.]{1,120}@[a-z.]{1,120}", fullmatch=True)
@@ -98,3 +100,31 @@ def test_addresses_are_cut_to_plain_characters(signer, shown):
 def test_tokens_that_would_make_another_field_are_refused(token):
     with pytest.raises(ValueError, match="token"):
         verdict.field_name(token)
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("the signer's certificate: revoked", "the signer's certificate: revoked"),
+        ("expired (on 2024-01-01)", "expired, on 2024-01-01"),
+        ("weak; signature=valid", "weak? signature?valid"),
+    ],
+)
+def test_reasons_can_be_read(reason, shown):
+    summary = CryptoSummary(verdict=Verdict.UNACCEPTABLE, verdict_reason=reason)
+    assert f"reason={shown}\r\n".encode() in verdict.render(summary, "Secmail-Verdict-x")
+
+
+TEXTS = [
+    value
+    for module in (judge, path, constraints, envelope, encrypted)
+    for name, value in vars(module).items()
+    if name.isupper() and isinstance(value, str) and " " in value
+]
+
+
+@pytest.mark.parametrize("reason", [*TEXTS, *judge._REASONS.values(), *_FAILURES.values()])
+def test_our_own_reasons_stand_there_whole(reason):
+    """Nothing of them is cut or replaced."""
+    summary = CryptoSummary(verdict=Verdict.UNACCEPTABLE, verdict_reason=reason)
+    assert f"reason={reason}\r\n".encode() in verdict.render(summary, "Secmail-Verdict-x")

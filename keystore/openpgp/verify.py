@@ -69,7 +69,10 @@ def _judge(body: bytes, octets: bytes, lookup: Lookup, now: datetime) -> Signatu
         issuer = next(iter(packet.issuer_fingerprints or packet.issuer_key_ids), None)
         named = Fingerprint(issuer) if issuer else None
         return SignatureResult(
-            SignatureState.UNKNOWN_KEY, named, created=packet.created, reason="unknown key"
+            SignatureState.UNKNOWN_KEY,
+            named,
+            created=packet.created,
+            reason="the key of the signer is not here",
         )
     results = [_verdict(packet, octets, certificate, key, body, now) for certificate, key, body in candidates]
     return min(results, key=lambda one: _BEST.index(one.state))

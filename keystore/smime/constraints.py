@@ -27,7 +27,7 @@ _SMALL = {ord(one): one.lower() for one in ascii_uppercase}
 """Of ASCII alone: some other letters, as the sign for kelvin, would become ASCII ones."""
 _ADDRESS_OUTSIDE = "an authority above may not issue certificates for its address"
 _SUBJECT_OUTSIDE = "an authority above may not issue certificates for its subject"
-_OTHER_OUTSIDE = "an authority above constrains names in a way that is not supported"
+_OTHER_OUTSIDE = "an authority above limits names in a way that is not supported"
 
 
 def violation(authority: bytes, certificate: bytes) -> str:

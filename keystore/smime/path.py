@@ -42,7 +42,7 @@ MOST_SENT = 32
 """Certificates of a message that are looked at; real messages have up to five."""
 MOST_STEPS = 48
 """Signatures of authorities that are tried for one path."""
-_NOBODY = "nobody who is believed here vouches for the signer's certificate"
+_NOBODY = "no authority that is believed here vouches for the signer"
 _MOST_PATHS = 4
 """Complete paths that are kept: authorities are cross-signed, and one of several roots may have expired."""
 

@@ -56,9 +56,9 @@ def authority_refusal(facts: X509Facts, below: int, *, is_root: bool) -> str:
     if not may_sign or not (facts.is_authority or (is_root and facts.version == 1)):
         return "an authority above the signer may not issue certificates"
     if facts.path_length is not None and below > facts.path_length:
-        return "there are more authorities above the signer than one of them permits"
+        return "more authorities above the signer than one of them permits"
     if not _is_for_mail(facts):
-        return "an authority above the signer issues certificates for other purposes than mail"
+        return "an authority above the signer is not for certificates of mail"
     if facts.unknown_critical:
         return f"an authority above the signer has the critical extension {facts.unknown_critical[0]}"
     return ""

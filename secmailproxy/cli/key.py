@@ -262,7 +262,8 @@ def revocations(fetch: bool, as_json: bool, secrets_passphrase: Passphrase) -> N
     if as_json:
         print_json({"version": keytext.JSON_VERSION, "lists": [shown.values(one) for one in lists]})
     else:
-        click.echo("\n".join(shown.text(one, now) for one in lists) or shown.NONE)
+        none = shown.NONE_NAMED if fetch else shown.NONE
+        click.echo("\n".join(shown.text(one, now) for one in lists) or none)
     if any(one.failure for one in fetched):
         raise click.exceptions.Exit(UpstreamUnavailable.exit_status)
 
@@ -290,7 +291,10 @@ def _only(keystore: Keystore, query: tuple[str, ...]) -> Certificate:
     if not found:
         raise NotFound(_no_match(query))
     if len(found) > 1:
-        lines = [f"  {one.fingerprint}  {keytext.plain(', '.join(one.user_ids))}" for one in found]
+        lines = [
+            f"{one.fingerprint} {keytext.scheme_name(one.scheme)} {keytext.plain(', '.join(one.user_ids))}"
+            for one in found
+        ]
         raise UsageError(
             "\n".join([f"{' '.join(query)!r} matches several keys; give the fingerprint of one:", *lines])
         )

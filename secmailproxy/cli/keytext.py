@@ -102,8 +102,13 @@ def _reason(usability: dict[str, Any]) -> str:
     return f"{usability['reason']}{detail}"
 
 
+def scheme_name(scheme: Scheme) -> str:
+    """As people call it."""
+    return _SCHEMES[scheme]
+
+
 def _scheme(described: dict[str, Any]) -> str:
-    return _SCHEMES[Scheme(described["scheme"])]
+    return scheme_name(Scheme(described["scheme"]))
 
 
 def export_values(certificate: Certificate, exported: bytes, *, secret: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keystore.model import Trust
+from keystore.model import Scheme, Trust
 from secmailproxy import inbound, verdict
 from secmailproxy.cli.context import (
     Passphrase,
@@ -29,6 +29,7 @@ from secmailproxy.cli.context import (
 from secmailproxy.errors import MalformedMessage, UsageError
 from secmailproxy.inbound import InboundLimits
 from secmailproxy.model import CryptoSummary, DecryptionState, SignatureSummary, Verdict
+from secmailproxy.opening import NONE_OPENS_IT
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -210,11 +211,31 @@ def _lines(summary: CryptoSummary) -> Iterator[str]:
         yield f"Key:        {summary.fingerprint}"
     if summary.verdict_reason is not None:
         yield f"Reason:     {_printable(summary.verdict_reason)}"
+    if remedy := _remedy(summary):
+        yield f"To do:      {remedy}"
     others = [one for one in summary.signatures if one.signer not in {None, summary.signer}]
     for signer in dict.fromkeys(str(one.signer) for one in others):
         yield f"Also signed by: {_printable(signer)}"
     if summary.errant_layers:
         yield f"Not counted: {summary.errant_layers} signed or encrypted part(s) inside the message"
+
+
+def _remedy(summary: CryptoSummary) -> str:
+    """What its reader may do where a key or an authority is missing; nothing where that would not help."""
+    if summary.decryption is DecryptionState.FAILED:
+        is_for_others = summary.decryption_reason == NONE_OPENS_IT
+        return (
+            "if it is for a key of yours that is elsewhere: secmailproxy key import FILE"
+            if is_for_others
+            else ""
+        )
+    if summary.verdict is not Verdict.UNKNOWN_KEY:
+        return ""
+    if summary.scheme is Scheme.SMIME:
+        return (
+            "to believe the authority: [smime] roots; the signer alone: key import, key trust (docs/keys.md)"
+        )
+    return "get the certificate from its owner, compare the fingerprint, then: secmailproxy key import FILE"
 
 
 def _printable(text: str) -> str:

@@ -8,6 +8,10 @@ from typing import Any
 from keystore.revocationtable import StoredList
 
 NONE = "There are no lists of revoked certificates. --fetch asks the authorities for theirs."
+NONE_NAMED = (
+    "There are no lists of revoked certificates: no certificate here for which a believed authority vouches "
+    "names one."
+)
 
 
 def values(one: StoredList) -> dict[str, Any]:

@@ -211,7 +211,10 @@ def as_text(wish: Wish, outcome: Outcome) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     key = {"generated": "A new key", "adopted": "The key", "kept": "The key"}
-    no_key = f"No key: mail leaves unprotected. To make one: secmailproxy key generate {account.address}"
+    no_key = (
+        f"No key: mail leaves unprotected. To make one: secmailproxy key generate {account.address}; to take "
+        "yours: secmailproxy key import FILE"
+    )
     lines = [
         f"{account.address} is set up ({outcome.config.folders.config_file}).",
         f"{key[outcome.key_action]}: {outcome.fingerprint}" if outcome.fingerprint else no_key,

@@ -41,6 +41,8 @@ def _print(status: Status) -> None:
     click.echo(f"serve     {f'runs, process {status.process}{since}' if status.process else 'does not run'}")
     click.echo("listens   " + ", ".join(f"{name} {where}" for name, where in status.listeners.items()))
     click.echo(f"keystore  {status.keystore}")
+    if status.verdict_field:
+        click.echo(f"verdicts  {status.verdict_field}")
     for account in status.accounts:
         click.echo(f"account   {account.address}{_about(account)}")
     for problem in status.problems:

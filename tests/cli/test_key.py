@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from keystore import openpgp
 from secmailproxy.cli import keyfetch, program
+from tests.fixtures import forge
 from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import PASSPHRASE
 
@@ -550,3 +552,25 @@ class TestSmime:
         [result] = key_json(*words, code=65)["results"]
         assert (result["action"], result["fingerprint"]) == ("refused", None)
         assert "passphrase does not open this PKCS #12 file" in result["reason"]
+
+    def test_a_passphrase_that_cannot_be_had_is_not_called_wrong(self, key, file, alice):
+        """Nobody is there to ask, or the file that is named is not."""
+        found = key("import", file(alice.pkcs12(), "alice.p12"), code=64)
+        assert "--passphrase-file" in found.stderr
+        found = key("import", file(alice.pkcs12(), "alice.p12"), "--passphrase-file", "no/such", code=64)
+        assert "Cannot read no/such" in found.stderr
+
+    def test_the_signature_of_a_message_brings_its_certificates(self, key_json, file, alice):
+        """As docs/keys.md says of smime.p7s."""
+        results = key_json("import", file(forge.sign(alice, b"hello"), "smime.p7s"))["results"]
+        assert results[0]["action"] == "added"
+        [shown] = key_json("list", "alice@example.org")["keys"]
+        assert (shown["fingerprint"], shown["trust"]) == (alice.fingerprint, "known")
+
+    def test_of_keys_of_both_schemes_one_is_asked_for_by_name(self, key, file, alice):
+        passphrase = file(PASSPHRASE.encode(), "pass")
+        key("import", file(alice.pkcs12(), "alice.p12"), "--passphrase-file", passphrase)
+        key("generate", "alice@example.org")
+        told = key("export", "alice@example.org", code=64).stderr
+        assert re.search(rf"{alice.fingerprint} S/MIME .*alice@example.org", told)
+        assert re.search(r"[0-9A-F]{40} OpenPGP .*alice@example.org", told)

@@ -18,8 +18,10 @@ from keystore.model import Fingerprint
 from keystore.secrets import SystemdSecrets
 from secmailproxy.mime import entity, header
 from secmailproxy.verdict import VERDICT_LENGTH
+from tests.fixtures import forge
 from tests.fixtures.desk import ALICE, BOB, KEYS_MADE, MADE, NOW, OUTER, TEXT, Desk, message, protected
 from tests.fixtures.keystores import credentials
+from tests.fixtures.x509 import Authority
 
 __all__ = ["credentials"]
 
@@ -136,6 +138,22 @@ def test_inspect_for_people(desk: Desk, run: Run):
     broken = run("inspect", data=octets.replace(b"windmill", b"treadmill")).stdout.decode()
     assert "not valid" in broken
     assert ALICE not in broken
+    assert "To do:" not in text + broken, "nothing helps, or need help"
+
+
+def test_inspect_says_what_to_do_where_a_key_or_an_authority_is_missing(
+    desk: Desk, run: Run, mail_authority: Authority
+):
+    signed = message(forge.multipart_signed(TEXT, forge.sign(mail_authority.person(ALICE), TEXT)))
+    assert (
+        "To do:      to believe the authority: [smime] roots" in run("inspect", data=signed).stdout.decode()
+    )
+    stranger = message(desk.sign(TEXT))
+    secret = message(desk.encrypt(TEXT))
+    desk.keystore.delete(desk.keys[ALICE])
+    desk.keystore.delete(desk.keys[BOB])
+    assert "To do:      get the certificate from its owner" in run("inspect", data=stranger).stdout.decode()
+    assert "elsewhere: secmailproxy key import FILE" in run("inspect", data=secret).stdout.decode()
 
 
 def test_open_writes_what_a_client_sees(desk: Desk, run: Run):

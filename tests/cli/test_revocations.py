@@ -53,7 +53,8 @@ def person(address: str) -> Issued:
 def test_lists_are_fetched_and_shown(home: Path, list_server: ListServer) -> None:
     bob = person(list_server.address("/a.crl"))
     (home / "bob.pem").write_bytes(bob.pem)
-    assert "There are no lists" in run("key", "revocations", "--fetch")
+    assert "--fetch asks the authorities" in run("key", "revocations")
+    assert "no certificate here" in run("key", "revocations", "--fetch"), "it is not asked for again"
     run("key", "import", str(home / "bob.pem"))
     missing = run("key", "revocations", "--fetch", code=75)
     assert "no list; not fetched on" in missing

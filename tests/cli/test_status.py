@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,6 +60,10 @@ def test_it_tells_of_accounts_verdicts_and_what_waits(user: ProxyUser) -> None:
         assert code == 0
         assert "3 protected message(s) opened: 2 signed, 2 verified, 1 encrypted, 1 bad" in text
         assert "problem" not in text
+        name = re.search(r"^verdicts  (\S+)$", text, re.M)
+        (presented, *_) = user.proxy.messages(user.mailbox)
+        assert name is not None
+        assert presented.startswith(name[1].encode() + b": ")
     user.proxy.stop()
 
     folder = user.home.folders.state / "errands"
@@ -74,5 +79,19 @@ def test_it_tells_of_accounts_verdicts_and_what_waits(user: ProxyUser) -> None:
     (home / "passphrase").write_text("another one")
     code, text = status(home)
     assert code == 3
-    assert "problem   the keystore cannot be used: " in text or "problem   the keystore is locked" in text
+    assert re.search(
+        r"^problem   the keystore is locked: \S+/passphrase does not hold its passphrase", text, re.M
+    )
+    assert "keyring" not in text
     assert "protected message" not in text
+
+    config = user.home.folders.config_file
+    config.write_text(config.read_text().replace('passphrase_file = "passphrase"', ""))
+    code, text = status(home)
+    assert "keystore  locked" in text
+    assert "problem   the keystore" not in text, "it asks for no passphrase, so that is nothing wrong"
+
+    config.write_text(config.read_text().replace('backend = "file"', 'backend = "systemd"'))
+    code, text = status(home)
+    assert "keystore  cannot be used" in text or "keystore  locked" in text
+    assert "problem   the keystore" in text

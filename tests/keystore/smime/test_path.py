@@ -208,11 +208,11 @@ BROKEN: dict[str, tuple[Callable[[], Issued], str]] = {
     "path length": (lambda: authority(_bits(0), "Lower", 205).person(ADDRESS), "more authorities"),
     "no authority": (
         lambda: _as_authority(MAIL_CA.person("mallory@example.org", number=207)).person(ADDRESS),
-        "nobody who is believed",
+        "no authority that is believed",
     ),
     "no basic constraints": (
         lambda: authority(ROOT, "None", 208, SIGNS).person(ADDRESS),
-        "nobody who is believed",
+        "no authority that is believed",
     ),
     "key usage": (
         lambda: authority(ROOT, "Lists only", 208, CA, key_usage("crl_sign")).person(ADDRESS),
@@ -220,13 +220,13 @@ BROKEN: dict[str, tuple[Callable[[], Issued], str]] = {
     ),
     "an authority for the web": (
         lambda: authority(ROOT, "Web", 209, CA, SIGNS, WEB).person(ADDRESS),
-        "other purposes",
+        "not for certificates of mail",
     ),
     "one above it for the web": (
         lambda: authority(authority(ROOT, "Web", 209, CA, SIGNS, WEB), "Mail", 208, CA, SIGNS, MAIL).person(
             ADDRESS
         ),
-        "other purposes",
+        "not for certificates of mail",
     ),
     "a certificate for the web": (
         lambda: MAIL_CA.issue(name("Alice"), private_key("p256"), WEB, addresses(ADDRESS)),
