@@ -104,7 +104,18 @@ def test_setup_writes_a_working_account(
     assert doctor.exit_code == 0, findings
     states = {check["name"]: check["state"] for check in findings["checks"]}
     assert states == dict.fromkeys(
-        ["config", "secrets", "keystore", "key", "round trip", "password", "IMAP server", "smarthost"], "ok"
+        [
+            "config",
+            "secrets",
+            "keystore",
+            "S/MIME roots",
+            "key",
+            "round trip",
+            "password",
+            "IMAP server",
+            "smarthost",
+        ],
+        "ok",
     )
 
 

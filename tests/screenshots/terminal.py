@@ -24,15 +24,14 @@ set sort = reverse-date
 set pager_index_lines = 7
 set mark_old = no
 set wait_key = no
-ignore *
-unignore from to subject date
 """
 
 
 def take_neomutt(user: ProxyUser, picture: Path) -> None:
     """The list and a message, after the signed ones were opened."""
     with service_folder("neomutt") as folder, _display() as display:
-        (folder / "rc").write_text(CONFIG.format(user=user) + neomutt_verdicts())
+        settings = CONFIG.format(user=user) + neomutt_verdicts(user.verdict_field)
+        (folder / "rc").write_text(settings)
         keys = "".join(f"{1 + LETTERS - uid}<enter><display-message><exit>" for uid in (SIGNED, BROKEN))
         (folder / "push").write_text(f"push '{keys}1<enter><display-message>'\n")
         command = [

@@ -50,6 +50,13 @@ set mail_check = 1
 set editor = "cp {home}/text"
 """
 
+FORGED_FIELD = b"""From: Eve <eve@example.net>
+Subject: From Eve
+Secmail-Verdict-1: signed+encrypted; signature=forged
+
+Believe me.
+""".replace(b"\n", b"\r\n")
+
 
 @dataclass(frozen=True)
 class Client:
@@ -218,23 +225,32 @@ def test_new_mail_appears_while_it_idles(
 
 @pytest.mark.parametrize("client", ["neomutt"], indirect=True)
 def test_verdicts_show_with_the_documented_settings(client: Client, accounts: Callable[[], Account]) -> None:
-    """The field above the message, the keywords in the index, in its colours and in patterns."""
+    """The field above the message, the keywords in the index, in its colours and in patterns.
+
+    A field of a name like it, which any sender can write, is not shown.
+    """
     account = accounts()
+    account.mailbox.append(FORGED_FIELD)
     client.configure(account)
     rc = client.workplace.folder / "rc"
-    rc.write_text(rc.read_text() + neomutt_verdicts())
+    rc.write_text(rc.read_text() + neomutt_verdicts(account.proxy.home.verdict_field))
     with client.workplace.terminal(*client.command("")) as terminal:
         # Known at first sight.
         wait_until(lambda: "signed encrypted" in terminal.screen, lambda: terminal.screen)
         terminal.type("2\r\r")
         wait_until(lambda: "signature=valid" in terminal.screen, lambda: terminal.screen)
         terminal.type("il~Y SecmailEncrypted\r")
-        wait_until(lambda: "3/5 " in terminal.screen, lambda: terminal.screen)
+        wait_until(lambda: "3/6 " in terminal.screen, lambda: terminal.screen)
         shown = terminal.screen.split("signature=valid")[1]
         assert re.search(r"2  s .*?Alice +signed ", shown), "told when it was opened"
-        terminal.type("lall\rq")
+        terminal.type("lall\r6\r\r")
+        wait_until(lambda: "Believe me" in terminal.screen, lambda: terminal.screen)
+        assert "signature=forged" not in terminal.screen
+        terminal.type("iq")
         terminal.wait()
-    assert account.flags() == [set(), {"\\Seen"}, set(), set(), set()], "nothing of it went to the server"
+    assert account.flags() == [set(), {"\\Seen"}, set(), set(), set(), {"\\Seen"}], (
+        "nothing of it went to the server"
+    )
 
 
 def test_adoption_as_documented(client: Client, accounts: Callable[[], Account]) -> None:

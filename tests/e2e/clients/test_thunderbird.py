@@ -162,7 +162,7 @@ def test_an_account_from_autoconfig_and_two_starts(
     thunderbird.add_configuration("example.test", autoconfig(account.proxy))
     # By default Thunderbird downloads all in the background, whole; now each comes when it is displayed.
     thunderbird.set_prefs({"mail.server.default.autosync_offline_stores": False})
-    field_name = f"Secmail-Verdict-{account.proxy.home.folders.verdict_token()}"
+    field_name = account.proxy.home.verdict_field
     thunderbird.set_prefs(thunderbird_verdicts(field_name))
     with thunderbird.started() as run:
         made = run.call("createAccount", account.address, account.password)
