@@ -77,5 +77,5 @@ def place(error: BaseException) -> Mapping[str, object]:
 
 def _value(value: object) -> str:
     text = str(value)
-    is_plain = text.isascii() and text.isprintable() and not any(one in text for one in ' "=\\')
+    is_plain = text.isascii() and text.isprintable() and not any(one in text for one in " \"'=\\")
     return text if is_plain and text else json.dumps(text)

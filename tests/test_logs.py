@@ -6,7 +6,7 @@ import logging
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from secmailproxy.logs import KeyValueFormatter
@@ -51,6 +51,7 @@ def test_an_exception_shows_as_type_and_place() -> None:
     assert "private" in shown
 
 
+@example("", "'")
 @given(st.text(), st.text())
 def test_always_one_line_that_splits_into_pairs(event: str, value: str) -> None:
     one = record("secmailproxy.x", "%s", event)

@@ -43,9 +43,7 @@ def encrypted(
     recipients: tuple[Fingerprint, ...],
     signer: Fingerprint | None,
 ) -> bytes:
-    return assemble.encrypted(
-        ready.outer, keystore.encrypt(ready.payload, recipients, signer, NOW), "boundary"
-    )
+    return keystore.encrypt(ready.payload, recipients, signer, NOW)
 
 
 def test_every_deviation_of_an_encrypted_message_is_found(

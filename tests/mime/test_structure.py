@@ -53,7 +53,11 @@ def stored(message: bytes) -> bytes:
 def corpus() -> Iterator[tuple[str, bytes]]:
     for folder in (ROOT / "tests" / "corpus", CORPORA / "identity"):
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix not in {".md", ".asc", ".jsonl"} and path.stat().st_size:
+            if (
+                path.is_file()
+                and path.suffix not in {".md", ".asc", ".jsonl", ".p12"}
+                and path.stat().st_size
+            ):
                 yield str(path.relative_to(folder)), stored(path.read_bytes())
 
 
