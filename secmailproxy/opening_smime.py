@@ -15,7 +15,7 @@ from secmailproxy.judge import Layer
 from secmailproxy.mime import signed
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.layers import LayerKind
-from secmailproxy.mime.pkcs7 import CmsKind, cms_kind, received_cms
+from secmailproxy.mime.pkcs7 import CmsKind, binary, cms_kind, received_cms
 from secmailproxy.opening import Closed, Peeled, Tools, failure, inner_entity, one_line
 
 NO_CONTENT = "its signature is there without what was signed"
@@ -48,7 +48,7 @@ def open_layer(part: Entity, tools: Tools, *, may_decrypt: bool) -> Peeled | Clo
 
 def _detached(taken: signed.SignedEntity, tools: Tools) -> tuple[SignatureResult, ...]:
     try:
-        found = tools.keystore.smime.verify(taken.signature, taken.octets, tools.now)
+        found = tools.keystore.smime.verify(binary(taken.signature), taken.octets, tools.now)
     except (NotReadable, KeyRefused) as error:
         return (_bad(one_line(error)),)
     return found.signatures or (_bad("there is no signature in it"),)
@@ -59,6 +59,9 @@ def _opaque(cms: bytes, tools: Tools) -> Peeled | Closed:
     try:
         found = tools.keystore.smime.verify(cms, None, tools.now)
     except (NotReadable, KeyRefused) as error:
+        if isinstance(error, NotReadable) and error.reason == "unsupported":
+            # Such as a signed receipt (RFC 2634 section 2): no mail, and no promise of any.
+            return Closed(Scheme.SMIME)
         return Closed(Scheme.SMIME, layer=_bad_layer(one_line(error)))
     if found.octets is None:
         return _without_content(found)

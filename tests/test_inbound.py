@@ -137,3 +137,30 @@ def test_classes(fields: bytes, expected: MessageClass):
     assert inbound.classify(fields, FIELD) is expected
     assert inbound.classify(fields + b"\r\n", FIELD) is expected
     assert inbound.classify(fields.replace(b"\r\n", b"\n"), FIELD) is expected
+
+
+MBOX = b"From alice@example.org Mon Mar  2 10:00:00 2026\r\n"
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_a_line_out_of_an_mbox_file_is_no_part_of_the_message(desk: Desk, line_end: bytes):
+    """MIME-02."""
+    for body in (desk.sign(TEXT), desk.encrypt(TEXT, ALICE)):
+        read = desk.read((MBOX + message(body)).replace(b"\r\n", line_end))
+        assert (read.summary.verdict, read.summary.signer) == (Verdict.VALID, ALICE)
+        assert MBOX not in (read.presented or b"")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        MBOX * 2,
+        b"X-Field: x\r\n" + MBOX,
+        b">" + MBOX,
+        MBOX + b" From: eve@example.net\r\n",
+        MBOX.replace(b"Mon", b"<eve@example.net>"),
+        b"From eve@example.net\r\n",
+    ],
+)
+def test_other_lines_that_are_no_fields_leave_nothing_valid(desk: Desk, line: bytes):
+    assert desk.read(line + message(desk.sign(TEXT))).summary.verdict is Verdict.MISMATCH

@@ -86,6 +86,7 @@ def test_what_gpg_writes_is_read_in_every_transfer_encoding(
         (PLAIN + b"Content-Transfer-Encoding: base64\r\n", crlf(base64.encodebytes(plain))),
         (PLAIN.replace(b"utf-8", b"utf-8; format=flowed; delsp=yes"), plain),
         (PLAIN, plain.replace(b"\r\n", b"\n")),
+        (PLAIN.replace(b"text/plain", b"application/pgp; x-action=encrypt; format=text"), plain),
         (PLAIN, plain.replace(b"\r\n\r\n", b"\r\nCharset: utf-7\r\n\r\n", 1)),
     ):
         found = read(desk, body, fields)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import quopri
+from collections.abc import Callable
+
 import pytest
 
 from keystore.model import Scheme
@@ -10,6 +14,7 @@ from secmailproxy.judge import OTHER_TIME, OUTER_SIGNATURE, UNAUTHENTICATED
 from secmailproxy.mime import entity, header
 from secmailproxy.mime.demoted import FILE_NAME
 from secmailproxy.model import DecryptionState, Protection, Verdict
+from tests.fixtures.cms import Signing, oid, signed_data, usual
 from tests.fixtures.desk import ALICE, DATE, EVE, FIELD, OUTER, desk, message, protected
 from tests.fixtures.desk import Desk as OpenPGPDesk
 from tests.fixtures.smime_desk import TEXT, SmimeDesk, entity_of, smime_desk
@@ -133,6 +138,48 @@ def test_a_name_alone_makes_no_message(smime_desk: SmimeDesk):
     assert smime_desk.read(message(body)).summary.decryption is DecryptionState.NOT_NEEDED
     body = entity_of(b"no CMS", "application/pkcs7-mime")
     assert smime_desk.read(message(body)).summary.decryption is DecryptionState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("encoding", "write"),
+    [
+        ("binary", lambda cms: cms + b"\r\n"),
+        ("7bit", base64.encodebytes),
+        ("base64", lambda cms: base64.encodebytes(as_pem(cms))),
+        ("quoted-printable", lambda cms: quopri.encodestring(base64.encodebytes(cms))),
+        ("8bit", lambda cms: as_pem(cms)),
+    ],
+)
+def test_cms_written_as_gateways_do(smime_desk: SmimeDesk, encoding: str, write: Callable[[bytes], bytes]):
+    """MIME-04: what gpgsm and openssl read by themselves, around the content and beside it."""
+    opaque, field = smime_desk.cms(TEXT), f"Content-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    whole = b"Content-Type: application/pkcs7-mime; smime-type=signed-data\r\n" + field + write(opaque)
+    read = smime_desk.read(message(whole))
+    assert (read.summary.verdict, read.presented) == (Verdict.VALID, WHOLE + TEXT)
+    detached = smime_desk.sign(TEXT)
+    at = detached.index(b"Content-Transfer-Encoding: base64")
+    signature = write(smime_desk.cms(TEXT, detached=True))
+    whole = detached[:at] + field + signature + detached[detached.rindex(b"\r\n--") :]
+    assert smime_desk.read(message(whole)).summary.verdict is Verdict.VALID
+
+
+def as_pem(cms: bytes) -> bytes:
+    return b"-----BEGIN PKCS7-----\n" + base64.encodebytes(cms) + b"-----END PKCS7-----\n"
+
+
+def test_a_signed_receipt_is_no_mail_and_no_forgery(smime_desk: SmimeDesk):
+    """RFC 2634 section 2: it holds no MIME entity; nothing is claimed of it, and nothing held against it."""
+    alice = smime_desk.people[ALICE]
+    receipt = oid("1.2.840.113549.1.9.16.1.1")
+    cms = signed_data(
+        Signing(signer=alice, attributes=usual(b"x")).info,
+        certificates=[alice.der],
+        content=b"x",
+        kind=receipt,
+    )
+    read = smime_desk.read(message(entity_of(cms, "application/pkcs7-mime; smime-type=signed-receipt")))
+    assert (read.presented, read.summary.verdict) == (None, Verdict.NONE)
+    assert read.summary.protection is Protection.NONE
 
 
 def test_a_detached_signature_alone_is_a_broken_promise(smime_desk: SmimeDesk):

@@ -58,6 +58,8 @@ _PSS = "1.2.840.113549.1.1.10"
 _ED25519 = "1.3.101.112"
 _EC = "1.2.840.10045.2.1"
 """The name of a key rather than of a signature; some programs write it all the same, and so does RSA's."""
+_EC_SPECIFIED = "1.2.840.10045.4.3"
+"""ECDSA with the hash named by parameters (X9.62), as Windows wrote it."""
 _BY_RSA = {
     "1.2.840.113549.1.1.4": "md5",
     "1.2.840.113549.1.1.5": "sha1",
@@ -139,7 +141,8 @@ def right(signed: Signed, certificate: bytes) -> bool:
             scheme = _rsa_padding(signed, facts(certificate).kind, certificate)
             public.verify(signed.signature, signed.hashed, scheme, Prehashed(HASHES[signed.digest]()))
         elif isinstance(public, ec.EllipticCurvePublicKey):
-            _demand_digest(signed, _BY_EC, _EC)
+            if signed.algorithm != _EC_SPECIFIED or _specified(signed.parameters) != signed.digest:
+                _demand_digest(signed, _BY_EC, _EC)
             public.verify(signed.signature, signed.hashed, ec.ECDSA(Prehashed(HASHES[signed.digest]())))
         elif isinstance(public, ed25519.Ed25519PublicKey):
             # RFC 8419 section 3: no parameters, and SHA-512 for the message digest.
@@ -164,6 +167,11 @@ def _demand_digest(signed: Signed, named: dict[str, str], bare: str) -> None:
     """That the algorithm is one of this kind of key, and its hash that of the message digest."""
     if signed.algorithm != bare and named.get(signed.algorithm) != signed.digest:
         raise Unsupported("an algorithm that does not go with the signer's key or with the message digest")
+
+
+def _specified(parameters: bytes) -> str:
+    """The hash that parameters of ECDSA name. Raises Unsupported."""
+    return digest_name(algorithm_identifier(ber.only(parameters, ber.SEQUENCE))[0])
 
 
 def _rsa_padding(signed: Signed, kind: KeyKind, certificate: bytes) -> padding.PSS | padding.PKCS1v15:

@@ -1,9 +1,10 @@
 """CMS envelopes opened: EnvelopedData, AuthEnvelopedData.
 
-AES in CBC and GCM mode and ChaCha20-Poly1305, and triple DES for mail that is old; what is weaker is refused.
+AES in CBC and GCM mode and ChaCha20-Poly1305; triple DES and Camellia for mail that is old; what is weaker is
+refused.
 
-Standards: RFC 5652 section 6, RFC 5083, RFC 5084 (AES-GCM), RFC 8103 (ChaCha20-Poly1305), RFC 3565 and RFC
-3370 section 5.1 (AES, triple DES in CBC mode), RFC 8551 section 2.7.
+Standards: RFC 5652 section 6, RFC 5083, RFC 5084 (AES-GCM), RFC 8103 (ChaCha20-Poly1305), RFC 3565, RFC 3370
+section 5.1 and RFC 3657 (AES, triple DES and Camellia in CBC mode), RFC 8551 section 2.7.
 Security: every failure after a key was found has one text, so that no reply tells what was wrong. With CBC no
 integrity is proven: whoever changes ciphertext changes plaintext.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.decrepit.ciphers.algorithms import Camellia, TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.padding import PKCS7
@@ -39,13 +40,19 @@ _CONTENT = 0x80
 _CONTENT_PIECES = 0xA0
 _ATTRIBUTES, _MORE_ATTRIBUTES = 0xA1, 0xA2
 _TRIPLE_DES = "1.2.840.113549.3.7"
+_CAMELLIA = {
+    "1.2.392.200011.61.1.1.1.2": 16,
+    "1.2.392.200011.61.1.1.1.3": 24,
+    "1.2.392.200011.61.1.1.1.4": 32,
+}
 _CBC = {
     "2.16.840.1.101.3.4.1.2": 16,
     "2.16.840.1.101.3.4.1.22": 24,
     "2.16.840.1.101.3.4.1.42": 32,
     _TRIPLE_DES: 24,
+    **_CAMELLIA,
 }
-"""Octets of a key; so below."""
+"""Octets of a key; so above and below."""
 _GCM = {
     "2.16.840.1.101.3.4.1.6": 16,
     "2.16.840.1.101.3.4.1.26": 24,
@@ -169,12 +176,18 @@ def _decrypted(envelope: Envelope, key: bytes) -> bytes:
 
 
 def _by_cbc(envelope: Envelope, key: bytes) -> bytes:
-    algorithm = TripleDES(key) if envelope.algorithm == _TRIPLE_DES else algorithms.AES(key)
+    algorithm = _block_cipher(envelope.algorithm)(key)
     vector = ber.only(envelope.parameters, ber.OCTET_STRING).contents
     cipher = Cipher(algorithm, modes.CBC(vector)).decryptor()
     padder = PKCS7(algorithm.block_size).unpadder()
     body = padder.update(cipher.update(envelope.ciphertext) + cipher.finalize())
     return body + padder.finalize()
+
+
+def _block_cipher(name: str) -> type[TripleDES | Camellia | algorithms.AES]:
+    if name == _TRIPLE_DES:
+        return TripleDES
+    return Camellia if name in _CAMELLIA else algorithms.AES
 
 
 def _by_gcm(envelope: Envelope, tag: bytes, key: bytes) -> bytes:

@@ -3,19 +3,24 @@
 RSA by PKCS #1 v1.5 and OAEP, elliptic curves by ECDH with an ephemeral key of the sender. Passwords and keys
 known beforehand (RFC 5652 sections 6.2.3 and 6.2.4) have no place in mail.
 
-Standards: RFC 5652 section 6.2, RFC 3560 and RFC 4055 section 4 (OAEP), RFC 5753 (ECDH), RFC 3565 (key wrap).
+Standards: RFC 5652 section 6.2, RFC 3560 and RFC 4055 section 4 (OAEP), RFC 5753 (ECDH), RFC 3565 and
+RFC 3217 (key wrap by AES and triple DES).
 Security: what PKCS #1 v1.5 cannot unpad gives a content key all the same, a random one (RFC 3218 section
 2.3.2): nobody learns from what follows whether the padding was right.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 from secrets import token_bytes
 
 from asn1crypto import algos
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
@@ -47,12 +52,15 @@ _SCHEMES: dict[str, type[hashes.HashAlgorithm]] = {
     "1.3.132.1.14.2": hashes.SHA384,
     "1.3.132.1.14.3": hashes.SHA512,
 }
+_TRIPLE_DES_WRAP = "1.2.840.113549.1.9.16.3.6"
+_WRAP_VECTOR = bytes.fromhex("4adda22c79e82105")
 _WRAPS = {
+    _TRIPLE_DES_WRAP: 24,
     "2.16.840.1.101.3.4.1.5": 16,
     "2.16.840.1.101.3.4.1.25": 24,
     "2.16.840.1.101.3.4.1.45": 32,
 }
-"""AES key wrap, by the length of its key in octets."""
+"""Key wraps, by the length of their key in octets. Triple DES is what openssl takes for triple DES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +202,28 @@ def _by_agreement(recipient: Recipient, private: ec.EllipticCurvePrivateKey) -> 
     agreement, scheme = recipient.agreement, _SCHEMES.get(recipient.algorithm)
     if agreement is None or scheme is None:
         raise NoKey("not for a key on an elliptic curve")
-    length = _WRAPS[_wrap(recipient.parameters)]
+    wrap = _wrap(recipient.parameters)
+    length = _WRAPS[wrap]
     point = ec.EllipticCurvePublicKey.from_encoded_point(private.curve, agreement.originator)
     info = shared_info(recipient.parameters, agreement.keying, length)
     wrapping = X963KDF(scheme(), length, info).derive(private.exchange(ec.ECDH(), point))
-    return aes_key_unwrap(wrapping, recipient.encrypted_key)
+    unwrap = _triple_des_unwrap if wrap == _TRIPLE_DES_WRAP else aes_key_unwrap
+    return unwrap(wrapping, recipient.encrypted_key)
+
+
+def _triple_des_unwrap(wrapping: bytes, wrapped: bytes) -> bytes:
+    """RFC 3217 section 3.2."""
+    reverse = _by_triple_des(wrapping, _WRAP_VECTOR, wrapped)[::-1]
+    opened = _by_triple_des(wrapping, reverse[:8], reverse[8:])
+    key, stated = opened[:-8], opened[-8:]
+    if not hmac.compare_digest(hashlib.sha1(key, usedforsecurity=False).digest()[:8], stated):
+        raise NoKey("not the key that was wrapped")
+    return key
+
+
+def _by_triple_des(key: bytes, vector: bytes, octets: bytes) -> bytes:
+    cipher = Cipher(TripleDES(key), modes.CBC(vector)).decryptor()
+    return cipher.update(octets) + cipher.finalize()
 
 
 def _wrap(parameters: bytes) -> str:

@@ -10,10 +10,12 @@ stands there is never shown with the plaintext, so that no plaintext is stitched
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from secmailproxy.mime import header
 from secmailproxy.mime.entity import Entity
+from secmailproxy.mime.filenames import file_names
 from secmailproxy.mime.layers import is_unambiguous
 from secmailproxy.mime.transfer import decoded_body
 
@@ -23,10 +25,14 @@ MIXED_UP = "multipart/mixed"
 """What Exchange and others make of multipart/encrypted."""
 _DATA = "application/octet-stream"
 _ARMOR = b"-----BEGIN PGP MESSAGE-----"
-_OTHER_DATA = frozenset({CONTROL, "application/pgp", "application/x-pgp-encrypted", "text/plain"})
-"""What gateways make of the data part's type, when they know its ending or look into it."""
-_USUAL_NAMES = frozenset({"encrypted.asc", "msg.asc", "openpgp_encrypted_message.asc"})
-"""How mail programs name the data part (Enigmail, Thunderbird, K-9, GPGMail; mutt, KMail; Mailvelope)."""
+_USUAL_NAMES = frozenset(
+    {"encrypted.asc", "msg.asc", "openpgp_encrypted_message.asc", "openpgp encrypted message.asc"}
+)
+"""How mail programs name the data part (Enigmail, K-9, GPGMail, Mailvelope; mutt, KMail; Thunderbird)."""
+_VERSION = re.compile(rb"\s*+(?:version[ \t]*:[ \t]*1\b[ -~]*+\s*)?", re.IGNORECASE)
+"""The control part: "Version: 1", and nothing else (RFC 3156 section 4). Gateways empty it."""
+_BLANK_HTML = re.compile(rb"</?(?:html|head|meta|body|div|p|br|span|font)\b[^<>]*>|&nbsp;", re.IGNORECASE)
+_BLANK_OCTETS = 2048
 _FOOTER_OCTETS = 4096
 _MOST_PARTS = 4
 
@@ -110,17 +116,13 @@ def _bare(entity: Entity) -> EncryptedEntity | None:
 
 
 def _pair(control: Entity, data: Entity) -> EncryptedEntity | None:
-    is_control = control.content_type.full == CONTROL and decoded_body(control).strip().lower().startswith(
-        b"version: 1"
-    )
-    if not is_control or data.parts:
+    if control.content_type.full != CONTROL or not _VERSION.fullmatch(decoded_body(control)) or data.parts:
         return None
     octets = decoded_body(data)
     if data.content_type.full == _DATA:
         return EncryptedEntity(octets)
-    if data.content_type.full in _OTHER_DATA and _is_armor(octets):
-        return EncryptedEntity(octets, NO_PROTOCOL)
-    return None
+    # Gateways give it another type, when they know its ending or look into it.
+    return EncryptedEntity(octets, NO_PROTOCOL) if _is_armor(octets) else None
 
 
 def _is_armor(octets: bytes) -> bool:
@@ -128,11 +130,19 @@ def _is_armor(octets: bytes) -> bool:
 
 
 def _is_named(entity: Entity) -> bool:
-    return (entity.content_type.param("name") or "").lower() in _USUAL_NAMES
+    return not _USUAL_NAMES.isdisjoint(file_names(entity))
 
 
 def _is_blank(part: Entity) -> bool:
-    return part.content_type.full == "text/plain" and not decoded_body(part).strip()
+    """Whether nobody reads anything in it: a text of white space alone, plain, HTML or both."""
+    if part.content_type.full == "multipart/alternative":
+        return all(map(_is_blank, part.parts))
+    if part.content_type.full not in ("text/plain", "text/html") or len(part.body) > _BLANK_OCTETS:
+        return False
+    text = decoded_body(part)
+    if part.content_type.subtype == "html":
+        text = _BLANK_HTML.sub(b"", text)
+    return not text.replace(b"\xc2\xa0", b"").replace(b"\xa0", b"").strip()
 
 
 def _is_from_list(entity: Entity) -> bool:

@@ -24,6 +24,8 @@ FIRST_OCTETS = 200
 _MESSAGE, _SIGNED = b"-----BEGIN PGP MESSAGE-----", b"-----BEGIN PGP SIGNED MESSAGE-----"
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _ENDS = {_MESSAGE: b"-----END PGP MESSAGE-----", _SIGNATURE: b"-----END PGP SIGNATURE-----"}
+_TYPES = ("text/plain", "application/pgp")
+"""The latter is what mutt and others once called such a text."""
 _ENCODINGS = IDENTITY | {QUOTED_PRINTABLE, BASE64}
 _ARMOR_HEADER = re.compile(rb"(?:Hash|Charset): [ -~]*")
 """What may stand between the first line and the text (RFC 9580 section 7.1); older programs add a charset."""
@@ -48,7 +50,7 @@ class InlineText:
 def may_be_inline(root: Entity) -> bool:
     """Whether the header of a message leaves it open that its text is an armored block."""
     declared = [value.strip() for name, value in root.content_type.params if name.startswith("charset")]
-    is_plain = root.content_type.full == "text/plain" and len(declared) <= 1
+    is_plain = root.content_type.full in _TYPES and len(declared) <= 1
     return is_plain and all(map(_ASCII_CHARSETS.fullmatch, declared))
 
 

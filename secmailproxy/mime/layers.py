@@ -29,8 +29,11 @@ _BOUNDARY = re.compile(rb"(?!.*=\?.*\?=)[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z
 Python's email takes angle brackets off."""
 _TOKEN = rb"[!#-'*+.0-9A-Z^-~-]+"
 _VALUE = rb"""(?:"(?:[^"\\]|\\[ -~])*"|[!#-'*+./:=?@0-9A-Z^-~-]+)"""
+_MICALG = rb"(?i:micalg)[ \t]*=[-,0-9A-Za-z]*(?=[ \t]*(?:;|\Z))"
+"""Nobody needs it to read a message, so it may be empty or a list."""
 _WELL_FORMED = re.compile(
-    rb"%b/%b(?:[ \t]*;[ \t]*%b[ \t]*=[ \t]*%b)*[ \t]*;?[ \t]*" % (_TOKEN, _TOKEN, _TOKEN, _VALUE)
+    rb"%b/%b(?:[ \t]*;[ \t]*(?>%b|%b[ \t]*=[ \t]*%b))*+[ \t]*+;?[ \t]*"
+    % (_TOKEN, _TOKEN, _MICALG, _TOKEN, _VALUE)
 )
 """A Content-Type that all readers cut alike: no comments, nothing behind a value (RFC 2045 section 5.1)."""
 _CONTINUED = re.compile(rb"\bboundary\s*\*", re.IGNORECASE)

@@ -16,6 +16,7 @@ from secmailproxy.mime.layers import layer_kind
 
 _CONTENT_INFO = re.compile(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)\x06([\x01-\x20])", re.DOTALL)
 """The start of ContentInfo, BER: a sequence that begins with an object identifier of few octets."""
+_PEM = re.compile(rb"\s*-----BEGIN (?:PKCS7|CMS)-----([^-]*)-----END (?:PKCS7|CMS)-----\s*")
 _ENVELOPE_TYPES = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 
 
@@ -93,4 +94,29 @@ def received_cms(part: Entity) -> bytes | None:
     """The octets of an entity that is or may be an S/MIME message by label or name; None for all others."""
     if part.is_multipart or layer_kind(part) is None:
         return None
-    return transfer.decoded_body(part)
+    return binary(transfer.decoded_body(part))
+
+
+def binary(octets: bytes) -> bytes:
+    """CMS octets that may still be a text, as those of gateways: PEM, or base64 that nobody declared.
+
+    The line end that a binary body has in a message is taken off.
+    """
+    if cms_kind(octets):
+        return octets[: _length(octets)]
+    armored = _PEM.fullmatch(octets)
+    digits = octets if armored is None else armored[1]
+    if digits.lstrip()[:1] == b"M" and transfer.is_base64(digits):
+        return transfer.decode(digits, transfer.BASE64)
+    return octets
+
+
+def _length(octets: bytes) -> int:
+    """Of the ContentInfo that `octets` start with, if there are only blanks behind; else of all."""
+    stated = octets[1]
+    if stated == 0x80:
+        end = len(octets.rstrip(b" \t\r\n"))
+        return end if octets.endswith(b"\0\0", 0, end) else len(octets)
+    more = max(0, stated - 0x80)
+    end = 2 + more + (int.from_bytes(octets[2 : 2 + more]) if more else stated)
+    return len(octets) if octets[end:].strip(b" \t\r\n") else end

@@ -33,6 +33,8 @@ _DATE = re.compile(
     rb"(?:[+-]\d{4}|UT|UTC|GMT|Z|[ECMP][SD]T)(?:\s*\([^()]*\))?"
 )
 """RFC 5322 section 3.3, with the zones and comments of section 4.3; at all else readers guess."""
+_MBOX_LINE = re.compile(rb"From [!-~]+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [ -~]{1,60}\r?\n")
+"""Before the first field of a message that was in an mbox file."""
 ORIGINAL_FIELD = "secmail-original"
 """Inside an own copy: the digest of what it was made of (see `kept`)."""
 _FOR_PEOPLE = frozenset(
@@ -193,13 +195,17 @@ def is_cut_alike(message: Entity) -> bool:
     """Whether all readers find the same fields.
 
     A lone CR or NUL is the start of one for some; and a line that is no field is the end of the header for
-    some, who then show what follows as the text. A blank before the colon makes it such a line for some.
+    some, who then show what follows as the text. A blank before the colon makes it such a line for some. The
+    line that mbox files begin with is known to all.
     """
     return _has_fields_alone(message) and not _BLANK_BEFORE_COLON.search(message.header)
 
 
 def _has_fields_alone(message: Entity) -> bool:
-    return not _ODD.search(message.header) and all(map(is_field, message.fields))
+    fields = message.fields
+    if fields and message.start == 0 and _MBOX_LINE.fullmatch(fields[0].raw(message.octets)):
+        fields = fields[1:]
+    return not _ODD.search(message.header) and all(map(is_field, fields))
 
 
 def author(message: Entity) -> str | None:

@@ -177,6 +177,18 @@ def test_kinds_that_openssl_does_not_sign_with(
     assert verdict(reader, by(signers[kind], digest=digest), b"other")[0] is SignatureState.BAD
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected"), [("sha256", SignatureState.GOOD), ("sha384", SignatureState.UNACCEPTABLE)]
+)
+def test_ecdsa_with_its_hash_beside_it(
+    reader: Keystore, signers: dict[str, Issued], stated: str, expected: SignatureState
+) -> None:
+    """X9.62 ecdsa-with-Specified, as Windows wrote it: the hash is that of the message digest, or nothing."""
+    algorithm = sequence(oid("1.2.840.10045.4.3"), sequence(oid(DIGESTS[stated])))
+    assert verdict(reader, by(signers["p256"], algorithm=algorithm))[0] is expected
+    assert verdict(reader, by(signers["p256"], algorithm=algorithm), b"other")[0] is not SignatureState.GOOD
+
+
 def test_ed25519_with_another_hash(reader: Keystore, signers: dict[str, Issued]) -> None:
     """RFC 8419 section 3.1: SHA-512 for the message digest."""
     assert verdict(reader, by(signers["ed25519"]))[0] is SignatureState.UNACCEPTABLE

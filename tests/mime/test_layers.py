@@ -6,6 +6,7 @@ import pytest
 
 from secmailproxy.mime import encrypted, entity, signed
 from secmailproxy.mime.layers import LayerKind, errant_layers, is_unambiguous, layer_kind
+from tests.fixtures.growth import assert_linear
 
 SIGNED = (
     b'Content-Type: multipart/signed; boundary="b"; protocol="application/pgp-signature"\r\n\r\n'
@@ -59,6 +60,7 @@ def test_layers_are_counted_at_any_depth():
 
 CHANGES = [
     (b"Version: 1", b"Version: 2"),
+    (b"Version: 1", b"Version: 1\r\n\r\nwords"),
     (b"application/octet-stream", b"text/plain"),
     (b"application/pgp-encrypted\r\n", b"text/plain\r\n"),
     (b'protocol="application/pgp-encrypted"', b'protocol="application/x"'),
@@ -84,6 +86,8 @@ def test_only_the_exact_shape_is_an_encrypted_message(old: bytes, new: bytes):
     ("old", "new"),
     [
         (b"", b""),
+        (b"Version: 1", b""),
+        (b"Version: 1", b"\r\nversion:1 \r\n"),
         (b"\r\n\r\n--b\r\n", b"\r\n\r\npreamble\r\n--b  \r\n"),
         (b"--b--\r\n", b"--b-- \r\nepilogue\r\n"),
         (b"--b--\r\n", b"--b--"),
@@ -117,3 +121,46 @@ def test_line_ends_before_the_boundary_are_told_apart():
 def test_a_multipart_without_parts_is_ambiguous():
     assert not is_unambiguous(entity.parse(b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x--"))
     assert not is_unambiguous(entity.parse(b"Content-Type: multipart/mixed\r\n\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"; protocol", b"; micalg=; protocol"),
+        (b"; protocol", b"; MICALG=pgp-sha1,pgp-sha512; protocol"),
+    ],
+)
+def test_a_header_that_all_readers_cut_alike(old: bytes, new: bytes):
+    """An algorithm that nobody needs may be missing or a list."""
+    taken = signed.take_apart(entity.parse(SIGNED.replace(old, new, 1)))
+    assert taken is not None
+    assert taken.signature == b"SIG"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"; protocol", b"; micalg=a(b); protocol"),
+        (b"; protocol", b"; micalg=a b; protocol"),
+        (b"; protocol", b";; protocol"),
+        (b"; protocol", b"; boundary=; protocol"),
+        (b"Content-Type: multipart", b"Content-Type: multipart/signed\r\nContent-Type: multipart"),
+        (b"\r\n\r\nSIG", b"\r\nno field\r\n\r\nSIG"),
+    ],
+)
+def test_a_header_that_readers_cut_in_two_ways(old: bytes, new: bytes):
+    """A line that is no field ends the header for some, who then show the signature as a text."""
+    assert signed.take_apart(entity.parse(SIGNED.replace(old, new, 1))) is None
+
+
+@pytest.mark.parametrize("piece", [b" ", b"; micalg=a", b'; a="b"', b"; a=b "])
+def test_a_content_type_without_end_costs_its_length(piece: bytes):
+    """MIME-08: blanks that end in nothing once took the square of their number, and a header is 256 KiB."""
+
+    def made(size: int) -> entity.Entity:
+        old = b'; protocol="application/pgp-signature"'
+        found = entity.parse(SIGNED.replace(old, old + piece * (size // len(piece)) + b"x"))
+        assert len(found.parts) == 2
+        return found
+
+    assert_linear(made, is_unambiguous, 100_000)

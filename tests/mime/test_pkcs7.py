@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from secmailproxy.mime import entity
-from secmailproxy.mime.pkcs7 import CmsKind, cms_kind, received_cms
+from secmailproxy.mime.pkcs7 import CmsKind, binary, cms_kind, received_cms
 
 SIGNED = b"\x06\x09" + CmsKind.SIGNED.value
 
@@ -47,3 +49,46 @@ def test_kinds(octets: bytes, kind: CmsKind | None):
 def test_only_what_may_be_a_message_is_decoded(kind: bytes, found: bytes | None):
     head = b"Content-Type: " + kind + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
     assert received_cms(entity.parse(head + b"Y21z\r\n")) == found
+
+
+DEFINITE = b"\x30\x82\x01\x0d" + SIGNED + b"\n" * 0x102
+OPEN = b"\x30\x80" + SIGNED + b"\0\0"
+TEXT = base64.encodebytes(DEFINITE).replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("cms", [DEFINITE, OPEN, b"\x30\x0c" + SIGNED + b"\n"])
+def test_the_line_end_of_a_binary_body_is_taken_off(cms: bytes):
+    """MIME-04: a message ends in CRLF, and a part may; what lies within keeps its octets."""
+    assert binary(cms) == binary(cms + b"\r\n") == binary(cms + b" \n\n") == cms
+    assert binary(cms + b"x\r\n") == cms + b"x\r\n"
+    assert binary(cms[:-1]) == cms[:-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        b"\r\n" + TEXT + b"\r\n",
+        b"-----BEGIN PKCS7-----\r\n" + TEXT + b"-----END PKCS7-----\r\n",
+        b"\n-----BEGIN CMS-----\n" + TEXT + b"-----END CMS-----",
+    ],
+)
+def test_a_text_that_stands_for_cms(text: bytes):
+    """As gpgsm takes it, and with it KMail: base64 without its field, and PEM."""
+    assert binary(text) == DEFINITE
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x30",
+        b"Meet me at the windmill.\r\n",
+        TEXT + b"\r\n-- \r\nwords\r\n",
+        b"words\r\n-----BEGIN PKCS7-----\r\n" + TEXT + b"-----END PKCS7-----\r\n",
+        b"-----BEGIN PKCS7-----\r\nMIIB!\r\n-----END PKCS7-----\r\n",
+        b"-----BEGIN CERTIFICATE-----\r\n" + TEXT + b"-----END CERTIFICATE-----\r\n",
+    ],
+)
+def test_other_octets_stay(octets: bytes):
+    assert binary(octets) == octets
