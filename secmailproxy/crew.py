@@ -25,6 +25,9 @@ _LARGE = 512 * 1024
 
 _PATIENCE = 10.0
 """Seconds that a large message waits for a process to start."""
+_BUSY = 2.0
+"""Seconds after which processes are busy that take nothing: messages that somebody has sent us to be opened
+may take long, and delay no submission."""
 
 T = TypeVar("T")
 
@@ -74,4 +77,4 @@ class Crew:
             self._workers.call()
         if is_large:
             await self._workers.any_ready(_PATIENCE)
-        return cast("Outcome[object] | None", await self._workers.outcome(task, Urgency.SUBMISSION))
+        return cast("Outcome[object] | None", await self._workers.outcome(task, Urgency.SUBMISSION, _BUSY))

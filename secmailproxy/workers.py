@@ -17,7 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
@@ -192,8 +192,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-_Answer = asyncio.Future[object]
-_Queued = tuple[Urgency, int, Task, _Answer]
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A task that was handed in."""
+
+    task: Task
+    outcome: asyncio.Future[object]
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether a process has it, or none ever will."""
+
+
+_Queued = tuple[Urgency, int, _Waiting]
 
 
 class _Idle(Exception):
@@ -217,6 +226,8 @@ class Workers:
         self._idle_seconds = idle_seconds
         self._queue: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
+        self._begun = 0
+        """How many tasks processes have taken."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.processes: set[int] = set()
         """Their process numbers."""
@@ -234,18 +245,37 @@ class Workers:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def outcome(self, task: Task, urgency: Urgency) -> object | None:
-        """The outcome of a task; None when no process is left to do it, or none can."""
-        found = await self.tried(task, urgency)
+    async def outcome(self, task: Task, urgency: Urgency, patience: float | None = None) -> object | None:
+        """The outcome of a task; None when no process is left to do it, or none can.
+
+        With `patience` also when none has begun with it, or with any other, for so many seconds: then all are
+        busy with what takes long.
+        """
+        found = await self.tried(task, urgency, patience)
         return None if isinstance(found, Lost) else found
 
-    async def tried(self, task: Task, urgency: Urgency) -> object | Lost | None:
+    async def tried(
+        self, task: Task, urgency: Urgency, patience: float | None = None
+    ) -> object | Lost | None:
         """The same, but `Lost` when a process ended while it did it."""
         if not self.ready:
             return None
-        future: _Answer = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((urgency, next(self._numbers), task, future))
-        return await future
+        waiting = _Waiting(task, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait((urgency, next(self._numbers), waiting))
+        if patience is not None and not await self._begins(waiting, patience):
+            waiting.outcome.cancel()
+            return None
+        return await waiting.outcome
+
+    async def _begins(self, waiting: _Waiting, patience: float) -> bool:
+        while not waiting.begun.is_set():
+            before = self._begun
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await waiting.begun.wait()
+            if before == self._begun and not waiting.begun.is_set():
+                return False
+        return True
 
     async def alone(self, task: Task) -> object | Lost | None:
         """The outcome of a task by a process of its own; `Lost` when it ended, None when there is none."""
@@ -319,8 +349,7 @@ class Workers:
         self._tell()
         try:
             while True:
-                _, _, task, future = await self._next()
-                await self._carry_out(answers, task, future)
+                await self._carry_out(answers, await self._next())
         except _Idle:
             return
         finally:
@@ -328,26 +357,36 @@ class Workers:
             while not self.ready and not self._queue.empty():
                 _settle(self._queue.get_nowait()[-1], None)
 
-    async def _next(self) -> _Queued:
+    async def _next(self) -> _Waiting:
+        """The next that anybody still waits for."""
+        while True:
+            waiting = await self._next_queued()
+            if not waiting.outcome.done():
+                self._begun += 1
+                waiting.begun.set()
+                return waiting
+
+    async def _next_queued(self) -> _Waiting:
         with contextlib.suppress(asyncio.QueueEmpty):
-            return self._queue.get_nowait()
+            return self._queue.get_nowait()[-1]
         try:
             async with asyncio.timeout(self._idle_seconds):
-                return await self._queue.get()
+                return (await self._queue.get())[-1]
         except TimeoutError:
             raise _Idle from None
 
-    async def _carry_out(self, answers: _Answers, task: Task, future: _Answer) -> None:
+    async def _carry_out(self, answers: _Answers, waiting: _Waiting) -> None:
         try:
             async with asyncio.timeout(self._answer_seconds):
-                answer = await answers.ask(task)
+                answer = await answers.ask(waiting.task)
         except BaseException:
-            _settle(future, Lost())
+            _settle(waiting, Lost())
             raise
-        _settle(future, answer)
+        _settle(waiting, answer)
 
 
-def _settle(future: _Answer, result: object) -> None:
+def _settle(waiting: _Waiting, result: object) -> None:
     """Whoever waits may have left."""
-    if not future.done():
-        future.set_result(result)
+    waiting.begun.set()
+    if not waiting.outcome.done():
+        waiting.outcome.set_result(result)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from secmailproxy.outbound import Copy, Outbound, OutboundSettings, Work
 from secmailproxy.policy import Protect, Rule
 from secmailproxy.workers import Urgency, Workers, program
 from tests.fixtures.desk import ALICE, BOB, MADE, Desk, desk
-from tests.fixtures.workers import hired, until
+from tests.fixtures.workers import Slow, hired, until
 
 __all__ = ["desk"]
 
@@ -98,6 +99,32 @@ async def test_a_large_message_waits_for_another_process(desk: Desk) -> None:
         assert b"large message" not in await here.outbound.protect_to_self(ALICE, LARGE, sign=True)
         assert b"large message" not in await here.outbound.protect_at_rest(ALICE, LARGE)
         assert here.keystore.made == 0
+
+
+@pytest.mark.parametrize("message", [MESSAGE, LARGE], ids=["small", "large"])
+async def test_messages_that_take_long_to_open_delay_no_submission(
+    desk: Desk, tmp_path: Path, message: bytes
+) -> None:
+    """Whoever sends two of them would have both processes."""
+    fifos = [tmp_path / name for name in ("one", "other")]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+    async with hired(desk) as workers:
+        here = Here.of(desk, workers)
+        workers.call()
+        await until(workers, 2)
+        opening = [asyncio.create_task(workers.tried(Slow(fifo), Urgency.SYNC)) for fifo in fifos]
+        # That goes on when the other end is read.
+        ends = [await asyncio.to_thread(fifo.open, "wb") for fifo in fifos]
+        async with asyncio.timeout(60):
+            assert is_sealed(desk, await here.protect(message))
+        assert here.keystore.made == 1
+        assert not any(one.done() for one in opening)
+        for end in ends:
+            end.close()
+        assert [await one for one in opening] == [b"", b""]
+        assert is_sealed(desk, await here.protect(message))
+        assert here.keystore.made == 1, "they are back"
 
 
 async def test_smtp_06_a_refusal_comes_back_as_it_is(desk: Desk) -> None:
