@@ -46,9 +46,13 @@ def memory(octets: int) -> int:
     return _MEMORY + _MEMORY_FOR_EACH_OCTET * octets
 
 
-def has_room(octets: int) -> bool:
-    """Whether the machine could give now what a message of so many octets may take."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >= memory(octets)
+def has_room(octets: int, meminfo: Path = Path("/proc/meminfo")) -> bool:
+    """Whether the machine could give now what a message of so many octets may take.
+
+    What it keeps of files meanwhile it would give up: soon after its start no machine has much that is free.
+    """
+    stated = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+    return int(stated["MemAvailable"].split()[0]) * 1024 >= memory(octets)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ _LARGE = 512 * 1024
 """A message of so many octets would keep the sessions of this process waiting."""
 _PATIENCE = 10.0
 """Seconds that large messages wait for a process to start."""
+_MOST_APART = 2
+"""Messages at once that are opened by a process of their own: each takes the memory of one."""
 _ATTEMPTS = 2
 """How often a message may end a process that has nothing else to do, before it is known to be at fault."""
 
@@ -60,6 +62,7 @@ class Openings:
         self._harvest = harvest
         self._opening: dict[tuple[str, bytes], asyncio.Event] = {}
         self._local = asyncio.Lock()
+        self._apart = asyncio.Semaphore(_MOST_APART)
 
     @contextmanager
     def claim(self, account: str, hashes: Iterable[bytes]) -> Iterator[Opening]:
@@ -152,7 +155,8 @@ class Openings:
         """
         reason = ""
         for _ in range(_ATTEMPTS):
-            found = await workers.alone(renderer.task(job))
+            async with self._apart:
+                found = await workers.alone(renderer.task(job))
             if isinstance(found, Lost):
                 reason = confinement.BY_ITS_FAULT.get(found.signal, "")
                 if not reason:

@@ -74,7 +74,7 @@ class Presenter:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""
         try:
             return await self._done(work)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             log.error("the databases cannot be used", extra=place(error))
             raise SecMailProxyError(
                 "The files of secmailproxy cannot be read or written; is the disk full?"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from secmailproxy.errors import ConfigError
 from secmailproxy.folders import make_private, write_privately
 
 _HASH = 32
@@ -26,15 +27,20 @@ class Suspects:
         make_private(folder)
         self._folder = folder
         self._left: set[bytes] = set()
-        former = list(folder.iterdir())
-        for path in former:
-            octets = path.read_bytes()
-            # The end of a file may be missing; half of a hash is none.
-            self._left |= {octets[at : at + _HASH] for at in range(0, len(octets) - _HASH + 1, _HASH)}
-        self._write()
-        for path in former:
-            if path.name != _LEFT:
-                path.unlink()
+        try:
+            former = list(folder.iterdir())
+            for path in former:
+                octets = path.read_bytes()
+                # The end of a file may be missing; half of a hash is none.
+                self._left |= {octets[at : at + _HASH] for at in range(0, len(octets) - _HASH + 1, _HASH)}
+            self._write()
+            for path in former:
+                if path.name != _LEFT:
+                    path.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot use {error.filename}: {error.strerror}. Delete what is in {folder}."
+            ) from None
 
     def __contains__(self, one: bytes) -> bool:
         """Whether the message with this hash was being opened when a former process ended."""
@@ -42,14 +48,14 @@ class Suspects:
 
     @contextmanager
     def opening(self, hashes: Iterable[bytes]) -> Iterator[None]:
-        """For as long as the block lasts, these messages would be to blame."""
+        """For as long as the block lasts, these messages would be to blame. May raise OSError."""
         path = self._folder / secrets.token_hex(8)
         # Not flushed to the disk: the process may end, and the machine is not meant.
-        path.write_bytes(b"".join(hashes))
         try:
+            path.write_bytes(b"".join(hashes))
             yield
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def cleared(self, one: bytes) -> None:
         """The message was opened, or it is known that it cannot be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from secmailproxy.confinement import BY_ITS_FAULT, memory
-from secmailproxy.errors import KeystoreLocked
+from secmailproxy.confinement import BY_ITS_FAULT, has_room, memory
+from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.imap.openings import _LARGE, Openings
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.steps import Present
@@ -132,6 +134,52 @@ def test_what_was_being_opened_twice_is_suspected_on(tmp_path: Path) -> None:
     assert other not in Suspects(tmp_path)
     Suspects(tmp_path).cleared(one)
     assert one not in Suspects(tmp_path)
+
+
+async def test_many_that_are_suspected_on_take_the_memory_of_few_processes(
+    desk: Desk, views: Views, tmp_path: Path
+) -> None:
+    sealed = mail(desk, 3)
+    (tmp_path / "left").write_bytes(b"".join(map(message_hash, sealed.values())))
+    async with hired(desk) as workers:
+        openings = Openings(workers, Suspects(tmp_path))
+        work = presenter(desk, views, openings).carry_out(Present(box := box_of(views, sealed), sealed))
+        opening, most = asyncio.create_task(work), 0
+        while not opening.done():
+            most = max(most, len(workers.processes))
+            await asyncio.sleep(0)
+        await opening
+    assert most == 2
+    assert all(TEXT.decode() in shown(views, box, uid) for uid in sealed)
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(desk: Desk, tmp_path: Path) -> None:
+    suspects = Suspects(tmp_path / "opening")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        with pytest.raises(OSError, match="large"), suspects.opening([bytes(32)]):
+            raise AssertionError("not written, and opened all the same")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, former)
+    assert not list((tmp_path / "opening").iterdir())
+
+
+def test_a_folder_with_something_else_in_it_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "opening" / "folder").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="opening/folder: "):
+        Suspects(tmp_path / "opening")
+
+
+@pytest.mark.parametrize(("available", "room"), [(1024 * 1024, True), (1024 * 1023, False)])
+def test_memory_that_files_take_meanwhile_is_there(tmp_path: Path, available: int, room: bool) -> None:
+    """Or a message that takes too much would be tried for ever, on a machine that has enough."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 9999999 kB\nMemFree: 1000 kB\nMemAvailable: {available} kB\n")
+    assert has_room(0, meminfo) is room
+    assert has_room(0) is not has_room(2**60)
 
 
 async def test_large_messages_are_opened_by_other_processes(desk: Desk, views: Views) -> None:
