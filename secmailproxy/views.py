@@ -32,7 +32,7 @@ from secmailproxy.encryptedids import EncryptedIds, Sealer
 from secmailproxy.keywords import Marks
 from secmailproxy.replyguard import own_ids
 
-RENDERER = 1
+RENDERER = 2
 """Version of the code that makes presented forms; kept with each, for questions only: old forms stay."""
 
 _SCHEMA_VERSION = 1

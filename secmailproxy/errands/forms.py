@@ -32,6 +32,8 @@ from secmailproxy.views import Kind, Mailbox, View, Views, message_hash
 _MARK = "boundary"
 """Journals of older versions know no other mark."""
 _UNKNOWN_KEY = b"signature=" + Verdict.UNKNOWN_KEY.value.encode()
+_NOT_READ_THEN = b"received S/MIME is not read yet"
+"""What former versions said of each S/MIME signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,9 @@ class Reprocessing(_WithViews):
 
     def concerns(self, uid: int) -> bool:
         fixed = self._view(uid, octets=False) if uid in self._box.kinds else None
-        return fixed is not None and (fixed.stayed_closed or _UNKNOWN_KEY in (fixed.verdict or b""))
+        if fixed is None:
+            return False
+        return fixed.stayed_closed or any(one in _said(fixed) for one in (_UNKNOWN_KEY, _NOT_READ_THEN))
 
     async def make(self, message: Facts) -> Copy | Left:
         better = await asyncio.to_thread(self._is_better, message)
@@ -265,11 +269,18 @@ class Reprocessing(_WithViews):
     def _is_better(self, message: Facts) -> bool:
         """Whether it can be read now and could not, or its signature judged now and could not."""
         fixed = self._view(message.uid, octets=False)
+        if fixed is None:
+            return False
         opened = self._tools.unprotected(message.octets)
-        if fixed is not None and fixed.stayed_closed and opened.presented is not None:
-            return opened.summary.decryption is DecryptionState.OK
-        was_unknown = fixed is not None and _UNKNOWN_KEY in (fixed.verdict or b"")
-        return was_unknown and opened.summary.verdict is not Verdict.UNKNOWN_KEY
+        if _NOT_READ_THEN in _said(fixed):
+            return opened.presented is not None or opened.summary.verdict is not Verdict.NONE
+        if _UNKNOWN_KEY in _said(fixed):
+            return opened.summary.verdict is not Verdict.UNKNOWN_KEY
+        return opened.presented is not None and opened.summary.decryption is DecryptionState.OK
+
+
+def _said(fixed: View) -> bytes:
+    return b" ".join((fixed.verdict or b"").split())
 
 
 def _head(octets: bytes) -> bytes:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from secmailproxy.errands.plan import Errand
 from secmailproxy.errors import UpstreamUnavailable
+from secmailproxy.imap.rendering import form_of
 from secmailproxy.policy import Protect
+from secmailproxy.views import Kind, View, message_hash
 from tests.errands.conftest import Place, place_of
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import SUBJECT, TEXT, ProxyUser, letter, protect, proxy_user
@@ -95,6 +97,28 @@ async def test_what_became_readable_gets_a_new_uid_and_what_was_seen_stays(late:
     # The same messages elsewhere: those that were seen stay as they were seen.
     assert late.seen("Seen") == elsewhere
     assert TEXT.encode() in late.seen("Unseen")[2]
+    assert (await place.run(Errand.REPROCESS)).replaced == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.OPAQUE, Kind.SIGNED], ids=lambda kind: kind.name)
+async def test_what_a_former_version_did_not_read_is_judged_anew(late: Late, kind: Kind) -> None:
+    """It is shown as then until somebody asks for more; where nothing is known of the signer, that is new."""
+    place = late.place
+    place.select()
+    uidvalidity = int(place.imap.ok(b"STATUS INBOX (UIDVALIDITY)")[0].split()[-1].strip(b")\r\n"))
+    place.imap.ok(b"UNSELECT")
+    field = b"%b: not verified; signature=unacceptable; reason=received\r\n S/MIME is not read yet\r\n"
+    views = place.tools.views
+    box = views.mailbox(place.user.address, b"INBOX", uidvalidity)
+    views.classify(box, b"1:4", {3: kind})
+    form = replace(form_of(field % place.tools.field_name.encode(), place.stored()[2].octets), kind=kind)
+    # Of what was opaque only the field was kept.
+    former = form if kind is Kind.SIGNED else View(kind, form.verdict)
+    views.fix(box, {3: (message_hash(place.stored()[2].octets), former)})
+    assert b"not read yet" in late.seen()[3]
+    outcome = await place.run(Errand.REPROCESS)
+    assert (outcome.replaced, outcome.failed) == (1, [])
+    assert b"signature=unknown-key" in late.seen()[5]
     assert (await place.run(Errand.REPROCESS)).replaced == 0
 
 
