@@ -82,7 +82,11 @@ class Marks:
     """
     _claims: dict[int, Claims] = field(default_factory=dict)
     _new: list[int] = field(default_factory=list)
+    complete: Hashable = None
+    """What stood for the state of the store when all of it was judged; None when it never was."""
     _version: Hashable = None
+    _trusts: dict[str, Trust] = field(default_factory=dict)
+    """In the certificates of all that is in `words`, when that was last made of all of them."""
 
     def knows(self, uid: int) -> bool:
         """Whether the message has been judged."""
@@ -106,8 +110,14 @@ class Marks:
 
         self.words.update((uid, words_of(uid)) for uid in new)
         self.changes += new
-        if version is not None and version != self._version:
-            self._version = version
+        self._trusts = trusts | self._trusts
+        if version is None or version == self._version:
+            return
+        self._version = version
+        # Most changes of a keystore concern nobody here, and there may be many messages.
+        trusts = {fingerprint: trust_of(fingerprint) for fingerprint in self._trusts}
+        if trusts != self._trusts:
+            self._trusts = trusts
             before = dict(self.words)
             self.words.update((uid, words_of(uid)) for uid in self._claims)
             if self.words != before:

@@ -54,6 +54,12 @@ CREATE TABLE IF NOT EXISTS special_use (
     account TEXT NOT NULL, name TEXT NOT NULL, sent INTEGER NOT NULL, PRIMARY KEY (account, name, sent)
 ) WITHOUT ROWID
 """
+_VERDICTS = """
+    SELECT m.uid, m.verdict, f.hash, f.outline FROM message m LEFT JOIN form f ON f.id = m.form
+    WHERE m.mailbox = ? AND m.uid > ? AND (m.verdict IS NOT NULL OR m.form IS NOT NULL)
+    ORDER BY m.uid LIMIT ?
+"""
+_VERDICTS_AT_ONCE = 500
 _OUTLINES_KEPT = 4096
 _FORMS_AT_ONCE = 100
 _SAID_ENCRYPTED = re.compile(rb"[^:]+: (?:signed\+)?encrypted;")
@@ -302,20 +308,47 @@ class Views:
         `trust_of` tells how far a certificate is trusted, `version` changes with that. What cannot be
         unsealed gets no keyword.
         """
-        if uids is None:
-            find = "SELECT uid FROM message WHERE mailbox = ? AND (verdict IS NOT NULL OR form IS NOT NULL)"
-            with self._lock:
-                uids = [uid for (uid,) in self._db.execute(find, (box.id,))]
-        fields: dict[int, bytes] = {}
-        for uid in uids:
-            with contextlib.suppress(KeystoreError):
-                view = None if box.marks.knows(uid) else self.view(box, uid)
-                if view is not None:
-                    fields[uid] = view.verdict or b""
+        fields = self._unmarked(box) if uids is None else self._fields(box, uids)
         with self._lock:
             for uid, verdict in fields.items():
                 box.marks.judged(uid, verdict)
             box.marks.settle(trust_of, version)
+
+    def _fields(self, box: Mailbox, uids: Iterable[int]) -> dict[int, bytes]:
+        fields: dict[int, bytes] = {}
+        for uid in uids:
+            try:
+                view = None if box.marks.knows(uid) else self.view(box, uid)
+            except KeystoreError:
+                box.marks.complete = None
+                continue
+            if view is not None:
+                fields[uid] = view.verdict or b""
+        return fields
+
+    def _unmarked(self, box: Mailbox) -> dict[int, bytes]:
+        """The verdict fields of all views, where another process may have fixed some since."""
+        with self._lock:
+            state = self._db.execute("PRAGMA data_version").fetchone()[0]
+        fields: dict[int, bytes] = {}
+        rows: list[tuple[int, bytes | None, bytes, bytes]] = [(0, None, b"", b"")]
+        if box.marks.complete == state:
+            return fields
+        while rows:
+            with self._lock:
+                rows = self._db.execute(_VERDICTS, (box.id, rows[-1][0], _VERDICTS_AT_ONCE)).fetchall()
+            unknown = [row for row in rows if not box.marks.knows(row[0])]
+            for uid, verdict, message_hash, outline in unknown:
+                try:
+                    if verdict is not None:
+                        fields[uid] = self._sealer.unseal(verdict, _verdict_context(box, uid))
+                    else:
+                        context = _form_context(box.account, message_hash) + b"outline"
+                        fields[uid] = _unpack_outline(self._sealer.unseal(outline, context)).verdict or b""
+                except KeystoreError:
+                    state = None
+        box.marks.complete = state
+        return fields
 
     def marks(self, account: str, trust_of: Callable[[str], Trust]) -> Iterator[Marks]:
         """The keywords in each mailbox that an account has been seen with."""

@@ -117,3 +117,21 @@ def test_trust_that_changes_changes_the_keywords_and_tells_which() -> None:
     assert marks.words == {7: BAD, 8: SIGNED, 9: b""}
     assert [list(marks.having(name.upper())) for name in NAMES] == [[8], [], [], [7]]
     assert marks.knows(9)
+
+
+def test_trust_in_a_certificate_is_asked_for_once_however_many_it_has_signed() -> None:
+    marks, asked = Marks(), []
+    for uid in range(100):
+        marks.judged(uid, verdict.render(summary(Verdict.VALID), FIELD))
+
+    def trust_of(fingerprint: str) -> Trust:
+        asked.append(fingerprint)
+        return Trust.KNOWN
+
+    for version in (1, 1, 2, 3):
+        marks.settle(trust_of, version)
+    assert asked == [KEY] * 4, "of those that are new, and each time that something may have changed"
+    marks.judged(200, verdict.render(summary(Verdict.VALID), FIELD))
+    marks.settle(lambda _: Trust.VERIFIED)
+    marks.settle(lambda _: Trust.VERIFIED, 4)
+    assert marks.words[0] == marks.words[200] == SIGNED + b" " + VERIFIED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from keystore.errors import StoreLocked
+from keystore.model import Trust
 from secmailproxy.views import Kind, View, Views, message_hash
 
 
@@ -149,3 +152,43 @@ def test_mailboxes_of_a_special_use_are_remembered(views: Views, path: Path) -> 
     assert other.special_uses("a@example.test") == ({"entw\u00fcrfe"}, {"foo", "bar"})
     assert other.special_uses("c@example.test") == (set(), set())
     other.close()
+
+
+class Flaky(Aead):
+    """A keystore that is locked for a while."""
+
+    locked = False
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        if self.locked:
+            raise StoreLocked("locked")
+        return super().unseal(sealed, context)
+
+
+def test_keywords_are_looked_for_again_only_where_something_was_written_elsewhere(path: Path) -> None:
+    """A mailbox may hold a hundred thousand messages, and clients poll."""
+    sealer = Flaky()
+    with closing(Views.open(path, sealer)) as views, closing(Views.open(path, Aead())) as others:
+        box, elsewhere = (one.mailbox("a@example.test", b"INBOX", 7) for one in (views, others))
+        views.classify(box, b"1:5", dict.fromkeys(range(1, 6), Kind.SEALED))
+        views.fix(box, {uid: (HASH, FORM) for uid in (1, 2)})
+        views.fix(box, {3: (b"", View(Kind.OPAQUE, b"V: x\r\n"))})
+        sealer.locked = True
+        views.mark(box, lambda _: Trust.KNOWN)
+        assert box.marks.words == {}
+        sealer.locked = False
+        views.mark(box, lambda _: Trust.KNOWN)
+        assert sorted(box.marks.words) == [1, 2, 3]
+        asked: list[str] = []
+        views._db.set_trace_callback(asked.append)
+        views.mark(box, lambda _: Trust.KNOWN)
+        assert not any("message" in one for one in asked)
+        others.fix(elsewhere, {4: (HASH, FORM)})
+        views.mark(box, lambda _: Trust.KNOWN)
+        assert sorted(box.marks.words) == [1, 2, 3, 4]
+        sealer.locked = True
+        views.fix(box, {5: (HASH, None)})
+        views.mark(box, lambda _: Trust.KNOWN, uids=[5])
+        sealer.locked = False
+        views.mark(box, lambda _: Trust.KNOWN)
+        assert sorted(box.marks.words) == [1, 2, 3, 4, 5]
