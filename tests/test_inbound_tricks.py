@@ -162,6 +162,11 @@ FROMS = {
     b"alice@example.org\r\nFrom: eve@example.net": False,
     b"eve@example.net\r\nFrom: alice@example.org": False,
     b"alice@example.org\r\nFrom : alice@example.org": False,
+    b"=?utf-8?q?Bob_=3Cbob=40example=2Eorg=3E=00?= <alice@example.org>": False,
+    b"=?utf-8?q?Bob_=3Cbob=40example=2Eorg=3E=0A?= <alice@example.org>": False,
+    "\N{RIGHT-TO-LEFT OVERRIDE}gro.elpmaxe@bob <alice@example.org>".encode(): False,
+    b"=?utf-8?b?4oCuZ3JvLmVscG1heGVAYm9i?= <alice@example.org>": False,
+    b"=?iso-8859-1?q?=93Alice=94?= <alice@example.org>": True,
     b"": False,
 }
 
@@ -177,6 +182,9 @@ def test_only_the_one_address_of_from_binds(desk: Desk, sender: bytes, bound: bo
 @pytest.mark.parametrize(
     ("value", "author"),
     [
+        # Somebody's own address, which some programs decode, and cut at the NUL.
+        (b"=?utf-8?b?Ym9iQGV4YW1wbGUub3Jn?==?utf-8?q?=00?=@example.net", None),
+        (b"Bob <=?utf-8?q?bob=40example=2Eorg=00?=@example.net>", None),
         ("alíce@example.org".encode(), "alíce@example.org"),
         ("alíce@example.org".encode("latin-1"), None),
         ("Alice@BAN\N{KELVIN SIGN}.org".encode(), "Alice@BAN\N{KELVIN SIGN}.org"),

@@ -31,10 +31,12 @@ _FILE = (
     b'Content-Disposition: attachment; filename="%b"\r\n' % (FILE_NAME, FILE_NAME)
 )
 _FILES = frozenset({"application", "audio", "image", "video"})
-_DOCUMENT = re.compile(r"xml|html|svg|script|mathml|xul|mime|rfc822|tnef")
-"""With what holds others: readers that know S/MIME, TNEF or web archives show the documents in them."""
+_DOCUMENT = re.compile(r"xml|html|svg|script|mathml|xul|mime|rfc822|tnef|url|smil|scpls|ms-as[fx]|sdp")
+"""With what holds others: readers that know S/MIME, TNEF or web archives show the documents in them. And with
+lists of what is to be played, from wherever."""
 _DOCUMENT_NAME = re.compile(
-    r"\.(?:[a-z]?html?|hta|mht|mim|mime|svgz?|x[a-z]l|xml|xht|eml|msg|ics|vcf|vcs|rtx|etx|p7[mz])\W*\Z"
+    r"\.(?:[a-z]?html?|hta|mht|mim|mime|svgz?|x[a-z]l|xml|xht|eml|msg|ics|vcf|vcs|rtx|etx|p7[mz]"
+    r"|m3u8?|pls|asx|smil?|sdp|url)\W*\Z"
     r"|\bwinmail\.dat\W*\Z|=\?"
 )
 _MEDIA_TYPE = re.compile(rb"[ \t\r\n]*[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+[ \t\r\n]*(?:;|\Z)")

@@ -24,7 +24,7 @@ _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _PKCS7_MIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _PKCS7_SIGNATURE = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
 _PKCS7_ENDINGS = (".p7m", ".p7z", ".p7s")
-_BOUNDARY = re.compile(rb"(?!.*=\?.*\?=)[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 """RFC 2046 section 5.1.1. Some readers keep the backslash before another character, or decode encoded words;
 Python's email takes angle brackets off."""
 _TOKEN = rb"[!#-'*+.0-9A-Z^-~-]+"
@@ -125,7 +125,8 @@ def _sole_boundary(entity: Entity) -> bytes | None:
         one or other
         for one, other in _SAID.findall(header.find_all(entity, "content-type")[0].value(entity.octets))
     ]
-    return boundary if said == [boundary] and _BOUNDARY.fullmatch(boundary) else None
+    is_word = b"=?" in boundary and b"?=" in boundary
+    return boundary if said == [boundary] and _BOUNDARY.fullmatch(boundary) and not is_word else None
 
 
 def _delimited(entity: Entity, delimiter: bytes) -> bool:

@@ -22,9 +22,11 @@ from email.utils import parsedate_to_datetime
 from keystore.model import lower_case
 from secmailproxy.mime.address import address_list, is_plain
 from secmailproxy.mime.entity import Entity
-from secmailproxy.mime.header import Field, is_structural
+from secmailproxy.mime.header import Field, decode_words, is_structural, unfold
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+_HIDING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\u2028\u2029\u202d\u202e]")
+"""Decoded: line ends and controls, and what has a name read backwards."""
 _ODD = re.compile(rb"\x00|\r(?!\n)")
 _BLANK_BEFORE_COLON = re.compile(rb"^[!-9;-~]+[ \t]+:", re.MULTILINE)
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
@@ -217,10 +219,13 @@ def sole_author(from_fields: Iterable[bytes]) -> str | None:
     """The addr-spec of From in lower case, None unless there is one field with one plain, valid address.
 
     `from_fields` are the whole fields. Groups, quoted local parts, control octets and garbage after the
-    address give None: readers differ in what they show for those.
+    address give None: readers differ in what they show for those. So do encoded words in the place of the
+    address, and control characters in one before it, at which some programs cut off what follows.
     """
     fields = list(from_fields)
     if len(fields) != 1 or _CONTROL.search(fields[0]):
+        return None
+    if _HIDING.search(decode_words(unfold(fields[0].partition(b":")[2]).strip())):
         return None
     addresses = address_list(fields[0].partition(b":")[2].strip())
     if len(addresses) != 1 or not addresses[0].is_mailbox or not addresses[0].valid:
@@ -229,7 +234,7 @@ def sole_author(from_fields: Iterable[bytes]) -> str | None:
         author = addresses[0].addr_spec.encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return lower_case(author) if is_plain(author) else None
+    return lower_case(author) if is_plain(author) and "=?" not in author else None
 
 
 def sole_date(date_fields: Iterable[bytes]) -> datetime | None:
