@@ -1,7 +1,7 @@
 """CMS envelopes made: a message encrypted to certificates.
 
 The cipher is the best that all recipients read, by what is known of their programs: AES-GCM, which proves
-integrity (AuthEnvelopedData), or else AES-CBC (docs/decisions/0025-capabilities.md). The key goes to RSA
+integrity (AuthEnvelopedData), or else AES-CBC (docs/decisions/0024-capabilities.md). The key goes to RSA
 recipients by key transport (PKCS #1 v1.5, or OAEP where they have stated it), to recipients on elliptic
 curves by key agreement, each with an ephemeral key of its own.
 
