@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -13,31 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from secmailproxy.demo.run import stage_in
-from secmailproxy.demo.show import as_json
-from secmailproxy.demo.steps import tell
+from secmailproxy.demo.show import as_json, show_outcome
+from secmailproxy.demo.steps import Outcome, Shown, tell
 
 PROGRAM = [sys.executable, "-m", "secmailproxy", "demo"]
 STEPS = ["send", "stored", "read", "tampered-ciphertext", "tampered-text", "plain", "refused", "forward"]
 
 
-def test_every_step_holds_and_json_says_so() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([*PROGRAM, "--json"], capture_output=True, check=False, timeout=60)
-    assert done.stderr == b""
-    document = json.loads(done.stdout)
-    assert [(step["name"], step["held"]) for step in document["steps"]] == [(name, True) for name in STEPS]
-    assert document["held"] is True
-    assert done.returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Processor time: there is hardly any waiting in it, and a busy machine must not count.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_for_people_it_shows_ciphertext_plaintext_and_a_summary(encoding: str) -> None:
+def test_for_people_it_shows_ciphertext_plaintext_and_a_summary() -> None:
+    """On a terminal that lacks the signs that it likes best."""
+    encoding = "latin-1"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(PROGRAM, capture_output=True, check=False, timeout=60, env=environment)
     text = done.stdout.decode(encoding)
     assert done.returncode == 0, text
@@ -47,9 +38,22 @@ def test_for_people_it_shows_ciphertext_plaintext_and_a_summary(encoding: str) -
     assert "signed by alice@example.org, valid" in text
     assert "550 5.7.5" in text
     assert f"All {len(STEPS)} steps held" in text
+    assert done.stderr == b""
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: there is hardly any waiting in it, and a busy machine must not count.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
 
 
-def test_keep_prints_settings_that_work_and_ends_when_told() -> None:
+@pytest.mark.parametrize(("encoding", "sign"), [("utf-8", "\N{HEAVY CHECK MARK}"), ("latin-1", "ok")])
+def test_a_terminal_gets_signs_that_it_has(encoding: str, sign: str) -> None:
+    octets = io.BytesIO()
+    with io.TextIOWrapper(octets, encoding=encoding, write_through=True) as stream:
+        show_outcome(Console(file=stream), Outcome("send", "Alice sends", Shown("It left.", ""), True, 0.1))
+        assert f"{sign} Alice sends\n  It left.\n" == octets.getvalue().decode(encoding)
+
+
+def test_every_step_holds_json_says_so_and_kept_settings_work() -> None:
+    """With --keep it ends when it is told to."""
     with subprocess.Popen([*PROGRAM, "--json", "--keep"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = []
@@ -58,7 +62,12 @@ def test_keep_prints_settings_that_work_and_ends_when_told() -> None:
             lines.append(line)
             if line == b"}\n":
                 break
-        settings = {one["address"]: one for one in json.loads(b"".join(lines))["settings"]}
+        document = json.loads(b"".join(lines))
+        assert [(step["name"], step["held"]) for step in document["steps"]] == [
+            (name, True) for name in STEPS
+        ]
+        assert document["held"] is True
+        settings = {one["address"]: one for one in document["settings"]}
         alice = settings["alice@example.org"]
         with smtplib.SMTP(alice["smtp_server"], alice["smtp_port"]) as client:
             client.login(alice["user_name"], alice["password"])

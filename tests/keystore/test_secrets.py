@@ -17,6 +17,7 @@ from keyring.errors import KeyringLocked, PasswordDeleteError
 
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
 from keystore.secrets import SecretsSettings, open_secrets
+from tests.fixtures.quicksecrets import quick_secrets
 
 PASSPHRASE = "correct horse battery staple"
 VALUE = "Sw0rdfish-schlüssel"
@@ -121,6 +122,7 @@ class TestFile:
 
     def test_changes_of_another_process_are_seen(self, tmp_path):
         path = tmp_path / "secrets.json"
+        quick_secrets(path, PASSPHRASE)
         one = open_secrets(SecretsSettings("file", path, Asked()))
         one.set("a", "1")
         script = (
@@ -135,6 +137,7 @@ class TestFile:
 
     def test_two_processes_lose_nothing(self, tmp_path):
         path = tmp_path / "secrets.json"
+        quick_secrets(path, PASSPHRASE)
         open_secrets(SecretsSettings("file", path, Asked())).set("start", "x")
         script = (
             "import sys; from pathlib import Path; from keystore.secrets import *\n"
@@ -160,6 +163,7 @@ class TestFile:
 
     def test_wrong_passphrase(self, tmp_path):
         path = tmp_path / "secrets.json"
+        quick_secrets(path, PASSPHRASE)
         open_secrets(SecretsSettings("file", path, Asked())).set("a", VALUE)
         before = path.read_bytes()
         wrong = open_secrets(SecretsSettings("file", path, Asked("guess")))
@@ -191,6 +195,7 @@ class TestFile:
     )
     def test_damaged_file(self, tmp_path, change):
         path = tmp_path / "secrets.json"
+        quick_secrets(path, PASSPHRASE)
         open_secrets(SecretsSettings("file", path, Asked())).set("a", VALUE)
         path.write_bytes(change(json.loads(path.read_bytes())))
         with pytest.raises(StoreDamaged):
