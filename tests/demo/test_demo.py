@@ -48,7 +48,7 @@ def test_for_people_it_shows_ciphertext_plaintext_and_a_summary() -> None:
 def test_a_terminal_gets_signs_that_it_has(encoding: str, sign: str) -> None:
     octets = io.BytesIO()
     with io.TextIOWrapper(octets, encoding=encoding, write_through=True) as stream:
-        show_outcome(Console(file=stream), Outcome("send", "Alice sends", Shown("It left.", ""), True, 0.1))
+        show_outcome(Console(file=stream), Outcome("send", "Alice sends", True, Shown("It left."), 0.1))
         assert f"{sign} Alice sends\n  It left.\n" == octets.getvalue().decode(encoding)
 
 
