@@ -44,26 +44,33 @@ class Report:
 
 def account_report(account: AccountSection, keystore: Keystore, now: datetime) -> AccountReport:
     """How one account stands. Reads the keystore (blocks)."""
-    identity = keystore.identity(account.address, now) or keystore.identity(
-        account.address, now, scheme=Scheme.SMIME
-    )
+    openpgp = keystore.identity(account.address, now)
+    smime = keystore.identity(account.address, now, scheme=Scheme.SMIME)
+    identity = openpgp or smime
+    state = _key_state(account.address, identity, keystore, now)
+    if openpgp and smime:
+        state += f"; S/MIME {_until(smime)}"
     return AccountReport(
         account.address,
         account.login,
         f"{account.imap.host}:{account.imap.port}",
         f"{account.smtp.host}:{account.smtp.port}",
         identity.certificate.fingerprint if identity else None,
-        _key_state(account.address, identity, keystore, now),
+        state,
     )
 
 
 def _key_state(address: str, identity: Identity | None, keystore: Keystore, now: datetime) -> str:
     if identity is not None:
-        expires = identity.certificate.expires
-        until = f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"
-        return until if identity.certificate.scheme is Scheme.OPENPGP else f"S/MIME only, {until}"
+        only = "" if identity.certificate.scheme is Scheme.OPENPGP else "S/MIME only, "
+        return only + _until(identity)
     for scheme in Scheme:
         if unusable := keystore.unusable_own(address, now, scheme=scheme):
             fingerprint, usability = unusable
             return f"key {fingerprint} is not usable: {usability.explanation}"
     return "no key: mail leaves unprotected and encrypted mail stays unreadable"
+
+
+def _until(identity: Identity) -> str:
+    expires = identity.certificate.expires
+    return f"usable until {expires:%Y-%m-%d}" if expires else "usable, never expires"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
+from keystore.model import Scheme
 from keystore.secrets import open_secrets
 from secmailproxy.config import AccountSection, Config, Secrets
 from secmailproxy.errands.spool import waiting
@@ -152,6 +154,15 @@ def _unlocking(secrets: Secrets) -> str:
     return f"{secrets.passphrase_file} does not hold its passphrase" if secrets.passphrase_file else ""
 
 
+def _expiring(address: str, keystore: Keystore, now: datetime) -> Iterator[str]:
+    """Of each scheme's key, since either may be the one that correspondents have."""
+    for scheme, name in ((Scheme.OPENPGP, "key"), (Scheme.SMIME, "S/MIME key")):
+        identity = keystore.identity(address, now, scheme=scheme)
+        expires = identity.certificate.expires if identity else None
+        if expires is not None and expires - now < _SOON:
+            yield f"{address}: the {name} expires {expires:%Y-%m-%d}; `secmailproxy doctor` says what to do"
+
+
 def _account(
     section: AccountSection,
     keystore: Keystore,
@@ -164,10 +175,7 @@ def _account(
     report = account_report(section, keystore, now)
     if report.fingerprint is None:
         problems.append(f"{address}: {report.key_state}")
-    else:
-        certificate = keystore.certificate(report.fingerprint)
-        if certificate is not None and certificate.expires and certificate.expires - now < _SOON:
-            problems.append(f"{address}: the key expires {certificate.expires:%Y-%m-%d}")
+    problems += _expiring(address, keystore, now)
     if views is None:
         return AccountStatus(address, report.key_state, waits)
     counts: Counter[str] = Counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click.testing
@@ -16,6 +16,7 @@ from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import ProxyUser, letter, protect_all, proxy_user
 from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.transcript import proxied
+from tests.fixtures.x509 import Authority, own
 
 
 def status(home: Path, *words: str) -> tuple[int, str]:
@@ -29,6 +30,15 @@ def status(home: Path, *words: str) -> tuple[int, str]:
 @pytest.fixture
 def user(dovecot: Dovecot, proxies: ProxyFactory) -> ProxyUser:
     return proxy_user(proxies, dovecot.mailbox("status"))
+
+
+def test_a_key_of_either_scheme_that_expires_is_a_problem(user: ProxyUser, mail_authority: Authority) -> None:
+    soon = datetime.now(UTC) + timedelta(days=20)
+    with user.home.keystore() as keystore:
+        own(keystore, mail_authority.person(user.address, until=soon))
+    _, text = status(user.home.folder)
+    assert f"usable, never expires; S/MIME usable until {soon:%Y-%m-%d}" in text
+    assert f"problem   {user.address}: the S/MIME key expires {soon:%Y-%m-%d}" in text
 
 
 def test_it_tells_of_accounts_verdicts_and_what_waits(user: ProxyUser) -> None:
