@@ -64,8 +64,11 @@ def _word(value: str) -> str:
 
 
 def _mark(value: str) -> str:
-    if value and not re.fullmatch(r"[A-Za-z0-9._~+-]{6,40}", value):
-        raise ValueError("must be 6 to 40 letters, digits and . _ ~ + -, a word that nobody guesses")
+    # "signed" and its like would be written by senders, too.
+    if value and not re.fullmatch(r"(?=.*[0-9])[A-Za-z0-9._~+-]{6,40}", value):
+        raise ValueError(
+            "must be 6 to 40 letters, digits and . _ ~ + -, a digit among them: a word that nobody guesses"
+        )
     return value
 
 

@@ -211,6 +211,13 @@ def test_everything_can_be_said(folders: Folders, tmp_path: Path, ca: TestCA) ->
         ),
         (ACCOUNT.replace("alice@example.org", "alice"), ":3: accounts[0] (alice).address: 'alice' is not"),
         (ACCOUNT + ACCOUNT.replace("alice@", "ALICE@"), ": two accounts have the address alice@example.org"),
+        *(
+            (
+                ACCOUNT + f'subject_mark = "{mark}"\n',
+                ":6: accounts[0] (alice@example.org).subject_mark: must be 6 to 40",
+            )
+            for mark in ("signed", "verified", "k-47", "kestrel 47")
+        ),
         ("[forward]\naccount = 'a@b.c'\n", ": forward.account is a@b.c, which is no account here"),
         ("a = \n", ":1: is not TOML: Invalid value"),
         ("a = 1\na = 2\n", ":2: is not TOML: Cannot overwrite a value"),
