@@ -289,3 +289,36 @@ def test_a_message_with_a_copy_is_presented_without_it_whatever_it_is(desk: Desk
     for body in (TEXT, desk.sign(TEXT), damaged, b"Content-Type: multipart/signed\r\n\r\n"):
         read = desk.read((forged + message(body)).replace(b"\r\n", line_end))
         assert read.presented == message(body)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        (b"base64", base64.encodebytes(b"Subject: inside\r\n\r\nHello.\r\n")),
+        (b"quoted-printable", b"Subject: inside\r\n\r\nHello=2E\r\n"),
+    ],
+)
+def test_a_wrapped_message_that_cannot_be_read_is_shown_as_it_came(
+    desk: Desk, encoding: bytes, encoded: bytes
+):
+    """Nothing of a message is lost because its sender wrapped it oddly."""
+    wrapped = (
+        b"Content-Type: message/rfc822; forwarded=no\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n"
+    )
+    read = desk.read(message(desk.encrypt(wrapped + encoded, ALICE)))
+    assert read.presented is not None
+    assert read.presented.endswith(encoded.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    assert entity.parse(read.presented).is_rfc822
+    assert read.summary.subject == "outside"
+
+
+def test_a_legacy_part_with_words_of_its_own_stays(desk: Desk):
+    """What is left out repeats the header; else other readers would see more than we."""
+    part = (
+        b'Subject: inside\r\nContent-Type: multipart/mixed; boundary=b; hp="cipher"\r\n\r\n'
+        b'--b\r\nContent-Type: text/plain; protected-headers="v1"\r\n\r\nSubject: inside\r\nPay nothing.\r\n'
+        b"--b\r\nContent-Type: text/plain\r\n\r\nPay a lot.\r\n--b--\r\n"
+    )
+    shown = desk.read(message(desk.encrypt(part, ALICE))).presented
+    assert shown is not None
+    assert b"Pay nothing." in shown

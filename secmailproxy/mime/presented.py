@@ -180,8 +180,12 @@ def _has_legacy_part(payload: Entity) -> bool:
     """The older scheme: a first part of its own in a multipart/mixed that has at least one more."""
     if payload.content_type.full != "multipart/mixed" or len(payload.parts) < 2:
         return False
-    kind = payload.parts[0].content_type
-    return kind.full in _LEGACY_PARTS and kind.param("protected-headers") is not None
+    first = payload.parts[0]
+    if first.content_type.full not in _LEGACY_PARTS or first.content_type.param("protected-headers") is None:
+        return False
+    # It repeats the header and has no other words, or readers who cannot leave it out would see more than we.
+    text = transfer.decoded_body(first)[:_LEGACY_MOST].strip()
+    return not text or bool(_LEGACY_TEXT.fullmatch(text + b"\n\n"))
 
 
 def _main_texts(entity: Entity) -> Iterator[Entity]:

@@ -23,6 +23,7 @@ from keystore.model import lower_case
 from secmailproxy.mime.address import address_list, is_plain
 from secmailproxy.mime.entity import Entity
 from secmailproxy.mime.header import Field, decode_words, is_structural, unfold
+from secmailproxy.mime.transfer import IDENTITY, encoding_of
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 _HIDING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\u2028\u2029\u202d\u202e]")
@@ -124,8 +125,12 @@ def payload_header(payload: Entity) -> ProtectedHeader | None:
 
 
 def wrapped_message(payload: Entity) -> Entity | None:
-    """The message inside a payload that is message/rfc822 with forwarded=no (RFC 8551 section 3.1)."""
-    if payload.is_rfc822 and payload.content_type.param("forwarded") == "no":
+    """The message inside a payload that is message/rfc822 with forwarded=no (RFC 8551 section 3.1).
+
+    One that is encoded is shown as it came, as an attached message: its fields are not read.
+    """
+    is_one = payload.is_rfc822 and payload.content_type.param("forwarded") == "no"
+    if is_one and encoding_of(payload) in IDENTITY:
         return payload.parts[0]
     return None
 
