@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -215,21 +216,39 @@ class Gnupg:
     ) -> subprocess.CompletedProcess[bytes]:
         home = ("--homedir", str(self._home)) if self._home else ()
         try:
-            return subprocess.run(
-                ["gpg", *_OPTIONS, *home, "--status-fd", str(descriptors[0]), *words],
-                input=octets,
-                stdout=subprocess.PIPE if wanted else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                timeout=self._seconds,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
-                check=False,
-            )
+            with _time_of_its_own():
+                return subprocess.run(
+                    ["gpg", *_OPTIONS, *home, "--status-fd", str(descriptors[0]), *words],
+                    input=octets,
+                    stdout=subprocess.PIPE if wanted else subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=descriptors,
+                    timeout=self._seconds,
+                    env={**os.environ, "LC_ALL": "C.UTF-8"},
+                    check=False,
+                )
         except subprocess.TimeoutExpired:
             # From None: the exception holds gpg's output.
             raise StoreLocked(
                 f"GnuPG did not answer within {self._seconds:.0f} seconds; is a passphrase prompt waiting?"
             ) from None
+
+
+@contextlib.contextmanager
+def _time_of_its_own() -> Iterator[None]:
+    """What is started in the block may outlive what this process has of the processor for one message.
+
+    gpg starts its agent where none runs; it keeps passphrases for hours, and would have had the same bound.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if soft == hard:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 @contextlib.contextmanager

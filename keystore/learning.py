@@ -29,7 +29,10 @@ MOST_OCTETS = 16 * 1024
 MOST_ADDRESSES = 8
 """In one certificate."""
 
-_COUNT = "SELECT count(*), count(CASE WHEN added >= ? THEN 1 END) FROM certificates WHERE source = ?"
+# What was added later than now was added while the clock was wrong.
+_COUNT = """
+    SELECT count(*), count(CASE WHEN added BETWEEN ? AND ? THEN 1 END) FROM certificates WHERE source = ?
+"""
 _OF_ADDRESS = """
     SELECT c.fingerprint FROM addresses a JOIN certificates c ON c.fingerprint = a.certificate
     WHERE a.address = ? AND c.source = ? ORDER BY c.added, c.fingerprint
@@ -81,7 +84,7 @@ class Learning:
 
     def _has_room(self, address: str, now: datetime) -> bool:
         day = stored_time(now - timedelta(days=1))
-        ((in_all, today),) = self._store.rows(_COUNT, day, SOURCE)
+        ((in_all, today),) = self._store.rows(_COUNT, day, stored_time(now), SOURCE)
         if in_all >= MOST_IN_ALL or today >= MOST_A_DAY:
             return False
         of_address = [row[0] for row in self._store.rows(_OF_ADDRESS, address, SOURCE)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -22,6 +23,8 @@ MOST_WAITING = 2000
 _PAUSE = 0.2
 _TRIES = 300
 """While another process writes to the keystore."""
+_LAST_SECONDS = 1.0
+"""For what waits when the proxy is told to stop."""
 
 
 class Harvest:
@@ -34,6 +37,8 @@ class Harvest:
         self._waiting: dict[Introduction, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._tries = _TRIES
+        self._last = float("inf")
+        """When to stop, by the monotonic clock."""
 
     def take(self, introduced: Iterable[Introduction]) -> None:
         """Bring these in soon."""
@@ -48,9 +53,10 @@ class Harvest:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def close(self) -> None:
-        """Bring in what can be now."""
+    async def close(self, seconds: float = _LAST_SECONDS) -> None:
+        """Bring in what can be in so many seconds: each goes to the disk by itself."""
         self._tries = 0
+        self._last = time.monotonic() + seconds
         await self.settled()
 
     async def _run(self) -> None:
@@ -66,8 +72,10 @@ class Harvest:
                 await asyncio.sleep(_PAUSE)
 
     def _bring_in(self, batch: list[Introduction]) -> list[Introduction]:
-        """What could not be brought in because another process writes."""
+        """What could not be brought in because another process writes, or there is no time."""
         for at, one in enumerate(batch):
+            if time.monotonic() > self._last:
+                return batch[at:]
             try:
                 self._keystore.smime.learn(one, self._clock())
             except StoreLocked:

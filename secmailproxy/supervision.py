@@ -11,9 +11,11 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from secmailproxy.errors import ConfigError, UsageError
 from secmailproxy.folders import make_private
@@ -45,19 +47,30 @@ def only_instance(state: Path) -> Iterator[None]:
     make_private(state)
     path = state / LOCK
     with path.open("a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise ConfigError(
                 f"secmailproxy already serves this configuration (process {owner}); stop it, or set "
                 "SECMAILPROXY_HOME to another folder."
-            ) from None
+            )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Whether the lock is ours now. `secmailproxy status` may have it for a moment, to see whether it can."""
+    for pause in (0.01, 0.1, 0.4, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
 
 
 class Supervisor:

@@ -151,6 +151,20 @@ async def test_who_stops_does_not_wait_for_others(
     assert "certificates that came with mail were not kept" in caplog.text
 
 
+async def test_who_stops_leaves_what_takes_long(
+    believing: Keystore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Thousands may wait, and each goes to the disk by itself."""
+    harvest = Harvest(believing, lambda: NOW)
+    people = [MAIL_CA.person(f"p{number}@example.org", number=354) for number in range(3)]
+    for number, one in enumerate(people):
+        harvest.take([Introduction(f"p{number}@example.org", one.der)])
+    await harvest.close(seconds=-1)
+    assert learned(believing) == set()
+    assert "certificates that came with mail were not kept" in caplog.text
+    assert vars(caplog.records[-1])["count"] == 3
+
+
 async def test_what_a_signer_reads_is_known_for_the_answer(believing: Keystore, views: Views) -> None:
     """RFC 8551 section 2.7: Alice's program states AES-GCM, so that is what she gets."""
     harvest = Harvest(believing, lambda: NOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import imaplib
 import os
 import shutil
@@ -12,6 +13,7 @@ import smtplib
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 
 from keystore.secretsfile import FileSecrets
 from secmailproxy.accounts import local_password_secret, password_secret
+from secmailproxy.supervision import LOCK, only_instance
 from tests.fixtures.certificates import TestCA
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.processes import die_with_parent, free_port, listening, wait_until
@@ -277,6 +280,17 @@ def test_only_one_instance_serves(proxy: Proxy) -> None:
     assert second.wait(20) == 78
     assert f"already serves this configuration (process {process.pid})" in proxy.log()
     assert finish(process) == 0
+
+
+def test_whoever_asks_for_its_status_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    """`secmailproxy status` takes the lock for a moment; a monitor does so all the time."""
+    with (tmp_path / LOCK).open("w") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        gone = threading.Timer(0.05, fcntl.flock, (asking, fcntl.LOCK_UN))
+        gone.start()
+        with only_instance(tmp_path):
+            assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+        gone.join()
 
 
 def test_a_port_in_use_is_explained(proxy: Proxy) -> None:

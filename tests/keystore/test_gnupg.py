@@ -265,6 +265,24 @@ def _binary(message: bytes) -> bytes:
     return openpgp.packet.binary(message, "MESSAGE")
 
 
+def test_the_agent_that_gpg_starts_has_not_the_time_of_one_message(ours, theirs, gnupg):
+    """It serves others for hours after, and would be ended when that is used up."""
+    introduce(ours, theirs)
+    message = theirs.encrypt(TEXT, [own(ours)], own(theirs), later())
+    subprocess.run(["gpgconf", "--homedir", gnupg.home, "--kill", "gpg-agent"], check=True)
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (86_400, before[1]))
+    try:
+        assert ours.decrypt(message, later()).octets == TEXT
+        assert resource.getrlimit(resource.RLIMIT_CPU)[0] == 86_400
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, before)
+    asked = ["gpg-connect-agent", "--homedir", gnupg.home, "--no-autostart", "getinfo pid", "/bye"]
+    told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    agent = int(told.split()[1])
+    assert resource.prlimit(agent, resource.RLIMIT_CPU)[0] == before[1]
+
+
 class TestOtherKindsOfEncryption:
     """Packets that gpg 2.2 reads and does not write, made here around a session key that it can open."""
 

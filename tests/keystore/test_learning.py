@@ -135,6 +135,17 @@ def test_how_many_are_kept_in_a_day_and_in_all(keystore: Keystore, monkeypatch: 
     assert after(range(12, 18), 4 * DAY) == 6
 
 
+def test_what_was_kept_while_the_clock_was_wrong_counts_for_no_day(
+    keystore: Keystore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or nothing would be kept until that day."""
+    monkeypatch.setattr(learning, "MOST_A_DAY", 1)
+    early, now, late = (f"{when}@example.org" for when in ("early", "now", "late"))
+    for address, moment in ((early, NOW + 100 * DAY), (now, NOW), (late, NOW)):
+        keystore.smime.learn(Introduction(address, MAIL_CA.person(address).der), moment)
+    assert [one.addresses for one in keystore.certificates()] == [(now,), (early,)]
+
+
 def test_what_a_program_reads_is_kept_beside_the_certificate(keystore: Keystore) -> None:
     """The latest word counts; that of an own certificate is our own."""
     person, mine = MAIL_CA.person(ALICE, number=322), MAIL_CA.person("me@example.org", number=323)
