@@ -120,16 +120,23 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
         return unknown, _UNUSABLE
     with closing(keystore):
         locked = _locked(keystore, config.secrets, problems)
-        views = Views.open(config.folders.views, keystore) if config.folders.views.exists() else None
+        views = None if locked else _views(config, keystore, problems)
         try:
             found = [
-                _account(one, keystore, None if locked else views, waits[one.address], now, problems)
-                for one in config.accounts
+                _account(one, keystore, views, waits[one.address], now, problems) for one in config.accounts
             ]
         finally:
             if views is not None:
                 views.close()
     return tuple(found), locked or "open"
+
+
+def _views(config: Config, keystore: Keystore, problems: list[str]) -> Views | None:
+    try:
+        return Views.open(config.folders.views, keystore) if config.folders.views.exists() else None
+    except SecMailProxyError as error:
+        problems.append(str(error))
+        return None
 
 
 def _locked(keystore: Keystore, secrets: Secrets, problems: list[str]) -> str:

@@ -31,29 +31,11 @@ from keystore.model import Introduction, Trust
 from secmailproxy.encryptedids import EncryptedIds, Sealer
 from secmailproxy.keywords import Marks
 from secmailproxy.replyguard import own_ids
+from secmailproxy.viewtables import open_tables
 
 RENDERER = 2
 """Version of the code that makes presented forms; kept with each, for questions only: old forms stay."""
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE mailbox (
-    id INTEGER PRIMARY KEY, account TEXT NOT NULL, name BLOB NOT NULL, uidvalidity INTEGER NOT NULL,
-    covered BLOB NOT NULL, UNIQUE (account, name));
-CREATE TABLE form (
-    id INTEGER PRIMARY KEY, account TEXT NOT NULL, hash BLOB NOT NULL, renderer INTEGER NOT NULL,
-    outline BLOB NOT NULL, octets BLOB NOT NULL, UNIQUE (account, hash));
-CREATE TABLE message (
-    mailbox INTEGER NOT NULL REFERENCES mailbox (id) ON DELETE CASCADE, uid INTEGER NOT NULL,
-    kind INTEGER NOT NULL, verdict BLOB, form INTEGER REFERENCES form (id),
-    PRIMARY KEY (mailbox, uid)) WITHOUT ROWID;
-"""
-# Of accounts, not of messages.
-_LATER = """
-CREATE TABLE IF NOT EXISTS special_use (
-    account TEXT NOT NULL, name TEXT NOT NULL, sent INTEGER NOT NULL, PRIMARY KEY (account, name, sent)
-) WITHOUT ROWID
-"""
 _VERDICTS = """
     SELECT m.uid, m.verdict, f.hash, f.outline FROM message m LEFT JOIN form f ON f.id = m.form
     WHERE m.mailbox = ? AND m.uid > ? AND (m.verdict IS NOT NULL OR m.form IS NOT NULL)
@@ -140,18 +122,8 @@ class Views:
 
     @classmethod
     def open(cls, path: Path, sealer: Sealer) -> Views:
-        """Open or create the database file (mode 0600)."""
-        path.touch(mode=0o600)
-        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute("PRAGMA foreign_keys = ON")
-        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-            database.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
-            )
-        database.execute(_LATER)
-        return cls(database, sealer)
+        """Open or create the database file (mode 0600). Raises ConfigError for one that cannot be used."""
+        return cls(open_tables(path), sealer)
 
     def close(self) -> None:
         """Close the database."""

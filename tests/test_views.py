@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystore.errors import StoreLocked
 from keystore.model import Trust
+from secmailproxy.errors import ConfigError
 from secmailproxy.views import Kind, View, Views, message_hash
 
 
@@ -152,6 +153,14 @@ def test_mailboxes_of_a_special_use_are_remembered(views: Views, path: Path) -> 
     assert other.special_uses("a@example.test") == ({"entw\u00fcrfe"}, {"foo", "bar"})
     assert other.special_uses("c@example.test") == (set(), set())
     other.close()
+
+
+def test_what_is_no_store_is_told_of(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=f"{path} cannot be used"):
+        Views.open(path, Aead())
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Views.open(path / "below", Aead())
 
 
 class Flaky(Aead):

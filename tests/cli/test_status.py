@@ -41,6 +41,15 @@ def test_a_key_of_either_scheme_that_expires_is_a_problem(user: ProxyUser, mail_
     assert f"problem   {user.address}: the S/MIME key expires {soon:%Y-%m-%d}" in text
 
 
+def test_a_damaged_file_is_a_problem(user: ProxyUser) -> None:
+    path = user.home.folders.views
+    path.write_bytes(b"no database" * 100)
+    code, text = status(user.home.folder)
+    assert code == 3
+    assert f"problem   {path} cannot be used (file is not a database). If the disk" in text
+    assert user.address in text
+
+
 def test_it_tells_of_accounts_verdicts_and_what_waits(user: ProxyUser) -> None:
     home = user.home.folder
     code, text = status(home)
