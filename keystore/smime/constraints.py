@@ -84,6 +84,9 @@ def _address_stays(
     if not at:
         # Not an address that could be compared; nothing is bound to it either.
         return not allowing and not forbidding
+    if forbidding and not host.isascii():
+        # The same host is excluded in its ASCII form, and we do not convert.
+        return False
     if any(one == "" or _is_within(local.lower(), host, one.lower()) for one in forbidding):
         return False
     return not allowing or any(_is_within(local, host, one) for one in allowing)
