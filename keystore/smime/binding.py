@@ -1,4 +1,4 @@
-"""Signed attributes that bind a signature to its signer's certificate and to its algorithms.
+"""PURE. Signed attributes that bind a signature to its signer's certificate and to its algorithms.
 
 Without them a signature fits every certificate of the same key, and an algorithm's name beside it can be
 exchanged. Whoever states them means them: what they say must be so.

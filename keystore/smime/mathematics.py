@@ -1,4 +1,4 @@
-"""Signatures of CMS checked by mathematics: an algorithm as messages name it, a public key, octets.
+"""PURE. Signatures of CMS checked by mathematics: an algorithm as messages name it, a public key, octets.
 
 Standards: RFC 3370 and RFC 5754 (RSA, ECDSA), RFC 4056 and RFC 4055 (RSA-PSS), RFC 8419 (Ed25519), RFC 9688
 (SHA-3).

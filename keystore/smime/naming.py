@@ -1,4 +1,4 @@
-"""How CMS messages name certificates: by issuer and serial number, or by key identifier.
+"""PURE. How CMS messages name certificates: by issuer and serial number, or by key identifier.
 
 A name is octets (DER) here. Programs that write an issuer anew may choose other kinds of strings for it than
 the certificate has; `same` compares such names as RFC 5280 has it.

@@ -1,4 +1,4 @@
-"""CMS SignedData read: who may have signed, and whether a certificate at hand made a signature.
+"""PURE. CMS SignedData read: who may have signed, and whether a certificate at hand made a signature.
 
 Nothing here judges certificates; `Signer.check` says what the octets say. Whatever an attribute demands of
 the signature is demanded: content type and digest once each (RFC 5652 section 11), the signer's certificate
