@@ -14,23 +14,23 @@ Security: forms and verdicts are sealed by the keystore (AEAD); mailbox names an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import secrets
 import sqlite3
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from dataclasses import replace
 from pathlib import Path
 
 from keystore.errors import KeystoreError
-from keystore.model import Introduction, Trust
+from keystore.model import Trust
 from secmailproxy.encryptedids import EncryptedIds, Sealer
 from secmailproxy.keywords import Marks
 from secmailproxy.replyguard import own_ids
+from secmailproxy.view import Kind, Mailbox, View, message_hash, pack_outline, unpack_outline
+
+__all__ = ["Kind", "Mailbox", "View", "Views", "message_hash"]
 from secmailproxy.viewtables import open_tables
 
 RENDERER = 2
@@ -45,67 +45,6 @@ _VERDICTS_AT_ONCE = 500
 _OUTLINES_KEPT = 4096
 _FORMS_AT_ONCE = 100
 _SAID_ENCRYPTED = re.compile(rb"[^:]+: (?:signed\+)?encrypted;")
-_SAID_CLOSED = re.compile(rb"[^:]+: not decrypted;")
-
-
-class Kind(IntEnum):
-    """How a message that is not plain is presented."""
-
-    SIGNED = 1
-    """The original octets after a verdict field; once verified, the octets are kept with the verdict."""
-    OPAQUE = 2
-    """The original octets after a verdict field: protected, too large to be looked into.
-
-    Former versions took it for all that could not be opened, and so told the server of it.
-    """
-    SEALED = 3
-    """Encrypted (or carrying a copy of our field) and not presented yet."""
-    FORM = 4
-    """A whole presented form of our own."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a client sees of one protected message.
-
-    For OPAQUE only `verdict` counts. For FORM and SIGNED: `size` is the length of `octets`, which begin with
-    `verdict`; `header` is its header section with the blank line; the rest are FETCH values (octets).
-    """
-
-    kind: Kind
-    verdict: bytes | None = None
-    size: int = 0
-    header: bytes = b""
-    imap_envelope: bytes = b""
-    body: bytes = b""
-    bodystructure: bytes = b""
-    octets: bytes | None = None
-    """None where only the outline was asked for."""
-    came_encrypted: bool = field(default=False, compare=False)
-    """Of a new form: somebody else encrypted the message, so its Message-ID is remembered. Not kept."""
-    introduction: Introduction | None = field(default=None, compare=False)
-    """Of a new form: the author's certificate, for the keystore. Not kept."""
-
-    @property
-    def stayed_closed(self) -> bool:
-        """Whether the message is shown as it came because it could not be decrypted."""
-        return self.kind is Kind.OPAQUE or _SAID_CLOSED.match(self.verdict or b"") is not None
-
-
-@dataclass(slots=True)
-class Mailbox:
-    """What is known of one mailbox at one UIDVALIDITY; shared by all connections of this process."""
-
-    id: int
-    account: str
-    name: bytes
-    uidvalidity: int
-    covered: bytes
-    """The classified UIDs, as a sequence-set."""
-    kinds: dict[int, Kind] = field(default_factory=dict)
-    """Of every classified UID that is not plain."""
-    marks: Marks = field(default_factory=Marks)
-    """The keywords of those that have a view."""
 
 
 class Views:
@@ -222,7 +161,7 @@ class Views:
 
     def _remember_old_form(self, account: str, message_hash: bytes, sealed: bytes) -> None:
         context = _form_context(account, message_hash) + b"outline"
-        view = _unpack_outline(self._sealer.unseal(sealed, context))
+        view = unpack_outline(self._sealer.unseal(sealed, context))
         if _SAID_ENCRYPTED.match(view.verdict or b""):
             self.encrypted_ids.remember(own_ids(view.header))
 
@@ -310,13 +249,13 @@ class Views:
             with self._lock:
                 rows = self._db.execute(_VERDICTS, (box.id, rows[-1][0], _VERDICTS_AT_ONCE)).fetchall()
             unknown = [row for row in rows if not box.marks.knows(row[0])]
-            for uid, verdict, message_hash, outline in unknown:
+            for uid, verdict, form_hash, outline in unknown:
                 try:
                     if verdict is not None:
                         fields[uid] = self._sealer.unseal(verdict, _verdict_context(box, uid))
                     else:
-                        context = _form_context(box.account, message_hash) + b"outline"
-                        fields[uid] = _unpack_outline(self._sealer.unseal(outline, context)).verdict or b""
+                        context = _form_context(box.account, form_hash) + b"outline"
+                        fields[uid] = unpack_outline(self._sealer.unseal(outline, context)).verdict or b""
                 except KeystoreError:
                     state = None
         box.marks.complete = state
@@ -362,7 +301,7 @@ class Views:
                     account,
                     message_hash,
                     RENDERER,
-                    self._sealer.seal(_pack_outline(view), context + b"outline"),
+                    self._sealer.seal(pack_outline(view), context + b"outline"),
                     self._sealer.seal(view.octets, context + b"octets"),
                 ),
             )
@@ -400,15 +339,10 @@ class Views:
         known = self._outlines.get(form)
         if known is None:
             context = _form_context(account, message_hash) + b"outline"
-            known = self._outlines[form] = _unpack_outline(self._sealer.unseal(sealed, context))
+            known = self._outlines[form] = unpack_outline(self._sealer.unseal(sealed, context))
             if len(self._outlines) > _OUTLINES_KEPT:
                 self._outlines.popitem(last=False)
         return known
-
-
-def message_hash(octets: bytes) -> bytes:
-    """The SHA-256 of a message as the server holds it."""
-    return hashlib.sha256(octets).digest()
 
 
 def _form_context(account: str, message_hash: bytes) -> bytes:
@@ -417,19 +351,3 @@ def _form_context(account: str, message_hash: bytes) -> bytes:
 
 def _verdict_context(box: Mailbox, uid: int) -> bytes:
     return b"verdict\0%b\0%b\0%d\0%d" % (box.account.encode(), box.name, box.uidvalidity, uid)
-
-
-def _pack_outline(view: View) -> bytes:
-    values = (view.verdict or b"", view.header, view.imap_envelope, view.body, view.bodystructure)
-    return struct.pack(">Q5I", view.size, *map(len, values)) + b"".join(values)
-
-
-def _unpack_outline(octets: bytes) -> View:
-    size, *lengths = struct.unpack_from(">Q5I", octets)
-    at = struct.calcsize(">Q5I")
-    values = []
-    for length in lengths:
-        values.append(octets[at : at + length])
-        at += length
-    verdict, header, imap_envelope, body, bodystructure = values
-    return View(Kind.FORM, verdict, size, header, imap_envelope, body, bodystructure)
