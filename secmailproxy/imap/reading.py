@@ -187,7 +187,7 @@ class Reader:
         suspects: list[int] = []
         for most, uids in wanted.items():
             items = b"(UID BODY.PEEK[TEXT]<0.%d>)" % most
-            bodies = yield from self.collect(self.texts(Numbers.each(uids)), items, key, may_lack=True)
+            bodies = yield from self._bodies(uids, items, key)
             suspects += [
                 uid
                 for uid, body in bodies.items()
@@ -195,6 +195,22 @@ class Reader:
             ]
         if suspects:
             yield from self._look_at_whole(suspects, kinds)
+
+    def _bodies(self, uids: list[int], items: bytes, key: str) -> Generator[Step, object, dict[int, bytes]]:
+        """One message that the server cannot read is no reason to keep all others from the client.
+
+        It is not judged by that. Where none can be read, it is not for the sake of one.
+        """
+        try:
+            return (yield from self.collect(self.texts(Numbers.each(uids)), items, key, may_lack=True))
+        except Refused:
+            texts = {uid: text for uid in uids for text in self.texts(Numbers.each([uid]))}
+            refused: list[Completion] = []
+            bodies = yield from self.collect(texts.values(), items, key, may_lack=True, refused=refused)
+            if len(refused) == len(texts):
+                raise
+            self._void.update(texts.keys() - bodies.keys() if refused else ())
+            return bodies
 
     def _look_at_whole(self, suspects: list[int], kinds: dict[int, Kind]) -> Steps:
         """Few messages come this far, and what is plain among them stays the server's (IMAP-01)."""
@@ -217,10 +233,12 @@ class Reader:
         *,
         meanwhile: Present | None = None,
         may_lack: bool = False,
+        refused: list[Completion] | None = None,
     ) -> Generator[Step, object, dict[int, bytes]]:
         """Ask for one item of each message: UID to value, strings without their quotes, NIL left out.
 
-        NIL means that the message is gone, unless it `may_lack` what is asked for.
+        NIL means that the message is gone, unless it `may_lack` what is asked for. With `refused`
+        refusals are added there, else one is raised.
         """
         found: dict[int, bytes] = {}
 
@@ -238,7 +256,11 @@ class Reader:
 
         commands = [(self.verb + text + b" " + items + b"\r\n",) for text in texts]
         if commands:
-            check((yield Ask(commands, on_fetch, self.shared, meanwhile=meanwhile)))
+            result = yield Ask(commands, on_fetch, self.shared, meanwhile=meanwhile)
+            if refused is None:
+                check(result)
+            else:
+                refused += [one for one in cast("list[Completion]", result) if not one.ok]
         elif meanwhile is not None:
             yield meanwhile
         return found

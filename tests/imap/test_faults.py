@@ -90,6 +90,39 @@ def test_the_server_is_lost_in_a_fetch(
     assert len(fake.peers) == 1
 
 
+def test_a_body_that_the_server_cannot_read_keeps_no_other_message_from_the_client(
+    fake_user: ProxyUser, fake: FakeImap
+) -> None:
+    """The first octets of some bodies tell whether a message is protected."""
+    mixed = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    told = b"".join(
+        b"* %d FETCH (UID %d %b {%d}\r\n%b)\r\n" % (n, n, ASKED, len(mixed), mixed) for n in (3, 4, 5)
+    )
+    unreadable = {b"4"}
+
+    def begin(peer: Peer, match: re.Match[bytes]) -> None:
+        asked = {b"3", b"4", b"5"} if b":" in match[1] else {match[1]}
+        for one in sorted(asked - unreadable):
+            peer.send(b"* %b FETCH (UID %b BODY[TEXT]<0> {2}\r\nhi)\r\n" % (one, one))
+        peer.send(b"TAG NO [SERVERBUG] Cannot read it.\r\n" if asked & unreadable else b"TAG OK\r\n")
+
+    sizes = b"".join(b"* %d FETCH (UID %d RFC822.SIZE 9)\r\n" % (n, n) for n in (3, 4, 5))
+    table: dict[bytes, bytes | Handler] = {
+        TYPE: told + b"TAG OK\r\n",
+        rb"UID FETCH (\S+) .*BODY\.PEEK\[TEXT\].*": begin,
+        rb"UID FETCH 3:5 \(RFC822\.SIZE\)": sizes + b"TAG OK\r\n",
+    }
+    fake.play(table)
+    with proxied(fake_user.proxy, fake_user.mailbox) as imap:
+        imap.ok(b"SELECT box%d" % next(_boxes))
+        assert len(imap.ok(b"UID FETCH 3:5 (RFC822.SIZE)")) == 4
+        assert len(imap.ok(b"UID FETCH 3:5 (RFC822.SIZE)")) == 4
+        # Where none can be read it may be for a while only.
+        unreadable |= {b"3", b"5"}
+        imap.ok(b"SELECT box%d" % next(_boxes))
+        assert imap.command(b"UID FETCH 3:5 (RFC822.SIZE)")[-1].startswith(b"T NO [SERVERBUG]")
+
+
 @pytest.mark.parametrize(
     ("folder", "lost"),
     [
