@@ -33,7 +33,7 @@ _UNREADABLE = b"X-FLAGS ("
 
 def mentions(octets: bytes) -> bool:
     """Whether one of our keywords may be in there."""
-    return TRACE in octets.lower()
+    return b"$" in octets and TRACE in octets.lower()
 
 
 def without(flags: bytes) -> bytes:
@@ -78,7 +78,7 @@ def of_message(line: bytes, words: bytes) -> bytes:
     Where flags are told twice, readers would differ in which they take, and there are none of ours. Where
     our names stand beside a list, by our reading, they are spoiled: a lenient reader could find a list there.
     """
-    if not words and not mentions(line) and not line.endswith(b"}\r\n"):
+    if not words and not mentions(line) and not (line.endswith(b"}\r\n") and has_list(line)):
         return line
     told = [match for match in _LIST.finditer(line) if match["name"] is not None]
     if len(told) > 1:

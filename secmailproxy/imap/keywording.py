@@ -48,7 +48,10 @@ class Keywords:
         """The fragment's octets for the client, and for our own tasks."""
         line = fragment.octets
         if not fragment.first:
-            return flags.of_message(line, self._words if self._in_fetch and flags.has_list(line) else b"")
+            return flags.of_message(line, self._words if self._in_fetch else b"")
+        if not line.startswith(b"* "):
+            self._in_fetch = False
+            return line
         fetch = _FETCH.match(line) if line[2:3].isdigit() else None
         self._in_fetch = fetch is not None
         if fetch is None:
@@ -56,7 +59,7 @@ class Keywords:
         self._words = b""
         if selected is not None and selected.mailbox.kinds:
             self._words = self._keywords(line, int(fetch[1]), selected)
-        return flags.of_message(line, self._words if flags.has_list(line) else b"")
+        return flags.of_message(line, self._words)
 
     def _keywords(self, line: bytes, number: int, selected: Selected) -> bytes:
         uid = flags.uid_of(line)
@@ -79,10 +82,11 @@ def news(selected: Selected | None, verb: Verb, *, aware: bool) -> Task | None:
 
     Not before a command that speaks of sequence numbers: an EXPUNGE would change what they mean.
     """
-    if selected is None or not (verb.name in _POLLS or verb.name.startswith("UID ")):
+    if selected is None or not selected.mailbox.marks.words:
         return None
-    marks = selected.mailbox.marks
-    if selected.news() or (verb.name in _POLLS and marks.words):
+    if not (verb.name in _POLLS or verb.name.startswith("UID ")):
+        return None
+    if selected.news() or verb.name in _POLLS:
         return _tell(selected, looks=verb.name in _POLLS, aware=aware)
     return None
 
