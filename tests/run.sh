@@ -58,6 +58,6 @@ check $bin/lint-imports --no-logo
 echo "run: checks of form, types and imports: $checks; now the tests" >&2
 
 status=0
-$bin/python -m pytest -n 2 --dist loadscope --cov --cov-report=term "$@" || status=$?
+$bin/python -m pytest -n 2 --dist loadscope "$@" || status=$?
 [ $checks = passed ] || status=1
 exit $status
