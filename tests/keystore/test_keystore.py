@@ -523,7 +523,7 @@ def test_closed(make_keystore):
 
 def test_a_lookup_costs_the_same_in_a_large_keystore(keystore):
     def lookups():
-        for _ in range(200):
+        for _ in range(2000):
             keystore.select("user7@example.org", NOW)
 
     costs = []
@@ -532,4 +532,4 @@ def test_a_lookup_costs_the_same_in_a_large_keystore(keystore):
             learn(keystore, stranger(f"user{number}@example.org"))
         lookups()
         costs.append(min(cost(lookups) for _ in range(3)))
-    assert costs[1] < 3 * costs[0]
+    assert costs[1] <= 3 * costs[0]  # both are 0 where the clock of the processor is coarse
