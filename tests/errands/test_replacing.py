@@ -31,12 +31,18 @@ def mail(place: Place) -> list[bytes]:
     return [letter(address, address), ODD, letter(address, address, text="* ( )\r\n" * 3000)]
 
 
-async def test_a_mailbox_is_encrypted_and_decrypted_in_place(place: Place) -> None:
+async def mixed(place: Place) -> tuple[list[bytes], bytes, bytes]:
+    """Put plain mail, the first of it signed, and the first of it sealed, into the mailbox, in this order."""
     originals = mail(place)
     signed = await asyncio.to_thread(protect, place.user, originals[0], Protect.SIGN)
     sealed = await asyncio.to_thread(protect, place.user, originals[0])
     for octets in (*originals, signed, sealed):
         place.append(octets)
+    return originals, signed, sealed
+
+
+async def test_a_mailbox_is_encrypted_and_decrypted_in_place(place: Place) -> None:
+    originals, signed, sealed = await mixed(place)
     before = place.stored()
     outcome = await place.run(Errand.ENCRYPT)
     assert (outcome.replaced, outcome.left, outcome.failed) == (4, {Left.PROTECTED: 1}, [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -13,11 +12,10 @@ from secmailproxy.errors import UpstreamUnavailable
 from secmailproxy.mime import pkcs7
 from secmailproxy.mime.entity import parse
 from secmailproxy.mime.owncopy import for_rest
-from secmailproxy.policy import Protect
 from tests.errands.conftest import Place, place_of
-from tests.errands.test_replacing import KEPT, ODD, mail
+from tests.errands.test_replacing import KEPT, ODD, mail, mixed
 from tests.fixtures.dovecot import Dovecot
-from tests.fixtures.people import leaked, protect
+from tests.fixtures.people import leaked
 from tests.fixtures.proxy import ProxyFactory
 from tests.fixtures.relay import Relay
 from tests.fixtures.smime_people import smime_user
@@ -33,11 +31,7 @@ def whole_place(dovecot: Dovecot, module_proxies: ProxyFactory, mail_authority: 
 
 async def test_a_mailbox_is_encrypted_and_decrypted_in_place(place: Place) -> None:
     """IMAP-16: what stands at the server is AuthEnvelopedData; what comes back is the original."""
-    originals = mail(place)
-    signed = await asyncio.to_thread(protect, place.user, originals[0], Protect.SIGN)
-    sealed = await asyncio.to_thread(protect, place.user, originals[0])
-    for octets in (*originals, signed, sealed):
-        place.append(octets)
+    originals, signed, sealed = await mixed(place)
     before = place.stored()
     outcome = await place.run(Errand.ENCRYPT)
     assert (outcome.replaced, outcome.left, outcome.failed) == (4, {Left.PROTECTED: 1}, [])
