@@ -22,13 +22,13 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
 from secmailproxy.admission import CONNECTIONS_PER_CLIENT
 from secmailproxy.config_errors import ConfigProblems, problems_of
+from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
 from secmailproxy.config_values import (
     Address,
     AuthorityFile,
     ExistingFile,
     ExistingFolder,
-    FingerprintText,
     Host,
     ListenAddress,
     Listener,
@@ -46,6 +46,7 @@ from secmailproxy.model import SearchScope
 if TYPE_CHECKING:
     from keystore.keystore import KeystoreSettings
     from keystore.secrets import SecretsSettings
+    from secmailproxy.forward.model import ForwardSettings
     from secmailproxy.outbound import OutboundSettings
     from secmailproxy.smtp.smarthost import SmarthostSettings
 
@@ -166,23 +167,6 @@ class AccountSection(Section):
     def smtp_username(self) -> str:
         """At the smarthost."""
         return self.smtp.username or self.address
-
-
-class ForwardTarget(Section):
-    """[[forward.targets]]"""
-
-    address: Address
-    fingerprint: FingerprintText
-
-
-class Forward(Section):
-    """[forward]"""
-
-    account: Address | None = None
-    sender: Address | None = None
-    via: Literal["smarthost", "sendmail"] = "smarthost"
-    sendmail: str = "/usr/sbin/sendmail"
-    targets: tuple[ForwardTarget, ...] = ()
 
 
 class Config(Section):
@@ -318,7 +302,7 @@ class Config(Section):
             for one in self.accounts
         )
 
-    # The imports inside the next four are local so that a command pays only for the modules it uses.
+    # The imports inside the next five are local so that a command pays only for the modules it uses.
 
     def keystore_settings(self) -> KeystoreSettings:
         """For `keystore.keystore.Keystore.open`."""
@@ -359,6 +343,10 @@ class Config(Section):
             marks=tuple(one.subject_mark for one in self.accounts if one.subject_mark),
             unguarded=frozenset(one.address.lower() for one in self.accounts if not one.reply_guard),
         )
+
+    def forward_settings(self) -> ForwardSettings:
+        """For `secmailproxy.forward.processing.Desk`; makes this installation's loop mark."""
+        return self.forward.value(self)
 
     def smarthost_settings(self, account: AccountSection) -> SmarthostSettings:
         """For `secmailproxy.smtp.smarthost.Smarthost`."""

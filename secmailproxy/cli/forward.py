@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,12 +31,14 @@ from secmailproxy.errors import (
     UsageError,
 )
 from secmailproxy.folders import Folders
-from secmailproxy.forward.handover import by_sendmail
-from secmailproxy.forward.message import checked_address, from_pipe, has_null_sender, refuse_loop
-from secmailproxy.forward.target import fingerprint_of, pinned
+from secmailproxy.forward.message import checked_address, from_pipe, has_null_sender
+from secmailproxy.forward.model import Entrance, ForwardSettings, Outlet, Product, SystemMail, Target
+from secmailproxy.forward.outlets import SendmailOutlet
+from secmailproxy.forward.processing import Desk
+from secmailproxy.forward.seals import KeystoreSeals
+from secmailproxy.forward.target import fingerprint_of
 
 if TYPE_CHECKING:
-    from keystore.model import Fingerprint
     from secmailproxy.config import AccountSection, Config
 
 TRY_LATER = 75
@@ -87,20 +89,6 @@ def _give_up(error: BaseException) -> NoReturn:
         raise SystemExit(TRY_LATER)  # also when nobody listens on stderr
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the options and the configuration ask for; addresses are checked."""
-
-    config: Config
-    rcpt_to: str
-    fingerprints: tuple[Fingerprint, ...]
-    mail_from: str
-    sendmail: Path | None
-    """The program to hand over to; None for the smarthost of `account`."""
-    account: AccountSection | None
-    mark: str
-
-
 @click.command(cls=PipeCommand, name="forward")
 @click.option("--to", metavar="ADDRESS", help="Send it to ADDRESS (default: the only [[forward.targets]]).")
 @click.option("--fingerprint", metavar="FPR", help="Encrypt to this certificate (default: the pinned one).")
@@ -121,46 +109,54 @@ def command(**options: Any) -> None:
 
     # Records of libraries must not reach stderr, from where mail programs copy them into bounces.
     logging.getLogger().addHandler(logging.NullHandler())
-    job = _job(options)
-    octets = sys.stdin.buffer.read(job.config.submission.max_octets + 1)
-    if len(octets) > job.config.submission.max_octets:
+    config = _config()
+    settings = _settings(config, options)
+    octets = sys.stdin.buffer.read(settings.max_octets + 1)
+    if len(octets) > settings.max_octets:
         raise LimitExceeded("the message is larger than submission.max_octets")
-    asyncio.run(_forward(job, LateSecrets(job.config, options["passphrase"]), octets))
+    message = from_pipe(octets)
+    mail = SystemMail(message, "" if has_null_sender(message) else settings.sender, (), Entrance.PIPE)
+    _process(config, settings, LateSecrets(config, options["passphrase"]), mail)
 
 
-def _job(options: dict[str, Any]) -> Job:
-    """Raises ConfigError or UsageError when something is missing or wrong."""
+def _config() -> Config:
     # Looking for plugins of pydantic costs a pipe a tenth of its time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from secmailproxy.config import Config
 
-    config = load_config() if Folders.of_user().config_file.exists() else Config()
-    chosen = config.forward
-    targets = {one.address.lower(): one.address for one in chosen.targets}
-    rcpt_to = options["to"] or (next(iter(targets.values())) if len(targets) == 1 else "")
+    return load_config() if Folders.of_user().config_file.exists() else Config()
+
+
+def _settings(config: Config, options: dict[str, Any]) -> ForwardSettings:
+    """Those of the configuration, and what the options put in their place; addresses are checked.
+
+    Raises ConfigError or UsageError when something is missing or wrong.
+    """
+    chosen = config.forward_settings()
+    rcpt_to = options["to"] or (chosen.targets[0].address if len(chosen.targets) == 1 else "")
     if not rcpt_to:
         raise UsageError("the recipient is not known: use --to, or have exactly one [[forward.targets]]")
-    fingerprints = [one.fingerprint for one in chosen.targets if one.address.lower() == rcpt_to.lower()]
+    rcpt_to = checked_address(rcpt_to, "--to")
+    target = Target(rcpt_to, ())
+    target = next((one for one in chosen.targets if one.address.lower() == rcpt_to.lower()), target)
     if options["fingerprint"]:
-        fingerprints = [options["fingerprint"]]
-    by_sendmail = (options["via"] or chosen.via) == "sendmail"
-    account = None if by_sendmail else _account(config, options["account"] or chosen.account)
-    sender = options["from_"] or chosen.sender or (account.address if account else "")
-    return Job(
-        config=config,
-        rcpt_to=checked_address(rcpt_to, "--to"),
-        fingerprints=tuple(map(fingerprint_of, fingerprints)),
-        mail_from=checked_address(sender or _local_sender(), "--from"),
-        sendmail=Path(options["sendmail"] or chosen.sendmail) if by_sendmail else None,
+        target = Target(target.address, (fingerprint_of(options["fingerprint"]),))
+    others = tuple(one for one in chosen.targets if one.address.lower() != rcpt_to.lower())
+    via = options["via"] or chosen.via
+    account = "" if via == "sendmail" else _account(config, options["account"] or chosen.account).address
+    return replace(
+        chosen,
+        targets=(target, *others),
+        default=replace(chosen.default, rcpt_tos=(target.address,)),
+        via=via,
+        sendmail=options["sendmail"] or chosen.sendmail,
         account=account,
-        mark=_mark(config),
+        sender=checked_address(options["from_"] or chosen.sender or account or _local_sender(), "--from"),
     )
 
 
-def _account(config: Config, address: str | None) -> AccountSection:
-    if address is None:
-        if len(config.accounts) == 1:
-            return config.accounts[0]
+def _account(config: Config, address: str) -> AccountSection:
+    if not address:
         if not config.accounts:
             raise ConfigError(
                 "there is no account to send through; use --via sendmail, or run: secmailproxy setup"
@@ -180,53 +176,53 @@ def _local_sender() -> str:
     return f"{getpass.getuser()}@{socket.getfqdn()}"
 
 
-def _mark(config: Config) -> str:
-    """What this installation writes into the loop field: stable, and telling nobody anything."""
-    import hashlib
-
-    token = config.folders.verdict_token()
-    return "secmailproxy-" + hashlib.sha256(b"forward loop mark\0" + token.encode()).hexdigest()[:20]
-
-
-async def _forward(job: Job, secrets: LateSecrets, octets: bytes) -> None:
+def _process(config: Config, settings: ForwardSettings, secrets: LateSecrets, mail: SystemMail) -> None:
     from keystore.keystore import Keystore
-    from secmailproxy.outbound import Outbound, OutboundSettings
 
-    message = from_pipe(octets)
-    refuse_loop(message, job.rcpt_to, job.mark)
-    keystore = Keystore.open(job.config.keystore_settings(), secrets)
+    keystore = Keystore.open(config.keystore_settings(), secrets)
     try:
-        fingerprint = pinned(keystore, job.rcpt_to, job.fingerprints, datetime.now(UTC))
-        protected = await Outbound(keystore, OutboundSettings()).protect_system(
-            message, job.rcpt_to, fingerprint, job.mail_from, loop=job.mark
-        )
+        Desk(settings, KeystoreSeals(keystore, settings), _outlet(config, settings, secrets)).process(mail)
     finally:
         keystore.close()
-    if job.sendmail is not None:
-        mail_from = "" if has_null_sender(message) else job.mail_from
-        await asyncio.to_thread(by_sendmail, job.sendmail, mail_from, job.rcpt_to, protected)
-    else:
-        await _submit(job, secrets, protected)
 
 
-async def _submit(job: Job, secrets: LateSecrets, octets: bytes) -> None:
-    """To the account's smarthost, with its stored password. A submission server wants its user as sender."""
-    from secmailproxy.accounts import password_secret
-    from secmailproxy.model import Envelope
-    from secmailproxy.outbound import Copy
-    from secmailproxy.smtp.delivery import deliver
-    from secmailproxy.smtp.smarthost import Credentials, Smarthost
+def _outlet(config: Config, settings: ForwardSettings, secrets: LateSecrets) -> Outlet:
+    if settings.via == "sendmail":
+        return SendmailOutlet(Path(settings.sendmail))
+    account = config.account(settings.account)
+    assert account is not None  # _settings has looked
+    return SmarthostOutlet(config, account, secrets)
 
-    assert job.account is not None
-    password = await asyncio.to_thread(secrets.get, password_secret(job.account.address))
-    if password is None:
-        raise ConfigError(f"no password is stored for {job.account.address}; run: secmailproxy setup")
-    smarthost = Smarthost(job.config.smarthost_settings(job.account))
-    try:
-        envelope = Envelope(job.mail_from, (job.rcpt_to,))
-        credentials = Credentials(job.account.smtp_username, password)
-        reply = await deliver(smarthost, credentials, envelope, (Copy(envelope.rcpt_tos, octets),))
-    finally:
-        await smarthost.close()
-    if not reply.positive:
-        raise UpstreamUnavailable(f"{job.account.smtp.host} refused the message with {reply.code}")
+
+@dataclass(frozen=True, slots=True)
+class SmarthostOutlet:
+    """The account's smarthost, with its stored password."""
+
+    config: Config
+    account: AccountSection
+    secrets: LateSecrets
+
+    def take(self, products: Sequence[Product]) -> None:
+        """Blocks; must not be called where an event loop runs."""
+        for product in products:
+            asyncio.run(self._submit(product))
+
+    async def _submit(self, product: Product) -> None:
+        from secmailproxy.accounts import password_secret
+        from secmailproxy.outbound import Copy
+        from secmailproxy.smtp.delivery import deliver
+        from secmailproxy.smtp.smarthost import Credentials, Smarthost
+
+        password = await asyncio.to_thread(self.secrets.get, password_secret(self.account.address))
+        if password is None:
+            raise ConfigError(f"no password is stored for {self.account.address}; run: secmailproxy setup")
+        smarthost = Smarthost(self.config.smarthost_settings(self.account))
+        envelope = product.envelope
+        try:
+            credentials = Credentials(self.account.smtp_username, password)
+            copies = (Copy(envelope.rcpt_tos, product.octets),)
+            reply = await deliver(smarthost, credentials, envelope, copies)
+        finally:
+            await smarthost.close()
+        if not reply.positive:
+            raise UpstreamUnavailable(f"{self.account.smtp.host} refused the message with {reply.code}")
