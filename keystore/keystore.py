@@ -49,6 +49,7 @@ from keystore.vault import Vault
 
 if TYPE_CHECKING:
     from keystore.authorities import Authorities
+    from keystore.letterbox import Letterbox
     from keystore.smimemessages import SmimeMessages
 
 DATABASE = "keystore.sqlite3"
@@ -364,6 +365,10 @@ class Keystore:
     def unseal(self, sealed: bytes, context: bytes) -> bytes:
         """Return what `seal` was given; StoreDamaged for another context or changed octets."""
         return self._vault.unseal(sealed, context)
+
+    def letterbox(self) -> Letterbox:
+        """Return what opens the messages that were put through the slot of this keystore."""
+        return self._vault.letterbox()
 
     # -- peers
 

@@ -25,6 +25,7 @@ _CHECK = "keystore-key-check"
 
 if TYPE_CHECKING:
     from keystore import smime
+    from keystore.letterbox import Letterbox
 
     SecretKey = openpgp.SecretKey | smime.SecretKey
 
@@ -98,6 +99,12 @@ class Vault:
     def unseal(self, sealed: bytes, context: bytes) -> bytes:
         """Return what `seal` was given; StoreDamaged for another context or changed octets."""
         return wrap.unseal(self._sealing_key(), sealed, context)
+
+    def letterbox(self) -> Letterbox:
+        """Return what opens letters put through the slot; it is derived from the keystore key alone."""
+        from keystore.letterbox import Letterbox  # few have a use for it
+
+        return Letterbox(wrap.derive(self._keystore_key(), "secmailproxy letter box"))
 
     def _secrets_stored(self) -> list[StoredSecret]:
         version = self._store.version()

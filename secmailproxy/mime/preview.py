@@ -33,10 +33,10 @@ _NOT_FOR_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-es
 
 def preview(message: Entity) -> str:
     """At most 200 characters of one line; empty where there is no text."""
-    part = _first_text(message)
+    part = first_text(message)
     if part is None or transfer.encoding_of(part) not in _ENCODINGS:
         return ""
-    text = _decoded(part)
+    text = decoded_text(part)
     if part.content_type.full in {"text/html", "application/xhtml+xml"}:
         return _one_line(html.unescape(_REFERENCE.sub(_short, "".join(_without_markup(text)))))
     lines = text.split("\n")
@@ -47,7 +47,8 @@ def preview(message: Entity) -> str:
     return ">" + quoted[: _MOST_CHARACTERS - 1] if quoted else ""
 
 
-def _first_text(part: Entity) -> Entity | None:
+def first_text(part: Entity) -> Entity | None:
+    """The first text of a message or part; in multipart/alternative the plain one. None without any."""
     if part.content_type.maintype == "text":
         return part
     if not part.is_multipart:
@@ -56,12 +57,14 @@ def _first_text(part: Entity) -> Entity | None:
         texts = [inner for inner in part.parts if inner.content_type.maintype == "text"]
         order = {"plain": 0, "html": 1}
         return min(texts, key=lambda text: order.get(text.content_type.subtype, 2), default=None)
-    found = (_first_text(inner) for inner in part.parts)
+    found = (first_text(inner) for inner in part.parts)
     return next((text for text in found if text is not None), None)
 
 
-def _decoded(part: Entity) -> str:
-    octets = transfer.decode(part.body[:_MOST_OCTETS], transfer.encoding_of(part))
+def decoded_text(part: Entity, most: int = _MOST_OCTETS) -> str:
+    """What the first `most` octets of a text say, whatever encoding and charset it names."""
+    encoding = transfer.encoding_of(part)
+    octets = transfer.decode(part.body[:most], encoding if encoding in _ENCODINGS else "7bit")
     try:
         charset = codecs.lookup(part.content_type.param("charset") or "utf-8").name
         return octets.decode("utf-8" if charset in _NOT_FOR_TEXT else charset, "replace")
