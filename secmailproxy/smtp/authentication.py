@@ -22,18 +22,20 @@ from secmailproxy.errors import LoginRefused, NotAllowed
 from secmailproxy.model import Reply
 from secmailproxy.smtp import sasl
 from secmailproxy.smtp.commands import Refused
-from secmailproxy.smtp.conversation import Conversation
+from secmailproxy.smtp.courtesies import Courtesies
 from secmailproxy.smtp.replies import reply_for
+from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.wire import LineFault
 
 log = logging.getLogger(__name__)
 
 
-class Authentication(Conversation):
+class Authentication(Courtesies):
     """A conversation in which the client can show who it is. The rest is a subclass's."""
 
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
+    settings: SubmissionSettings
     _failed_logins = 0
 
     async def enter(self, credentials: Credentials) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from secmailproxy.model import Reply
 
+_LOCAL_NAME = re.compile(r":[ ]*<(?P<address>[A-Za-z0-9_][A-Za-z0-9_.+-]*)>(?:[ ]+(?P<parameters>.*))?")
+"""A recipient without a domain, such as root: not in the standard, but what programs of one machine say."""
 _PATH = re.compile(
     r"""
     :[ ]*<
@@ -73,9 +75,12 @@ def mail_path(argument: str, offered: Collection[str]) -> Path:
     return _path("FROM", argument, MAIL_PARAMETERS, offered)
 
 
-def rcpt_path(argument: str, offered: Collection[str], *, smtputf8: bool) -> Path:
-    """Read "TO:<address> parameters"; `smtputf8` tells what MAIL asked for. Raises Refused."""
-    path = _path("TO", argument, RCPT_PARAMETERS, offered, smtputf8=smtputf8)
+def rcpt_path(argument: str, offered: Collection[str], *, smtputf8: bool, local: bool = False) -> Path:
+    """Read "TO:<address> parameters"; `smtputf8` tells what MAIL asked for. Raises Refused.
+
+    With `local`, a bare local name such as root is a recipient too.
+    """
+    path = _path("TO", argument, RCPT_PARAMETERS, offered, smtputf8=smtputf8, local=local)
     if not path.address:
         raise Refused(501, "5.1.3 the recipient is empty")
     return path
@@ -88,10 +93,12 @@ def _path(
     offered: Collection[str],
     *,
     smtputf8: bool = False,
+    local: bool = False,
 ) -> Path:
     found = None
     if argument[: len(keyword)].upper() == keyword:
-        found = _PATH.fullmatch(argument[len(keyword) :])
+        rest = argument[len(keyword) :]
+        found = _PATH.fullmatch(rest) or (_LOCAL_NAME.fullmatch(rest) if local else None)
     if found is None:
         raise Refused(501, f"5.5.4 syntax: {keyword}:<address>")
     parameters = _parameters(found["parameters"] or "", known, offered)

@@ -30,7 +30,7 @@ from secmailproxy.model import Reply
 from secmailproxy.smtp.aside import aside
 from secmailproxy.smtp.commands import Refused
 from secmailproxy.smtp.replies import render, reply_for, split_status, with_status
-from secmailproxy.smtp.settings import SubmissionSettings
+from secmailproxy.smtp.settings import ConversationSettings
 from secmailproxy.smtp.wire import Gathered, LineFault, Wire
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Conversation(SMTP):
     # Also the flow-control limit of the library's reader, which is far too small for messages.
     line_length_limit = _READ
 
-    def __init__(self, settings: SubmissionSettings) -> None:
+    def __init__(self, settings: ConversationSettings) -> None:
         """Made by the listener for each connection."""
         super().__init__(
             None,
@@ -180,7 +180,9 @@ class Conversation(SMTP):
                 ssl_shutdown_timeout=_LINGER_SECONDS,
             )
         except OSError as error:
-            log.info("submission no TLS", extra={"client": self.client, "why": type(error).__name__})
+            log.info(
+                "%s no TLS", self.settings.name, extra={"client": self.client, "why": type(error).__name__}
+            )
             transport = None
         finally:
             self._shaking_hands = False
@@ -311,7 +313,7 @@ class Conversation(SMTP):
         if self.logged_in or self.loop.time() < self._login_until:
             await self.say(421, "4.4.2 idle for too long")
         else:
-            log.warning("submission no login in time", extra={"client": self.client})
+            log.warning("%s no login in time", self.settings.name, extra={"client": self.client})
             await self.say(421, "4.7.0 no login in time")
 
     async def push(self, status: str | bytes) -> None:
@@ -377,13 +379,12 @@ class Conversation(SMTP):
         reference = secrets.token_hex(4)
         reply = reply_for(error, reference)
         if not isinstance(error, SecMailProxyError):
-            log.error("submission internal error", extra={"reference": reference, **place(error)})
+            log.error("%s internal error", self.settings.name, extra={"reference": reference, **place(error)})
         else:
             # The text may name addresses; the client has it.
             status, _ = split_status(reply.text)
-            log.info(
-                "submission refused", extra={"client": self.client, "reply": reply.code, "status": status}
-            )
+            told = {"client": self.client, "reply": reply.code, "status": status}
+            log.info("%s refused", self.settings.name, extra=told)
         return reply
 
     @property
@@ -396,4 +397,6 @@ class Conversation(SMTP):
     def client(self) -> str:
         """Address and port of the mail client, for log records."""
         peer = self.session.peer if self.session is not None else None
+        if peer == "":
+            return "unix"  # a Unix socket: the client has no name
         return f"{peer[0]}:{peer[1]}" if peer else "unknown"

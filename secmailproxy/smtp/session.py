@@ -46,6 +46,8 @@ class Office:
 class Session(Authentication):
     """One mail client."""
 
+    settings: SubmissionSettings
+
     def __init__(self, settings: SubmissionSettings, office: Office) -> None:
         """Made by the listener for each connection."""
         super().__init__(settings)
@@ -218,24 +220,6 @@ class Session(Authentication):
             return Reply(552, f"5.3.4 at most {limit} octets fit once the message is protected")
         fault = gathered.fault or gathered.header_fault
         return Reply(554, f"5.6.0 {fault}") if fault else None
-
-    async def smtp_RSET(self, arg: str | None) -> None:
-        """RSET: the transaction is forgotten on both sides."""
-        self.forget()
-        await self.answer(Reply(250, "2.0.0 forgotten"))
-
-    async def smtp_NOOP(self, arg: str | None) -> None:
-        """NOOP, with or without words."""
-        await self.answer(Reply(250, "2.0.0 here"))
-
-    async def smtp_VRFY(self, arg: str | None) -> None:
-        """VRFY: never tells."""
-        await self.answer(Reply(252, "2.5.1 send some mail to find out"))
-
-    async def smtp_QUIT(self, arg: str | None) -> None:
-        """QUIT."""
-        self._leaving = True
-        await self.answer(Reply(221, "2.0.0 bye"))
 
     async def _ready(self) -> Submission | None:
         """The submission of a client that said EHLO and logged in; the others have been answered."""
