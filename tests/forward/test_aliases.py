@@ -1,0 +1,132 @@
+"""Aliases: the syntax as postalias of Postfix reads it, and what stands behind a name."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from secmailproxy.errors import ConfigError, LimitExceeded
+from secmailproxy.forward.aliases import Other, Resolved, read_aliases, resolve
+from secmailproxy.forward.aliasfile import resolve_name
+
+TEXT = r"""
+# the administrator
+root:   sysmail, admin@example.org
+   # a comment inside
+    , third@example.org
+
+"web master" : root,
+    :include:/lists/web
+
+Postmaster: Root
+backup: "|/usr/local/bin/log it, now", /var/mail/backup, |"cmd a, b"
+loop: loop, x@example.org
+one: two
+two: one
+named: "Some Body, Esq." <named@example.org>, (a comment) plain@example.org (another)
+local: \local, away@example.org
+root: somebody@else.example
+odd: "quoted"@example.org, -oQ/tmp, good@example.org
+missing: :include:/lists/none, :include:relative
+cyclic: :include:/lists/cyclic
+empty:
+"""
+FILES = {
+    "/lists/web": "# people\nweb@example.org,\n  www@example.org\nPostmaster\n",
+    "/lists/cyclic": "cyclic\n:include:/lists/cyclic\nlast@example.org\n",
+}
+ROOT = ("sysmail", "admin@example.org", "third@example.org")
+
+
+def read(path: str) -> str:
+    if path not in FILES:
+        raise FileNotFoundError(path)
+    return FILES[path]
+
+
+BEHIND = [
+    ("root", ROOT, ()),
+    ("ROOT", ROOT, ()),
+    ("web master", (*ROOT, "web@example.org", "www@example.org"), ()),
+    ("postmaster", ROOT, ()),
+    ("backup", (), (Other.COMMAND, Other.FILE, Other.COMMAND)),
+    ("loop", ("loop", "x@example.org"), ()),
+    ("one", ("one",), ()),
+    ("named", ("named@example.org", "plain@example.org"), ()),
+    ("local", ("local", "away@example.org"), ()),
+    ("odd", ("good@example.org",), (Other.WRONG, Other.WRONG)),
+    ("missing", (), (Other.UNREADABLE, Other.UNREADABLE)),
+    ("cyclic", ("cyclic", "last@example.org"), (Other.UNREADABLE,)),
+    ("empty", (), ()),
+    ("nobody-else", ("nobody-else",), ()),
+    ("user@example.org", ("user@example.org",), ()),
+]
+
+
+@pytest.mark.parametrize(("name", "addresses", "left_out"), BEHIND)
+def test_what_stands_behind_a_name(
+    name: str, addresses: tuple[str, ...], left_out: tuple[Other, ...]
+) -> None:
+    assert resolve(name, read_aliases(TEXT), read) == Resolved(addresses, left_out)
+
+
+def test_postalias_reads_the_same_lines(tmp_path: Path) -> None:
+    """The table that Postfix makes of this file has the same names, and the same words for each."""
+    (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n")
+    (tmp_path / "aliases").write_text(TEXT.replace("empty:\n", ""))
+    table = f"hash:{tmp_path}/aliases"
+    made = subprocess.run(["postalias", "-c", tmp_path, table], capture_output=True, check=True, text=True)
+    assert "duplicate entry" in made.stderr
+    listed = subprocess.run(
+        ["postalias", "-c", tmp_path, "-s", table], capture_output=True, check=True, text=True
+    )
+    theirs = dict(
+        line.split(":", 1) for line in listed.stdout.splitlines() if not line.startswith(("@", "YP_"))
+    )
+    ours = read_aliases((tmp_path / "aliases").read_text())
+    assert {name.strip('"') for name in theirs} == set(ours)
+    for name, value in theirs.items():
+        words = [word.replace(" ", "").removeprefix("\\") for word in ours[name.strip('"')]]
+        assert value.replace(" ", "").replace("\t", "") == ",".join(words)
+
+
+WRONG = [
+    ("root: a\nno colon here\n", "line 2"),
+    ("  continued: nothing\n: nobody\n", "line 2"),
+    ("a: b\n\n\ntwo words: c\n", "line 4"),
+]
+
+
+@pytest.mark.parametrize(("text", "where"), WRONG)
+def test_a_wrong_line_is_named(text: str, where: str) -> None:
+    with pytest.raises(ConfigError, match=f"/etc/aliases, {where}: an alias is written as"):
+        read_aliases(text, "/etc/aliases")
+
+
+def test_expansion_has_an_end() -> None:
+    chain = "".join(f"a{number}: a{number + 1}\n" for number in range(60))
+    with pytest.raises(LimitExceeded, match="more than 50"):
+        resolve("a0", read_aliases(chain), read)
+    wide = "root: " + ", ".join(f"u{number}@example.org" for number in range(1001)) + "\n"
+    with pytest.raises(LimitExceeded, match="more than 1000"):
+        resolve("root", read_aliases(wide), read)
+    # Each name stands for the next one twice: it grows as fast as anything can.
+    twice = "".join(f"a{number}: a{number + 1}, a{number + 1}\n" for number in range(40))
+    with pytest.raises(LimitExceeded):
+        resolve("a0", read_aliases(twice), read)
+
+
+def test_the_file_is_read_anew(tmp_path: Path) -> None:
+    path, more = tmp_path / "aliases", tmp_path / "more"
+    more.write_text("m@example.org\n")
+    path.write_text(f"root: a@example.org, :include:{more}\n")
+    assert resolve_name("root", str(path)).addresses == ("a@example.org", "m@example.org")
+    path.write_text("root: b@example.org\n")
+    assert resolve_name("root", str(path)).addresses == ("b@example.org",)
+    path.write_bytes(b"root: \xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        resolve_name("root", str(path))
+    with pytest.raises(ConfigError, match="No such file"):
+        resolve_name("root", str(tmp_path / "none"))
