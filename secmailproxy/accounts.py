@@ -123,6 +123,9 @@ class AccountDoor(Protocol):
         `secret` is a password, or an access token for the mechanisms of OAuth.
         """
 
+    def known_as(self, username: str) -> str:
+        """The address of the account that a login with this user name is for; "" for none."""
+
 
 def password_secret(address: str) -> str:
     """The name under which the mailbox's password is kept."""
@@ -189,6 +192,11 @@ class Accounts:
             account, account.imap_username or account.address, self._upstream_password(account, password)
         )
 
+    def known_as(self, username: str) -> str:
+        """The address of the account that a login with this user name is for; "" for none."""
+        found = self._named(username)
+        return found[0].address if len(found) == 1 else ""
+
     async def authenticate_submission(
         self, username: str, secret: str, mechanism: Mechanism = "password"
     ) -> SubmissionAccount:
@@ -220,11 +228,15 @@ class Accounts:
             raise NotAllowed(f"<{address}> is no account here any more")
         return frozenset(name.lower() for one in others for name in (one.address, *one.aliases))
 
-    def _account(self, username: str, password: str) -> Account:
-        """The account with this address, else the only one with this user name at its servers."""
+    def _named(self, username: str) -> list[Account]:
+        """The account with this address, else those with this user name at their servers."""
         wanted = username.lower()
         found = [one for one in self._accounts if one.address.lower() == wanted]
-        found = found or [one for one in self._accounts if wanted in one.usernames]
+        return found or [one for one in self._accounts if wanted in one.usernames]
+
+    def _account(self, username: str, password: str) -> Account:
+        """The account that this user name is for. Raises LoginRefused."""
+        found = self._named(username)
         if len(found) == 1:
             return found[0]
         _same(password, "")

@@ -1,44 +1,167 @@
-"""How many connections one client address may have at a listener.
+"""What one client address may do at a listener: connections, logins, messages, mistakes.
 
-On loopback nearly all clients are 127.0.0.1, so this is also what all mail clients together may open. It
-keeps a program that connects again and again from using up the descriptors of this process and the
-connections that the mail server grants.
+On loopback nearly all clients are 127.0.0.1, so the limits are also what all mail clients together may do.
+They keep a program that connects again and again from using up the descriptors of this process and the
+connections that the mail server grants. Logins are locked for an account together with an address, never for
+an account alone: nobody can lock its owner out from another address.
 
-Security: a refusal leaves one log record of a form that does not change.
+Security: each refusal leaves one log record of a form that does not change (docs/abuse.md). Its first field
+is the client's address, and no word of the client's own is in it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import secrets
+import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil
+
+from secmailproxy.throttle import MISTAKES, Lockouts, Rates
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS_PER_CLIENT = 100
-"""Thunderbird opens five for each account."""
+_LINES_PER_MINUTE = 60
+"""Log lines about refused connections of one address: a flood of them must not fill the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What each address may do at each listener."""
+
+    connections: int = 100
+    """Thunderbird opens five for each account."""
+    connections_per_minute: int = 1000
+    messages_per_minute: int = 1000
+    mistakes_per_minute: int = 100
+    """Beyond that each mistake ends its connection."""
+    login_failures: int = 10
+    """Different wrong passwords for one account from one address, before it is locked for that address."""
+    lock_seconds: int = 60
+    """The first lock; each further wrong password doubles it, up to 15 minutes."""
+
+
+class Refusal(Enum):
+    """Why a client is refused, in the words of the log."""
+
+    CONNECTIONS = "too many connections"
+    LOGIN = "authentication failed"
+    LOCKED = "login locked"
+    NO_LOGIN = "no login in time"
+    RELAY = "relay access denied"
+    ABUSE = "protocol abuse"
+    MESSAGES = "too many messages"
+
+
+class LoginGuard:
+    """The lock-outs, shared by all listeners: who guesses at two gets no more guesses for it."""
+
+    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        limits = limits or Limits()
+        self._clock = clock
+        self._lockouts = Lockouts(limits.login_failures, limits.lock_seconds)
+        self._salt = secrets.token_bytes(16)
+
+    def change(self, limits: Limits) -> None:
+        """Go by these from now on."""
+        self._lockouts.failures, self._lockouts.seconds = limits.login_failures, limits.lock_seconds
+
+    def attempt(self, client: str, name: str, secret: str) -> float:
+        """Count this login, which is right only once `succeeded` says so; for how long it is locked, or 0.
+
+        `name` is the account's address, however the client called it, or the unknown name as it came.
+        """
+        return self._lockouts.attempt(self._key(client, name), self._digest(secret), self._clock())
+
+    def succeeded(self, client: str, name: str) -> None:
+        """The login was right: forget the wrong ones."""
+        self._lockouts.succeeded(self._key(client, name))
+
+    def _key(self, client: str, name: str) -> tuple[str, bytes]:
+        return client, self._digest(name.lower())
+
+    def _digest(self, text: str) -> bytes:
+        """Of a fixed size, however long the text is, and of no use to who reads this memory."""
+        octets = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(octets, digest_size=8, key=self._salt).digest()
 
 
 class Admission:
-    """Counts the connections of one listener. `limit` may be changed at any time; it binds those who come."""
+    """Counts what the clients of one kind of listener do."""
 
-    def __init__(self, listener: str, limit: int = CONNECTIONS_PER_CLIENT) -> None:
-        """`listener` begins the event of the log record: "imap" or "submission"."""
+    def __init__(
+        self,
+        listener: str,
+        limits: Limits | None = None,
+        logins: LoginGuard | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`listener` begins the event of each log record: "imap", "submission" or "system"."""
         self._listener = listener
-        self.limit = limit
+        self._clock = clock
+        self._limits = limits = limits or Limits()
+        self.logins = logins or LoginGuard(limits, clock)
         self._open: Counter[str] = Counter()
+        self._connections = Rates(limits.connections_per_minute)
+        self._messages = Rates(limits.messages_per_minute)
+        self._mistakes = Rates(limits.mistakes_per_minute)
+        self._lines = Rates(_LINES_PER_MINUTE)
+
+    def change(self, limits: Limits) -> None:
+        """Go by these from now on; they bind those who come."""
+        self._limits = limits
+        self.logins.change(limits)
+        self._connections.per_minute = limits.connections_per_minute
+        self._messages.per_minute = limits.messages_per_minute
+        self._mistakes.per_minute = limits.mistakes_per_minute
 
     def enter(self, client: str) -> bool:
         """Count one more connection of this address; False, logged and not counted, when it has its share."""
-        if self._open[client] >= self.limit:
-            log.warning(
-                "%s too many connections", self._listener, extra={"client": client, "limit": self.limit}
-            )
-            return False
-        self._open[client] += 1
-        return True
+        now = self._clock()
+        if self._open[client] >= self._limits.connections:
+            limit = self._limits.connections
+        elif not self._connections.take(client, now):
+            limit = self._limits.connections_per_minute
+        else:
+            self._open[client] += 1
+            return True
+        if not self._open[client]:
+            del self._open[client]
+        if self._lines.take(client, now):
+            self.refuse(Refusal.CONNECTIONS, client, limit=limit)
+        return False
 
     def leave(self, client: str) -> None:
         """A connection that had entered is over."""
         self._open[client] -= 1
         if not self._open[client]:
             del self._open[client]
+
+    def may_send(self, client: str) -> bool:
+        """Whether this address may send one more message now; logged when it may not."""
+        if self._messages.take(client, self._clock()):
+            return True
+        self.refuse(Refusal.MESSAGES, client, limit=self._limits.messages_per_minute)
+        return False
+
+    def may_err(self, client: str, before: int) -> bool:
+        """Whether a client with so many mistakes before, on this connection, may stay; logged when not."""
+        if self._mistakes.take(client, self._clock()) and before < MISTAKES:
+            return True
+        self.refuse(Refusal.ABUSE, client, why="too many errors")
+        return False
+
+    def may_try(self, client: str, name: str, secret: str) -> bool:
+        """Whether this login may be tried; logged when its name is locked for this address."""
+        left = self.logins.attempt(client, name, secret)
+        if left:
+            self.refuse(Refusal.LOCKED, client, seconds=ceil(left))
+        return not left
+
+    def refuse(self, refusal: Refusal, client: str, **facts: str | int) -> None:
+        """Log one line. `facts` must hold nothing that the client has said."""
+        log.warning("%s %s", self._listener, refusal.value, extra={"client": client or "unknown", **facts})

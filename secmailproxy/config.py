@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
-from secmailproxy.admission import CONNECTIONS_PER_CLIENT
+from secmailproxy.admission import Limits
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     from secmailproxy.smtp.smarthost import SmarthostSettings
 
 
+Rate = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+"""How often in a minute."""
+_LIMITS = Limits()
+
+
 class Listen(Section):
     """[listen]"""
 
@@ -58,7 +63,12 @@ class Listen(Section):
     submission: Listener = ListenAddress(host="127.0.0.1", port=1025)
     imaps: Listener | None = None
     submissions: Listener | None = None
-    connections_per_client: Annotated[int, Field(strict=True, ge=1, le=1000)] = CONNECTIONS_PER_CLIENT
+    connections_per_client: Annotated[int, Field(strict=True, ge=1, le=1000)] = _LIMITS.connections
+    connections_per_minute: Rate = _LIMITS.connections_per_minute
+    messages_per_minute: Rate = _LIMITS.messages_per_minute
+    mistakes_per_minute: Rate = _LIMITS.mistakes_per_minute
+    login_failures: Annotated[int, Field(strict=True, ge=3, le=1000)] = _LIMITS.login_failures
+    lock_seconds: Annotated[int, Field(strict=True, ge=1, le=900)] = _LIMITS.lock_seconds
 
     @model_validator(mode="after")
     def _apart(self) -> Listen:
@@ -72,6 +82,18 @@ class Listen(Section):
         """The listeners there are, by the name of their option."""
         named = {name: getattr(self, name) for name in ("imap", "submission", "imaps", "submissions")}
         return {name: address for name, address in named.items() if address is not None}
+
+    @property
+    def limits(self) -> Limits:
+        """What each client address may do at each listener."""
+        return Limits(
+            self.connections_per_client,
+            self.connections_per_minute,
+            self.messages_per_minute,
+            self.mistakes_per_minute,
+            self.login_failures,
+            self.lock_seconds,
+        )
 
     @property
     def reading(self) -> tuple[ListenAddress, bool]:

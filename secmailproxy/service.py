@@ -21,7 +21,7 @@ from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
 from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
-from secmailproxy.admission import Admission
+from secmailproxy.admission import Admission, LoginGuard
 from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.crew import Crew
@@ -90,8 +90,9 @@ class Service:
         guard = ReplyGuard(self._views.encrypted_ids)
         crew = Crew(self._workers)
         self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, crew, guard)
-        limit = config.listen.connections_per_client
-        self._admissions = {name: Admission(name, limit) for name in ("imap", "submission")}
+        limits = config.listen.limits
+        logins = LoginGuard(limits)
+        self._admissions = {name: Admission(name, limits, logins) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
         self._harvest = Harvest(keystore, utc_now) if config.smime.harvest else None
@@ -155,7 +156,7 @@ class Service:
         self._accounts.replace(new.account_values(), self._smarthosts)
         self._outbound.replace_settings(outbound)
         for admission in self._admissions.values():
-            admission.limit = new.listen.connections_per_client
+            admission.change(new.listen.limits)
         self._config = new
         set_level(new.service.log_level)
         if _until_next_start(new) != _until_next_start(old):

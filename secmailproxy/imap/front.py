@@ -11,11 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from secmailproxy.imap import capability, grammar
 from secmailproxy.imap.grammar import GrammarError, Source, Verb
 from secmailproxy.imap.wire import Command, CommandReader, LiteralAhead
+from secmailproxy.throttle import COMMANDS_BEFORE_LOGIN, MISTAKES
 
 GREETING = b"* OK [CAPABILITY " + capability.BEFORE_LOGIN + b"] secmailproxy ready.\r\n"
 _LITERAL_LIMIT = 4096
@@ -36,12 +38,18 @@ class LoginAttempt:
 class Front:
     """The unauthenticated state. `feed` octets, then call `next` until it returns None."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_err: Callable[[int], bool] = lambda mistakes: mistakes < MISTAKES) -> None:
+        """`may_err` is asked at each mistake, with the number of those before."""
+        self._may_err = may_err
+        self._mistakes = 0
+        self._commands = 0
         self._reader = CommandReader()
         self._sasl_tag = b""
         self.out = bytearray()
         """Octets for the client; the caller sends and clears them."""
         self.closing = False
+        self.abuse = ""
+        """Why a client that is no mail client was sent away, in words of ours, or ""."""
         self.client_id = b""
         """What the client said of itself by ID, for the server; or empty."""
 
@@ -74,8 +82,7 @@ class Front:
     def _event(self, event: object) -> LoginAttempt | None:
         if isinstance(event, LiteralAhead):
             if event.size > _LITERAL_LIMIT:
-                self.out += b"* BYE The literal is too long.\r\n"
-                self.closing = True
+                self._send_away("a literal that is too long", b"* BYE The literal is too long.\r\n")
                 return None
             self._reader.collect()
             if event.synchronising:
@@ -83,18 +90,35 @@ class Front:
             return None
         assert isinstance(event, Command), "nothing is streamed here"
         if _HTTP.match(event.fragments[0]):
-            self.closing = True
+            self._send_away("an HTTP request", b"")
+            return None
+        self._commands += 1
+        if self._commands > COMMANDS_BEFORE_LOGIN:
+            self._send_away(
+                "too many commands before a login", b"* BYE Too many commands before a login.\r\n"
+            )
             return None
         try:
             verb = grammar.parse_verb(event)
         except GrammarError as error:
-            self.out += b"* BAD " + str(error).encode() + b"\r\n"
+            self._mistake(b"*", str(error))
             return None
         try:
             return self._command(event, verb)
         except GrammarError as error:
-            self.out += verb.tag + b" BAD " + str(error).encode() + b"\r\n"
+            self._mistake(verb.tag, str(error))
             return None
+
+    def _mistake(self, tag: bytes, text: str) -> None:
+        self.out += tag + b" BAD " + text.encode() + b"\r\n"
+        if not self._may_err(self._mistakes):
+            self.out += b"* BYE Too many errors.\r\n"
+            self.closing = True
+        self._mistakes += 1
+
+    def _send_away(self, why: str, farewell: bytes) -> None:
+        self.abuse, self.closing = why, True
+        self.out += farewell
 
     def _command(self, command: Command, verb: Verb) -> LoginAttempt | None:
         match verb.name:
@@ -117,7 +141,7 @@ class Front:
                 self._ok(verb)
                 self.closing = True
             case _:
-                self.out += verb.tag + b" BAD Log in first.\r\n"
+                self._mistake(verb.tag, "Log in first.")
         return None
 
     def _ok(self, verb: Verb) -> None:
@@ -157,7 +181,7 @@ class Front:
         except binascii.Error:
             parts = []
         if len(parts) != 3:
-            self.out += tag + b" BAD Malformed PLAIN response.\r\n"
+            self._mistake(tag, "Malformed PLAIN response.")
             return None
         return LoginAttempt(tag, _text(parts[1]), _text(parts[2]))
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import re
 import secrets
 import socket
 import ssl
@@ -24,7 +25,7 @@ from datetime import UTC, datetime
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from secmailproxy.accounts import Accounts, ImapLogin
-from secmailproxy.admission import Admission
+from secmailproxy.admission import Admission, Refusal
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
 from secmailproxy.imap import fetching, upstream
 from secmailproxy.imap.budget import Budget
@@ -55,6 +56,9 @@ _CLOSE_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 15.0
 _LINGER_SECONDS = 5.0
 """In which a client that we leave may read what it has been sent."""
+_LOCKED = b"NO [UNAVAILABLE] Too many failed logins; this one was not tried. Try again later.\r\n"
+"""Not AUTHENTICATIONFAILED: no client shall throw away a password that was not tried (RFC 5530 section 3)."""
+_TROUBLE = re.compile(rb"NO \[(?:UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]|BYE ", re.IGNORECASE)
 _MOST_CONNECTIONS = 400
 """Twice two sockets each must fit the usual 1024 descriptors; a client opens about five."""
 _READ_OCTETS = 256 * 1024
@@ -171,14 +175,20 @@ class ImapServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str) -> None:
         writer.write(GREETING)
-        front = Front()
+        admission = self._settings.admission
+        front = Front(lambda mistakes: admission.may_err(client, mistakes))
         try:
             async with asyncio.timeout(self._settings.login_seconds):
                 logged_in = await self._log_in(front, reader, writer, client)
         except TimeoutError:
-            log.warning("imap no login in time", extra={"client": client})
+            admission.refuse(Refusal.NO_LOGIN, client)
             _say(writer, b"* BYE No login in time.\r\n")
             return
+        except WireError as error:
+            admission.refuse(Refusal.ABUSE, client, why=str(error))
+            raise
+        if front.abuse:
+            admission.refuse(Refusal.ABUSE, client, why=front.abuse)
         if logged_in is None:
             return
         login, server = logged_in
@@ -213,15 +223,21 @@ class ImapServer:
     async def _log_in(
         self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str
     ) -> tuple[ImapLogin, Upstream] | None:
+        admission = self._settings.admission
         for failures in range(LOGIN_ATTEMPTS):
             attempt = await _next_attempt(front, reader, writer)
             if attempt is None:
                 return None
+            account = self._accounts.known_as(attempt.username)
+            name = account or attempt.username
+            if not admission.may_try(client, name, attempt.password):
+                writer.write(attempt.tag + b" " + _LOCKED)
+                continue
             try:
                 login, server = await self._try(attempt, front.client_id)
             except SecMailProxyError as error:
-                if isinstance(error, NotAllowed):
-                    log.warning("imap authentication failed", extra={"client": client})
+                if _is_judged(error):
+                    admission.refuse(Refusal.LOGIN, client, **({"account": account} if account else {}))
                     await asyncio.sleep(_LOGIN_DELAY * failures)
                 else:
                     log.warning("imap login impossible", extra={"client": client, "why": error.text})
@@ -229,6 +245,7 @@ class ImapServer:
                     writer.writelines(error.alerts)
                 writer.write(attempt.tag + b" " + _refusal(error))
                 continue
+            admission.logins.succeeded(client, name)
             completion = rewrite(server.completion)
             if b"[CAPABILITY " not in completion[:24].upper():
                 code = rewrite(b"OK [CAPABILITY " + server.capabilities + b"] ")
@@ -319,6 +336,13 @@ async def _next_attempt(
         if not data:
             return None
         front.feed(data)
+
+
+def _is_judged(error: SecMailProxyError) -> bool:
+    """Whether user name or password are wrong; a server in trouble judges nothing (RFC 5530 section 3)."""
+    if isinstance(error, LoginRefusedByServer):
+        return not _TROUBLE.match(error.completion)
+    return isinstance(error, NotAllowed)
 
 
 def _refusal(error: SecMailProxyError) -> bytes:

@@ -2,8 +2,9 @@
 
 Standards: RFC 4954, RFC 4616 (PLAIN), RFC 7628 (OAUTHBEARER); LOGIN and XOAUTH2 have none.
 
-Security: failed logins are answered late, and the connection ends after a few; each leaves one log record of
-a form that does not change. No user name, password or access token is in a record or a reply.
+Security: failed logins are answered late, the connection ends after a few, and after some more the account is
+locked for this address. Each leaves one log record of a form that does not change. No password or access
+token is in a record or a reply, nor is a user name, unless it is an account here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from aiosmtpd.smtp import MISSING, SMTP, AuthResult
 
 from secmailproxy.accounts import Credentials, Mechanism
+from secmailproxy.admission import Refusal
 from secmailproxy.errors import LoginRefused, NotAllowed
 from secmailproxy.model import Reply
 from secmailproxy.smtp import sasl
@@ -40,6 +42,10 @@ class Authentication(Courtesies):
 
     async def enter(self, credentials: Credentials) -> str:
         """Log in; the account's address. Raises NotAllowed; any other error is a temporary one."""
+        raise NotImplementedError
+
+    def account_of(self, username: str) -> str:
+        """The address of the account that this user name is for; "" for none."""
         raise NotImplementedError
 
     async def token_mechanisms(self) -> list[Mechanism]:
@@ -120,34 +126,44 @@ class Authentication(Courtesies):
 
     async def _log_in(self, mechanism: str, credentials: Credentials) -> AuthResult:
         """Judge credentials; our own method, since it must ask the smarthost."""
+        admission, account = self.settings.admission, self.account_of(credentials.username)
+        name = account or credentials.username
+        if not admission.may_try(self.client, name, credentials.secret):
+            # RFC 4954 section 6: temporary, so that no client throws a password away that was not tried.
+            self._failed_logins += 1
+            await self._fail(Reply(454, "4.7.0 too many failed logins; this one was not tried, try later"))
+            return AuthResult(success=False, handled=True)
         try:
             address = await self.enter(credentials)
         except NotAllowed as error:
-            return await self._refuse(mechanism, error)
+            return await self._refuse(mechanism, error, account)
         except Exception as error:  # noqa: BLE001  answered like any other, but with the code of RFC 4954
             reply = self.reply_for(error)
             return AuthResult(success=False, handled=False, message=f"454 {reply.text}")
+        admission.logins.succeeded(self.client, name)
         log.info(
             "submission login", extra={"client": self.client, "mechanism": mechanism, "account": address}
         )
         return AuthResult(success=True)
 
-    async def _refuse(self, mechanism: str, error: NotAllowed) -> AuthResult:
+    async def _refuse(self, mechanism: str, error: NotAllowed, account: str = "") -> AuthResult:
         """Answer late, and log one line of a form that does not change."""
         reply = reply_for(error, "") if isinstance(error, LoginRefused) else Reply(535, f"5.7.8 {error.text}")
         if reply.code >= 500:
+            known = {"account": account} if account else {}
+            self.refuse(Refusal.LOGIN, mechanism=mechanism, **known)
+            await asyncio.sleep(self.settings.login_delay * 2**self._failed_logins)
             self._failed_logins += 1
-            log.warning(
-                "submission authentication failed",
-                extra={"client": self.client, "mechanism": mechanism, "attempt": self._failed_logins},
-            )
-            await asyncio.sleep(self.settings.login_delay * 2 ** (self._failed_logins - 1))
         if isinstance(error, LoginRefused) and error.challenge:
             await self._tell_why(error.challenge)
+        await self._fail(reply)
+        return AuthResult(success=False, handled=True)
+
+    async def _fail(self, reply: Reply) -> None:
+        """Answer a login; after several that failed the connection ends."""
         await self.answer(reply)
         if self._failed_logins >= self.settings.login_attempts:
             await self.say(421, "4.7.0 too many failed logins")
-        return AuthResult(success=False, handled=True)
 
     async def _tell_why(self, challenge: str) -> None:
         """What the smarthost said of the token; the client answers with a line that means nothing."""

@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable
 
 from aiosmtpd.smtp import SMTP
 
+from secmailproxy.admission import Refusal
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.logs import place
 from secmailproxy.model import Reply
@@ -32,6 +33,7 @@ from secmailproxy.smtp.commands import Refused
 from secmailproxy.smtp.replies import render, reply_for, split_status, with_status
 from secmailproxy.smtp.settings import ConversationSettings
 from secmailproxy.smtp.wire import Gathered, LineFault, Wire
+from secmailproxy.throttle import COMMANDS_BEFORE_LOGIN
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,6 @@ _LINGER_SECONDS = 5.0
 """In which a client that we leave may read what it has been sent."""
 _UNREAD_MOST = 64 * 1024
 """Octets of replies that wait for a client."""
-_FAULT_LIMIT = 10
-"""Unknown or malformed commands after which a client is shown the door."""
 
 _library_log = logging.getLogger("mail.log")
 _library_log.setLevel(logging.CRITICAL + 1)
@@ -84,6 +84,7 @@ class Conversation(SMTP):
         self._leaving = False
         self._retiring = False
         self._faults = 0
+        self._commands = 0
         self._due: deque[Callable[[], Awaitable[Reply]]] = deque()
 
     def welcome(self, task: asyncio.Task[None]) -> bool:
@@ -155,6 +156,8 @@ class Conversation(SMTP):
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Answer STARTTLS and shake hands; the client is then as one that has just come."""
+        if self._wire.holds_octets or self._reader._buffer:  # type: ignore[attr-defined]  # see below
+            self.refuse(Refusal.ABUSE, why="commands before the TLS handshake")
         self._wire = Wire()
         # As the library does it: what is still in the reader came in clear, maybe from somebody else.
         self._reader._buffer.clear()  # type: ignore[attr-defined]  # there is no other way
@@ -180,9 +183,8 @@ class Conversation(SMTP):
                 ssl_shutdown_timeout=_LINGER_SECONDS,
             )
         except OSError as error:
-            log.info(
-                "%s no TLS", self.settings.name, extra={"client": self.client, "why": type(error).__name__}
-            )
+            told = {"client": self.client, "why": type(error).__name__}
+            log.info("%s no TLS", self.settings.name, extra=told)
             transport = None
         finally:
             self._shaking_hands = False
@@ -236,7 +238,7 @@ class Conversation(SMTP):
             if self._leaving:
                 return
         if self._leaving:
-            await self.say(421, "4.3.2 too many connections, or shutting down")
+            await self.say(421, "4.7.0 too many connections, or shutting down")
             return
         await self.say(220, f"{HOSTNAME} {self.__ident__}")
         while not self._leaving:
@@ -246,6 +248,7 @@ class Conversation(SMTP):
                     return
                 await self._perform(line)
             except LineFault as fault:
+                self.refuse(Refusal.ABUSE, why=str(fault))
                 await self._mistake(500, f"5.5.2 {fault}")
             if self._retiring and not self.in_transaction and not self._leaving:
                 await self.say(421, "4.3.2 shutting down")
@@ -254,8 +257,14 @@ class Conversation(SMTP):
     async def _perform(self, line: bytes) -> None:
         """Carry out one command and answer it, whatever happens."""
         verb, _, argument = line.partition(b" ")
+        self._commands += not self.logged_in
+        if self._commands > COMMANDS_BEFORE_LOGIN:
+            self.refuse(Refusal.ABUSE, why="too many commands before a login")
+            await self.say(421, "4.7.0 too many commands before a login")
+            return
         method = self._smtp_methods.get(verb.upper().decode("ascii", "replace"))
         if method is None and _HTTP.fullmatch(line):
+            self.refuse(Refusal.ABUSE, why="an HTTP request")
             await self.say(421, "4.7.0 this is no web server")
             return
         if method is None:
@@ -313,7 +322,7 @@ class Conversation(SMTP):
         if self.logged_in or self.loop.time() < self._login_until:
             await self.say(421, "4.4.2 idle for too long")
         else:
-            log.warning("%s no login in time", self.settings.name, extra={"client": self.client})
+            self.refuse(Refusal.NO_LOGIN)
             await self.say(421, "4.7.0 no login in time")
 
     async def push(self, status: str | bytes) -> None:
@@ -368,11 +377,16 @@ class Conversation(SMTP):
             self._writer.write(render(reply))
 
     async def _mistake(self, code: int, text: str) -> None:
+        stays = self.settings.admission.may_err(self.client, self._faults)
         self._faults += 1
-        if self._faults > _FAULT_LIMIT:
-            await self.say(421, "4.7.0 too many errors")
-        else:
+        if stays:
             await self.answer(Reply(code, text))
+        else:
+            await self.say(421, "4.7.0 too many errors")
+
+    def refuse(self, refusal: Refusal, **facts: str | int) -> None:
+        """Log one line. `facts` must hold nothing that the client has said."""
+        self.settings.admission.refuse(refusal, self.client, **facts)
 
     def reply_for(self, error: Exception) -> Reply:
         """The reply for an error; what is not ours is logged by place and type, never by its text."""
@@ -388,15 +402,7 @@ class Conversation(SMTP):
         return reply
 
     @property
-    def address(self) -> str:
-        """Address of the mail client; empty when it has left already."""
-        peer = self.session.peer if self.session is not None else None
-        return str(peer[0]) if peer else ""
-
-    @property
     def client(self) -> str:
-        """Address and port of the mail client, for log records."""
+        """Address of the client: "unix" at a Unix socket, "unknown" when it has left already."""
         peer = self.session.peer if self.session is not None else None
-        if peer == "":
-            return "unix"  # a Unix socket: the client has no name
-        return f"{peer[0]}:{peer[1]}" if peer else "unknown"
+        return "unix" if peer == "" else str(peer[0]) if peer else "unknown"

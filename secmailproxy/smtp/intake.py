@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from keystore.errors import KeystoreError, StoreLocked
+from secmailproxy.admission import Refusal
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.commands import Path, Refused, mail_path, rcpt_path
@@ -115,6 +116,8 @@ class Intake(Courtesies):
         path = mail_path(arg or "", _OFFERED)
         if path.size > self.settings.size_limit:
             raise self._too_large()
+        if not self.settings.admission.may_send(self.client):
+            raise Refused(451, "4.7.0 too many messages; try again in a minute")
         self._mail = path
         await self.answer(Reply(250, "2.1.0 sender ok"))
 
@@ -126,7 +129,7 @@ class Intake(Courtesies):
             raise Refused(503, "5.5.1 MAIL first")
         path = rcpt_path(arg or "", _OFFERED, smtputf8=self._mail.smtputf8, local=True)
         if not self.settings.accepts(path.address):
-            log.warning("%s relay access denied", self.settings.name, extra={"client": self.client})
+            self.refuse(Refusal.RELAY)
             raise Refused(550, "5.7.1 relay access denied")
         if len(self._rcpts) >= _RECIPIENTS_MOST:
             raise Refused(452, "4.5.3 too many recipients")
@@ -162,7 +165,7 @@ class Intake(Courtesies):
         if gathered.too_large:
             return self._too_large().reply
         if gathered.fault and (fault := line_fault(gathered.octets)):
-            log.warning("%s protocol abuse", self.settings.name, extra={"client": self.client, "why": fault})
+            self.refuse(Refusal.ABUSE, why=fault)
             self.leave()
             return Reply(554, f"5.6.0 {fault}")
         return None

@@ -87,10 +87,10 @@ class Listener:
         task.add_done_callback(self._sessions.pop)
         if self._server is None or len(self._sessions) > self._settings.max_sessions:
             return False
-        admission, address = self._settings.admission, session.address
-        if not admission.enter(address):
+        admission, client = self._settings.admission, session.client
+        if not admission.enter(client):
             return False
-        task.add_done_callback(lambda _: admission.leave(address))
+        task.add_done_callback(lambda _: admission.leave(client))
         return True
 
     def _remove_socket(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from secmailproxy.accounts import AccountDoor, Credentials, Mechanism, SubmissionAccount
+from secmailproxy.admission import Refusal
 from secmailproxy.model import Reply
 from secmailproxy.smtp.authentication import Authentication
 from secmailproxy.smtp.commands import Refused, mail_path, rcpt_path
@@ -125,6 +126,10 @@ class Session(Authentication):
         """That of this client; before login, all there are."""
         return [self._account.smarthost] if self._account else list(self._office.smarthosts())
 
+    def account_of(self, username: str) -> str:
+        """As the accounts know it."""
+        return self._office.accounts.known_as(username)
+
     async def token_mechanisms(self) -> list[Mechanism]:
         """Those of OAuth that the smarthost of this client knows; before login, that all smarthosts know."""
         await self._offered()
@@ -163,6 +168,8 @@ class Session(Authentication):
         if submission.open:
             raise Refused(503, "5.5.1 nested MAIL")
         path = mail_path(arg or "", await self._offered())
+        if not self.settings.admission.may_send(self.client):
+            raise Refused(451, "4.7.0 too many messages; try again in a minute")
         if path.size > self._size_limit:
             raise Refused(552, f"5.3.4 at most {self._size_limit} octets fit once the message is protected")
         await self.answer_in_turn(await submission.mail(path))
@@ -194,6 +201,7 @@ class Session(Authentication):
             submission.reset()
             await self.answer(refusal)
             if gathered.fault:
+                self.refuse(Refusal.ABUSE, why=gathered.fault)
                 self.leave()
             return
         recipients = submission.recipients
@@ -223,6 +231,9 @@ class Session(Authentication):
 
     async def _ready(self) -> Submission | None:
         """The submission of a client that said EHLO and logged in; the others have been answered."""
-        if await self.check_helo_needed("EHLO") or await self.check_auth_needed("submission"):
+        if await self.check_helo_needed("EHLO"):
+            return None
+        if await self.check_auth_needed("submission"):
+            self.refuse(Refusal.RELAY)
             return None
         return self._submission

@@ -62,6 +62,11 @@ class Wire:
         self._buffer += octets
 
     @property
+    def holds_octets(self) -> bool:
+        """Whether anything has not been taken yet."""
+        return bool(self._buffer)
+
+    @property
     def holds_line(self) -> bool:
         """Whether `line` would give a line, or raise."""
         return b"\n" in self._buffer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from secmailproxy.imap import server
+from secmailproxy.imap import front, server
 from secmailproxy.imap.server import ImapServer, ImapSettings
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import proxy_user
@@ -93,6 +93,7 @@ async def flood(writer: asyncio.StreamWriter) -> None:
 async def test_who_does_not_read_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Left alone while answers wait for it."""
     monkeypatch.setattr(server, "_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(front, "COMMANDS_BEFORE_LOGIN", 1_000_000)
     before = len(os.listdir("/proc/self/fd"))
     async with listening() as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from secmailproxy.admission import Admission
+from secmailproxy.admission import Admission, Limits
 from secmailproxy.errors import (
     ConfigError,
 )
@@ -59,7 +59,7 @@ async def test_too_many_sessions(sink: Sink, proxy: Proxies, client: Clients) ->
     front = await proxy(sink.port, max_sessions=1)
     first = await client(front.port)
     second = await client(front.port, login=False)
-    assert (await second.reply()).startswith(b"421 4.3.2 ")
+    assert (await second.reply()).startswith(b"421 4.7.0 ")
     assert await second.reply() == b""
     assert (await first.ask(b"NOOP")).startswith(b"250 ")
 
@@ -68,10 +68,10 @@ async def test_one_address_has_its_share(
     sink: Sink, proxy: Proxies, client: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
     """421 beyond it, and one line in the log; a place that is left is free again."""
-    front = await proxy(sink.port, admission=Admission("submission", limit=1))
+    front = await proxy(sink.port, admission=Admission("submission", Limits(connections=1)))
     first = await client(front.port)
     second = await client(front.port, login=False)
-    assert (await second.reply()).startswith(b"421 4.3.2 ")
+    assert (await second.reply()).startswith(b"421 4.7.0 ")
     records = [one for one in caplog.records if one.getMessage() == "submission too many connections"]
     assert [one.client for one in records] == ["127.0.0.1"]  # type: ignore[attr-defined]  # an extra
     assert (await first.ask(b"QUIT")).startswith(b"221 ")
