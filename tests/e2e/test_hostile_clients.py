@@ -185,7 +185,7 @@ def test_connections_that_say_nothing_or_half_a_word(place: Place) -> None:
             one.sendall((b"", b"E", b"EHLO c\r\nMAIL", b"\r\n" * 3, b"EHLO c\r\nAUTH PLAIN ")[number % 5])
         for _ in range(200):
             with socket.create_connection(("127.0.0.1", place.proxy.submission_port), 20) as late:
-                assert rest(late).startswith(b"421 4.3.2 ")
+                assert rest(late).startswith(b"421 4.7.0 ")
         place.witness.submit(place.letter())
         with socket.create_connection(("127.0.0.1", place.proxy.imap_port), 20) as imap:
             assert imap.recv(1000).startswith(b"* OK ")
