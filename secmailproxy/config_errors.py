@@ -64,7 +64,7 @@ def problems_of(
     lines = key_lines(text)
     problems = []
     for detail in error.errors(include_url=False):
-        location = tuple(detail["loc"])
+        location = (*detail["loc"], *getattr(detail.get("ctx", {}).get("error"), "location", ()))
         problems.append(
             Problem(file, _dotted(location, data), _line(location, lines), _words(detail, schema, location))
         )
@@ -137,8 +137,9 @@ def _dotted(location: Location, data: Any) -> str:
             data = None
         if isinstance(step, int):
             words += f"[{step}]"
-            if isinstance(data, Mapping) and isinstance(data.get("address"), str):
-                words += f" ({data['address']})"
+            key = "name" if words.startswith("forward.rules[") else "address"
+            if isinstance(data, Mapping) and isinstance(data.get(key), str):
+                words += f" ({data[key]})"
         else:
             words += f".{step}" if words else step
     return words

@@ -1,22 +1,54 @@
-"""The tables of the configuration about system mail: [forward], [[forward.targets]]."""
+"""The tables of the configuration about system mail: [forward], [[forward.targets]], [[forward.rules]]."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import os
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, model_validator
 
 from keystore.model import Fingerprint
-from secmailproxy.config_values import Address, FingerprintText, Section
+from secmailproxy.config_forward_rules import ForwardRule, HeaderText
+from secmailproxy.config_values import (
+    Address,
+    FingerprintText,
+    LocatedError,
+    Section,
+    Switch,
+    absolute_path,
+)
 
 if TYPE_CHECKING:
     from secmailproxy.config import Config
-    from secmailproxy.forward.model import ForwardSettings
+    from secmailproxy.forward.model import ForwardSettings, Target
+
+_ALWAYS_LOCAL = ("localhost", "localhost.localdomain")
 
 
 class ForwardTarget(Section):
     """[[forward.targets]]"""
 
     address: Address
-    fingerprint: FingerprintText
+    fingerprint: FingerprintText | None = None
+    fingerprints: tuple[FingerprintText, ...] = ()
+
+    @model_validator(mode="after")
+    def _pinned(self) -> ForwardTarget:
+        if not self.pinned:
+            raise ValueError("no certificate is pinned; add fingerprint, or fingerprints = [...]")
+        return self
+
+    @property
+    def pinned(self) -> tuple[Fingerprint, ...]:
+        """All fingerprints, each once."""
+        written = (*([self.fingerprint] if self.fingerprint else []), *self.fingerprints)
+        return tuple(Fingerprint(one) for one in dict.fromkeys(written))
+
+
+def _words(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if value is not None and not all(map(str.strip, value)):
+        raise ValueError("an empty word would be found in every message; remove it")
+    return value
 
 
 class Forward(Section):
@@ -26,26 +58,100 @@ class Forward(Section):
     sender: Address | None = None
     via: Literal["smarthost", "sendmail"] = "smarthost"
     sendmail: str = "/usr/sbin/sendmail"
+    to: Address | None = None
+    aliases: Annotated[str, AfterValidator(absolute_path)] = "/etc/aliases"
+    local_domains: tuple[str, ...] = ()
+    subject: Literal["hidden", "kept", "replaced"] = "hidden"
+    subject_text: HeaderText = ""
+    sign: Switch = False
+    urgent_words: Annotated[tuple[str, ...] | None, AfterValidator(_words)] = None
     targets: tuple[ForwardTarget, ...] = ()
+    rules: tuple[ForwardRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Forward:
+        if self.subject == "replaced" and not self.subject_text:
+            raise LocatedError('subject = "replaced" needs subject_text, the words to show', "subject")
+        known: set[str] = set()
+        for number, target in enumerate(self.targets):
+            if target.address.lower() in known:
+                text = f"two targets have the address {target.address}; make one of them, with fingerprints"
+                raise LocatedError(text, "targets", number)
+            known.add(target.address.lower())
+        if self.to is not None and self.to.lower() not in known:
+            raise LocatedError(f"there is no [[forward.targets]] for {self.to}; add it", "to")
+        self._refuse_unreachable()
+        for number, rule in enumerate(self.rules):
+            self._check_actions(rule, number)
+        return self
+
+    def _refuse_unreachable(self) -> None:
+        names: set[str] = set()
+        before: dict[object, str] = {}
+        ending = ""
+        for number, rule in enumerate(self.rules):
+            called = rule.called(number)
+            if called.casefold() in names:
+                raise LocatedError(f"two rules are called {called}; rename one", "rules", number, "name")
+            names.add(called.casefold())
+            if ending:
+                text = f"is never asked: {ending!r} above holds for every message and does not continue"
+                raise LocatedError(f"{text}; move or remove one of them", "rules", number)
+            asked = rule.conditions
+            if asked in before:
+                text = (
+                    f"is never asked: {before[asked]!r} above has the same conditions and does not continue"
+                )
+                raise LocatedError(f"{text}; move or remove one of them", "rules", number)
+            if not rule.continue_:
+                before[asked] = called
+                ending = called if all(one.are_none for one in asked) else ""
+
+    def _check_actions(self, rule: ForwardRule, number: int) -> None:
+        known = {one.address.lower() for one in self.targets}
+        for at, action in enumerate(rule.do):
+            for address in action.forward or ():
+                if address.lower() not in known:
+                    text = f"there is no [[forward.targets]] for {address}; add it, or correct the address"
+                    raise LocatedError(text, "rules", number, "do", at)
+            if action.pass_on and self.via == "smarthost":
+                text = (
+                    'pass-on hands the message on as it is, which via = "smarthost" cannot: it would lie in '
+                    'clear in a spool; use via = "sendmail"'
+                )
+                raise LocatedError(text, "rules", number, "do", at)
 
     def value(self, config: Config) -> ForwardSettings:
         """For `secmailproxy.forward`; `config` is the whole configuration that this is part of."""
         from secmailproxy.forward.message import loop_mark
-        from secmailproxy.forward.model import ForwardSettings, Target
+        from secmailproxy.forward.model import Forward as ForwardAction
+        from secmailproxy.forward.model import ForwardSettings, SubjectMode
+        from secmailproxy.forward.severity import DEFAULT_WORDS
 
-        pinned: dict[str, list[ForwardTarget]] = {}
-        for one in self.targets:
-            pinned.setdefault(one.address.lower(), []).append(one)
-        account = self.account or (config.accounts[0].address if len(config.accounts) == 1 else "")
+        host = os.uname().nodename
+        only = config.accounts[0].address if len(config.accounts) == 1 else ""
+        default = ForwardAction((), SubjectMode(self.subject), self.subject_text, self.sign)
         return ForwardSettings(
-            targets=tuple(
-                Target(ones[0].address, tuple(Fingerprint(one.fingerprint) for one in ones))
-                for ones in pinned.values()
-            ),
+            targets=self._target_values(),
+            to=self.to or "",
+            default=default,
+            rules=tuple(one.value(number, default) for number, one in enumerate(self.rules)),
+            urgent_words=DEFAULT_WORDS if self.urgent_words is None else self.urgent_words,
             sender=self.sender or "",
             via=self.via,
             sendmail=self.sendmail,
-            account=account,
+            account=self.account or only,
+            aliases=self.aliases,
+            local_domains=tuple(
+                dict.fromkeys(
+                    one.lower() for one in (*self.local_domains, host, host.split(".")[0], *_ALWAYS_LOCAL)
+                )
+            ),
             mark=loop_mark(config.folders.verdict_token()),
             max_octets=config.submission.max_octets,
         )
+
+    def _target_values(self) -> tuple[Target, ...]:
+        from secmailproxy.forward.model import Target
+
+        return tuple(Target(one.address, one.pinned) for one in self.targets)

@@ -6,6 +6,7 @@ Paths are relative to the folder of the configuration file, which comes as `fold
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,14 @@ class ListenAddress(Section):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class LocatedError(ValueError):
+    """A value contradicts another: the place of it, from the table that was checked, comes with the text."""
+
+    def __init__(self, text: str, *location: str | int) -> None:
+        super().__init__(text)
+        self.location = location
 
 
 _FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
@@ -148,6 +157,14 @@ def _path(value: object, info: ValidationInfo) -> Path | None:
         raise ValueError("must be a path, in quotes")
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / Path(value).expanduser()
+
+
+def absolute_path(value: str, info: ValidationInfo) -> str:
+    """A path of which nothing need exist yet; a "/" at its end stays, "" too."""
+    path = _path(value, info)
+    if path is None:
+        return ""
+    return os.path.abspath(path) + ("/" if value.endswith("/") else "")
 
 
 Address = Annotated[str, AfterValidator(_address)]

@@ -116,15 +116,25 @@ class Conditions:
     """(field name, expression): found in the value of any field of that name, unfolded and decoded."""
     mail_from: tuple[str, ...] = ()
     rcpt_to: tuple[str, ...] = ()
-    """Found in any recipient, as it came or after aliases."""
+    """Found in any recipient, as it came."""
     body: tuple[str, ...] = ()
     """Found in the text parts, decoded; "^" and "$" are at the ends of lines."""
     larger: int = 0
     """More octets than this; 0 says nothing."""
     smaller: int = 0
     """Fewer octets than this; 0 says nothing."""
-    severity: tuple[str, ...] = ()
-    """One of these words."""
+    urgent: bool = False
+    """One of `ForwardSettings.urgent_words` is in it; False says nothing."""
+
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing is asked: every message is like this."""
+        return self == Conditions()
+
+    @property
+    def need_reading(self) -> bool:
+        """Whether they ask about what stands in the message."""
+        return bool(self.header or self.body or self.urgent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,11 @@ class Rule:
     goes_on: bool = False
     """The rules below are asked too, as after `:0 c` of procmail."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether no rule below is ever asked, whatever the message."""
+        return not self.goes_on and self.match.are_none and self.unless.are_none
+
 
 @dataclass(frozen=True, slots=True)
 class ForwardSettings:
@@ -147,6 +162,11 @@ class ForwardSettings:
     default: Forward = Forward()
     """What becomes of a message of which no rule speaks."""
     rules: tuple[Rule, ...] = ()
+    to: str = ""
+    """The target of local users without an alias, and of mail whose recipient is not known; "" is the only
+    one."""
+    urgent_words: tuple[str, ...] = ()
+    """See `forward.severity`."""
     sender: str = ""
     """Envelope sender and From of what leaves; "" where the caller must find one."""
     via: Literal["smarthost", "sendmail", "smtp"] = "smarthost"
@@ -155,6 +175,8 @@ class ForwardSettings:
     """Address of the account whose smarthost is used; "" for none."""
     aliases: str = ""
     """Path of the aliases file; "" for none."""
+    local_domains: tuple[str, ...] = ()
+    """An address in one of these is a local user."""
     mark: str = ""
     """What this installation writes into the loop field."""
     max_octets: int = 50 * 1024 * 1024
@@ -171,10 +193,12 @@ class Disposition:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """An encrypted message, and where it goes."""
+    """A message that leaves, encrypted, and where it goes."""
 
     octets: bytes
     envelope: Envelope
+    is_plain: bool = False
+    """The original, passed on as a rule asked: it must go to the next hop now, and into no spool of ours."""
 
 
 @dataclass(frozen=True, slots=True)

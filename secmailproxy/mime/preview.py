@@ -34,7 +34,7 @@ _NOT_FOR_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-es
 def preview(message: Entity) -> str:
     """At most 200 characters of one line; empty where there is no text."""
     part = first_text(message)
-    if part is None or transfer.encoding_of(part) not in _ENCODINGS:
+    if part is None or not is_decodable(part):
         return ""
     text = decoded_text(part)
     if part.content_type.full in {"text/html", "application/xhtml+xml"}:
@@ -59,6 +59,11 @@ def first_text(part: Entity) -> Entity | None:
         return min(texts, key=lambda text: order.get(text.content_type.subtype, 2), default=None)
     found = (first_text(inner) for inner in part.parts)
     return next((text for text in found if text is not None), None)
+
+
+def is_decodable(part: Entity) -> bool:
+    """Whether the transfer encoding of `part` is one that is known."""
+    return transfer.encoding_of(part) in _ENCODINGS
 
 
 def decoded_text(part: Entity, most: int = _MOST_OCTETS) -> str:
