@@ -44,6 +44,12 @@ class ForwardTarget(Section):
         written = (*([self.fingerprint] if self.fingerprint else []), *self.fingerprints)
         return tuple(Fingerprint(one) for one in dict.fromkeys(written))
 
+    def value(self) -> Target:
+        """For `secmailproxy.forward`."""
+        from secmailproxy.forward.model import Target
+
+        return Target(self.address, self.pinned)
+
 
 def _words(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if value is not None and not all(map(str.strip, value)):
@@ -65,6 +71,9 @@ class Forward(Section):
     subject_text: HeaderText = ""
     sign: Switch = False
     urgent_words: Annotated[tuple[str, ...] | None, AfterValidator(_words)] = None
+    host_key: FingerprintText | None = None
+    escrow: ForwardTarget | None = None
+    alert: tuple[Address, ...] = ()
     targets: tuple[ForwardTarget, ...] = ()
     rules: tuple[ForwardRule, ...] = ()
 
@@ -132,7 +141,7 @@ class Forward(Section):
         only = config.accounts[0].address if len(config.accounts) == 1 else ""
         default = ForwardAction((), SubjectMode(self.subject), self.subject_text, self.sign)
         return ForwardSettings(
-            targets=self._target_values(),
+            targets=tuple(one.value() for one in self.targets),
             to=self.to or "",
             default=default,
             rules=tuple(one.value(number, default) for number, one in enumerate(self.rules)),
@@ -148,10 +157,8 @@ class Forward(Section):
                 )
             ),
             mark=loop_mark(config.folders.verdict_token()),
+            host_key=self.host_key or "",
+            escrow=self.escrow.value() if self.escrow else None,
+            alert=self.alert,
             max_octets=config.submission.max_octets,
         )
-
-    def _target_values(self) -> tuple[Target, ...]:
-        from secmailproxy.forward.model import Target
-
-        return tuple(Target(one.address, one.pinned) for one in self.targets)

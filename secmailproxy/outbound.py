@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Purpose, Scheme
+from keystore.model import Scheme
 from secmailproxy import clientmade, wishes
 from secmailproxy.addressees import named_addresses
 from secmailproxy.crew import Crew, Outcome, outcome_of
 from secmailproxy.decision import Decider, OutboundSettings, our_errors
 from secmailproxy.enclosing import Recipients, enclosures
-from secmailproxy.errors import KeystoreLocked, NoUsableCertificate
+from secmailproxy.errors import KeystoreLocked
 from secmailproxy.guarding import ReplyGuard
 from secmailproxy.mime import header
 from secmailproxy.mime.assemble import Made, made
@@ -31,13 +30,12 @@ from secmailproxy.mime.enclosures import NOTHING, Enclosures
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import may_leave, without_inner_marks
 from secmailproxy.mime.subjectmark import marked
-from secmailproxy.mime.system import LOOP_FIELD, SystemHeader, system_message
 from secmailproxy.model import Envelope, Protection
 from secmailproxy.policy import Plan, Question
-from secmailproxy.preparation import Stamp
 from secmailproxy.rules import normal_address
 from secmailproxy.sealing import Sealer
 from secmailproxy.sealing_smime import SmimeSealer
+from secmailproxy.stamp import RANDOM_OCTETS, Stamp
 
 __all__ = ["Copy", "Outbound", "OutboundSettings"]
 
@@ -131,24 +129,6 @@ class Outbound:
         """
         return await self._run(len(message), self._protect_at_rest, address, message)
 
-    async def protect_system(
-        self,
-        message: bytes,
-        rcpt_to: str,
-        fingerprint: Fingerprint,
-        mail_from: str,
-        *,
-        author: str = "",
-        loop: str = "",
-    ) -> bytes:
-        """A message of this machine, whole inside a new one (FWD-02, FWD-08); encrypted, not signed.
-
-        `author` stands in From (default: `mail_from`, then `rcpt_to`); `loop` marks this host. A message that
-        is encrypted already only gets the mark. Raises NoUsableCertificate, MalformedMessage.
-        """
-        head = SystemHeader(author or mail_from or rcpt_to, rcpt_to, loop)
-        return await self._run(len(message), self._protect_system, message, fingerprint, head)
-
     async def _run(self, octets: int, work: Callable[..., T], *args: object) -> T:
         """Do `work`, a method of this object, about a message of so many octets."""
         if self._crew is None:
@@ -236,20 +216,6 @@ class Outbound:
         sealer = self._smime if own.scheme is Scheme.SMIME else self._sealer
         return sealer.at_rest(parse(message), own.fingerprint, _stamp(now, address))
 
-    def _protect_system(self, message: bytes, fingerprint: Fingerprint, head: SystemHeader) -> bytes:
-        now = self._clock()
-        octets = crlf(message)
-        if made(parse(octets)) is Made.ENCRYPTED:
-            return b"%s: %s\r\n" % (LOOP_FIELD.encode(), head.loop.encode()) + octets
-        usability = self._keystore.usability(fingerprint, Purpose.ENCRYPT, now)
-        if not usability.usable:
-            raise NoUsableCertificate(
-                f"no encryption key for <{head.rcpt_to}> (certificate {fingerprint}: {usability.explanation})"
-            )
-        stamp = _stamp(now, head.author)
-        ready = system_message(octets, head, date=stamp.date, message_id=stamp.message_id)
-        return self._sealer.sealed_for_another(ready, fingerprint, stamp)
-
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -289,8 +255,4 @@ def _leaving(root: Entity) -> bytes:
 
 def _stamp(now: datetime, sender: str) -> Stamp:
     domain = normal_address(sender).rpartition("@")[2]
-    return Stamp(
-        now=now,
-        boundary=f"=-{secrets.token_hex(20)}",
-        message_id=f"<{uuid.uuid4()}@{domain if domain.isascii() and domain else 'localhost.invalid'}>",
-    )
+    return Stamp.fresh(now, domain, secrets.token_bytes(RANDOM_OCTETS))

@@ -9,10 +9,7 @@ Security: `Stamp` brings time and randomness. Every error here means that nothin
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 
 from secmailproxy.addressees import named_addresses
 from secmailproxy.errors import MalformedMessage, SecMailProxyError
@@ -33,31 +30,7 @@ from secmailproxy.mime.protected import (
     protect_header,
     show_all,
 )
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What is not derived from the message: the time, and random values made for this message alone."""
-
-    now: datetime
-    boundary: str
-    message_id: str
-    """With its angle brackets; used when the message has none."""
-
-    @property
-    def date(self) -> str:
-        """`now` as a Date field has it (RFC 5322 section 3.3), whatever the locale."""
-        now = self.now
-        day, month = _DAYS[now.weekday()], _MONTHS[now.month - 1]
-        return f"{day}, {now.day:02} {month} {now.year} {now:%H:%M:%S %z}"
-
-    @property
-    def inner_boundary(self) -> str:
-        """Another boundary, of which `boundary` is no part."""
-        return "=_" + hashlib.sha256(self.boundary.encode("ascii")).hexdigest()[:40]
+from secmailproxy.stamp import Stamp
 
 
 class ProofFailed(SecMailProxyError):

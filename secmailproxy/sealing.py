@@ -22,7 +22,8 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.owncopy import for_owner, for_rest
 from secmailproxy.mime.protected import ProtectedMessage, Protects
 from secmailproxy.mime.transfer import decoded_body
-from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside
+from secmailproxy.preparation import ProofFailed, prepared, prove_outside
+from secmailproxy.stamp import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,6 @@ class Sealer:
         product, ciphertext = self._made(ready, fingerprints, signer, stamp)
         self._prove_opened(ciphertext, ready, fingerprints, signer, stamp.now)
         return product
-
-    def sealed_for_another(self, ready: ProtectedMessage, fingerprint: Fingerprint, stamp: Stamp) -> bytes:
-        """multipart/encrypted that this machine need not be able to read: no secret is touched."""
-        return self._made(ready, (fingerprint,), None, stamp)[0]
 
     def _made(
         self,

@@ -23,7 +23,8 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.owncopy import for_owner, for_rest
 from secmailproxy.mime.protected import ProtectedMessage, Protects
 from secmailproxy.mime.transfer import decoded_body
-from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside
+from secmailproxy.preparation import ProofFailed, prepared, prove_outside
+from secmailproxy.stamp import Stamp
 
 if TYPE_CHECKING:
     from keystore.smime import CmsEnvelope
@@ -76,6 +77,22 @@ class SmimeSealer:
         """A message of any kind for the owner of a mailbox: `kept.original` gives its octets back."""
         return self._for_owner(for_rest(message), own, stamp)
 
+    def sealed_for_others(
+        self,
+        ready: ProtectedMessage,
+        fingerprints: Sequence[Fingerprint],
+        signer: Fingerprint | None,
+        stamp: Stamp,
+    ) -> bytes:
+        """application/pkcs7-mime that this machine need not be able to read; signed inside with a `signer`.
+
+        No secret but the signer's is touched. Raises ProofFailed.
+        """
+        inside = ready.payload if signer is None else self._signed_entity(ready.payload, signer, stamp)
+        product, envelope = self._wrapped(ready, inside, fingerprints, stamp)
+        self._prove_named(envelope, fingerprints)
+        return product
+
     def _for_owner(self, ready: ProtectedMessage, own: Fingerprint, stamp: Stamp) -> bytes:
         """Encrypted with AES-GCM, which the owner's own proxy reads; a name of its own says which it is."""
         reader = self.keystore.smime.reader(own, stamp.now)
@@ -95,14 +112,26 @@ class SmimeSealer:
         stamp: Stamp,
         *fields: bytes,
     ) -> bytes:
+        product, envelope = self._wrapped(ready, inside, fingerprints, stamp, *fields)
+        self._prove_enveloped(envelope, inside, fingerprints)
+        return product
+
+    def _wrapped(
+        self,
+        ready: ProtectedMessage,
+        inside: bytes,
+        fingerprints: Sequence[Fingerprint],
+        stamp: Stamp,
+        *fields: bytes,
+    ) -> tuple[bytes, CmsEnvelope]:
+        """The message and the envelope in it, found there again."""
         envelope = self.keystore.smime.encrypt(inside, fingerprints, stamp.now)
         product = pkcs7.enveloped(ready.outer, envelope.der, envelope.smime_type, *fields)
         root = parse(product)
         prove_outside(root, ready)
         if made(root) is not Made.ENCRYPTED or pkcs7.cms_octets(root) != envelope.der:
             raise ProofFailed("the message did not come out as application/pkcs7-mime")
-        self._prove_enveloped(envelope, inside, fingerprints)
-        return product
+        return product, envelope
 
     def _prove_signed(self, root: Entity, payload: bytes, signer: Fingerprint) -> None:
         if made(root) is not Made.SIGNED or root.parts[0].whole != payload:
@@ -114,12 +143,15 @@ class SmimeSealer:
     def _prove_enveloped(
         self, envelope: CmsEnvelope, inside: bytes, fingerprints: Sequence[Fingerprint]
     ) -> None:
-        named = [one and one.fingerprint for one in self.keystore.smime.recipients(envelope.der)]
-        if set(named) != set(fingerprints) or len(named) != len(set(named)):
-            raise ProofFailed("the message is not encrypted to the certificates that were asked for alone")
+        self._prove_named(envelope, fingerprints)
         opened = self.keystore.smime.decrypt(envelope.der)
         if opened.octets != inside or opened.authenticated is not envelope.cipher.authenticates:
             raise ProofFailed("the message does not decrypt to what it was")
+
+    def _prove_named(self, envelope: CmsEnvelope, fingerprints: Sequence[Fingerprint]) -> None:
+        named = [one and one.fingerprint for one in self.keystore.smime.recipients(envelope.der)]
+        if set(named) != set(fingerprints) or len(named) != len(set(named)):
+            raise ProofFailed("the message is not encrypted to the certificates that were asked for alone")
 
 
 def _content_id(stamp: Stamp) -> bytes:

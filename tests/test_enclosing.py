@@ -22,7 +22,8 @@ from secmailproxy.mime.protected import Protects
 from secmailproxy.model import Envelope
 from secmailproxy.outbound import Copy, Outbound, OutboundSettings
 from secmailproxy.policy import Protect, Rule
-from secmailproxy.preparation import ProofFailed, Stamp, prepared
+from secmailproxy.preparation import ProofFailed, prepared
+from secmailproxy.stamp import Stamp
 from tests.fixtures.keystores import NOW, KeystoreFactory, credentials, make_keystore
 
 __all__ = ["credentials", "make_keystore"]

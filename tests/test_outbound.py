@@ -28,7 +28,8 @@ from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.model import Envelope, Verdict
 from secmailproxy.outbound import Copy, Outbound, OutboundSettings
 from secmailproxy.policy import Protect, Rule
-from secmailproxy.preparation import ProofFailed, Stamp
+from secmailproxy.preparation import ProofFailed
+from secmailproxy.stamp import Stamp
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.keystores import KeystoreFactory, credentials, keystore, make_keystore
 
@@ -425,54 +426,6 @@ async def test_an_own_copy_of_what_the_client_signed_keeps_its_signature(
 async def test_without_an_own_key_there_is_no_own_copy(outbound: Callable[..., Outbound]) -> None:
     with pytest.raises(SigningKeyUnusable, match=BOB):
         await outbound().protect_to_self(BOB, ORIGINAL, sign=False)
-
-
-SYSTEM = (
-    b"Return-Path: <root@host.example>\r\nFrom: root (Cron Daemon)\r\nTo: root\r\n"
-    b"Subject: Cron <root@host> rm -rf /secret\r\nX-Cron-Env: <PASSWORD=secret>\r\n\r\n"
-)
-
-
-BODIES = (
-    b"plain\r\n",
-    b"no line end",
-    b"\xfc\xff 8-bit\r\n",
-    b"trailing \r\n\r\nFrom here\r\n.\r\n",
-    b"x" * 5000,
-    b"",
-    b"bare\nand\r\0",
-)
-
-
-async def test_fwd_02_gnupg_gets_system_mail_octet_for_octet(
-    outbound: Callable[..., Outbound], correspondent: Callable[..., Correspondent]
-) -> None:
-    gnupg, fingerprint = correspondent("admin@example.org", rsa=True)
-    for body in BODIES:
-        original = SYSTEM + body
-        sent = await outbound().protect_system(
-            original, "admin@example.org", fingerprint, "bounce@host.example"
-        )
-        assert b"secret" not in sent.lower()
-        plaintext, _ = opened_by(gnupg, sent)
-        assert body_of(plaintext) == original
-        assert header.value(parse(plaintext), "Subject") == b"Cron <root@host> rm -rf /secret"
-        assert {field.name for field in parse(sent).fields} == {
-            *("From", "To", "Date", "Message-ID", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type")
-        }
-
-
-async def test_fwd_05_what_is_encrypted_already_only_gets_the_mark(
-    outbound: Callable[..., Outbound], alice: Certificate
-) -> None:
-    first = await outbound().protect_system(SYSTEM, ALICE, alice.fingerprint, "", loop="m1")
-    second = await outbound().protect_system(first, ALICE, alice.fingerprint, "", loop="m2")
-    assert second == b"X-Loop: m2\r\n" + first
-
-
-async def test_fwd_03_an_unusable_certificate_is_named(outbound: Callable[..., Outbound]) -> None:
-    with pytest.raises(NoUsableCertificate, match=r"A{40}: no certificate"):
-        await outbound().protect_system(SYSTEM, BOB, Fingerprint("A" * 40), "")
 
 
 async def test_every_copy_is_usable_by_its_reader_only_while_the_certificate_is(

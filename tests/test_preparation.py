@@ -17,7 +17,8 @@ from secmailproxy.mime.compare import difference
 from secmailproxy.mime.enclosures import NOTHING, Enclosures
 from secmailproxy.mime.entity import Entity, parse, parse_or_leaf
 from secmailproxy.mime.protected import ProtectedMessage, Protects
-from secmailproxy.preparation import ProofFailed, Stamp, prepared, prove_outside, prove_protection
+from secmailproxy.preparation import ProofFailed, prepared, prove_outside, prove_protection
+from secmailproxy.stamp import Stamp
 from tests.fixtures.awkward_mail import AWKWARD, CYRILLIC, HEAD, REFUSED, nested, one, part, several
 from tests.fixtures.odd_mail import odd_mail
 

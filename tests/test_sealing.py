@@ -14,8 +14,9 @@ from secmailproxy.mime import assemble
 from secmailproxy.mime.entity import Entity, parse
 from secmailproxy.mime.protected import ProtectedMessage, Protects, protect_header, show_all
 from secmailproxy.mime.transfer import encode_quoted_printable
-from secmailproxy.preparation import ProofFailed, Stamp, prepared
+from secmailproxy.preparation import ProofFailed, prepared
 from secmailproxy.sealing import Sealer
+from secmailproxy.stamp import Stamp
 from tests.fixtures.awkward_mail import CYRILLIC, HEAD, one, part, several, wrapped
 from tests.fixtures.growth import assert_linear
 from tests.fixtures.keystores import KeystoreFactory, credentials, keystore, make_keystore

@@ -14,8 +14,9 @@ from keystore.smimemessages import SmimeMessages
 from secmailproxy.mime import pkcs7
 from secmailproxy.mime.entity import parse
 from secmailproxy.mime.kept import original
-from secmailproxy.preparation import ProofFailed, Stamp
+from secmailproxy.preparation import ProofFailed
 from secmailproxy.sealing_smime import SmimeSealer
+from secmailproxy.stamp import Stamp
 from tests.fixtures.keystores import credentials, keystore, make_keystore
 from tests.fixtures.x509 import (
     KINDS,

@@ -26,6 +26,7 @@ from keystore.openpgp import session
 from keystore.openpgp.ascii_armor import armor
 from keystore.openpgp.certificate import facts, single_key
 from keystore.openpgp.content import is_content, read_content
+from keystore.openpgp.encrypting import RecipientKey, encrypt_to
 from keystore.openpgp.engine import EngineRefused, ask
 from keystore.openpgp.key import SecretKey, SigningKey
 from keystore.openpgp.packet import Malformed, Tag
@@ -86,12 +87,9 @@ def sign_detached(key: SecretKey, octets: bytes, now: datetime) -> DetachedSigna
 
 
 @lru_cache(maxsize=512)
-def _recipient_key(
-    certificate_octets: bytes, fingerprint: Fingerprint
-) -> engine.SignedPublicKey | engine.SignedPublicSubKey:
-    octets = single_key(certificate_octets, fingerprint)
-    whole = ask(lambda: engine.SignedPublicKey.from_bytes(octets))
-    return whole.public_subkeys[0] if whole.public_subkeys else whole
+def recipient_key(certificate: bytes, fingerprint: Fingerprint) -> RecipientKey:
+    """The key of `certificate` (binary) with this fingerprint, by itself. Raises KeyRefused."""
+    return RecipientKey(single_key(certificate, fingerprint), fingerprint)
 
 
 def encrypt(
@@ -106,33 +104,23 @@ def encrypt(
     encrypted to the first, the newest. AES-256 with MDC, which every reader knows; AEAD (SEIPD version 2)
     only when all certificates are version 6. Raises KeyRefused naming the certificate or the signer.
     """
-    if not recipients:
-        raise KeyRefused("there is nobody to encrypt to")
-    builder = engine.MessageBuilder.from_bytes("", octets)
-    all_v6 = all(facts(certificate).version == 6 for certificate, _keys in recipients)
-    if all_v6:
-        builder.seipd_v2("aes256", "ocb")
-    else:
-        builder.seipd_v1("aes256")
-    if signer is not None:
-        chosen = signing_key(signer, now)
+    if signer is None:
+        return encrypt_to(octets, [_chosen(*one) for one in recipients])
+    key = signing_key(signer, now)
+
+    def sign(builder: engine.MessageBuilder) -> None:
         try:
-            ask(lambda: builder.sign(chosen, None, "sha512"))
+            ask(lambda: builder.sign(key, None, "sha512"))
         except EngineRefused:
             raise KeyRefused(f"key {signer.fingerprint} could not sign") from None
-    for certificate, keys in recipients:
-        _add_recipient(builder, certificate, keys)
-    try:
-        return armor(ask(builder.to_vec), "MESSAGE", checksum=not all_v6)
-    except EngineRefused:
-        raise KeyRefused("the message could not be encrypted with these keys") from None
+
+    return encrypt_to(octets, [_chosen(*one) for one in recipients], sign)
 
 
-def _add_recipient(builder: engine.MessageBuilder, certificate: bytes, keys: Sequence[Fingerprint]) -> None:
+def _chosen(certificate: bytes, keys: Sequence[Fingerprint]) -> RecipientKey:
     try:
-        key = _recipient_key(certificate, keys[0])
-        ask(lambda: builder.encrypt_to_key(key))
-    except (EngineRefused, KeyRefused, IndexError):
+        return recipient_key(certificate, keys[0])
+    except (KeyRefused, IndexError):
         raise KeyRefused(f"cannot encrypt to certificate {facts(certificate).fingerprint}") from None
 
 
@@ -142,12 +130,9 @@ def trial(certificate_octets: bytes, keys: Sequence[Fingerprint]) -> None:
     Raises KeyRefused.
     """
     for key in keys:
-        builder = engine.MessageBuilder.from_bytes("", b"trial")
-        builder.seipd_v1("aes256")
-        _add_recipient(builder, certificate_octets, [key])
         try:
-            ask(builder.to_vec)
-        except EngineRefused:
+            encrypt_to(b"trial", [recipient_key(certificate_octets, key)])
+        except KeyRefused:
             raise KeyRefused(f"a trial encryption to key {key} failed") from None
 
 

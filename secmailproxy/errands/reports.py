@@ -27,9 +27,9 @@ from secmailproxy.errands.spool import Spool, Waiting, waiting
 from secmailproxy.errors import LoginRefused, SecMailProxyError, SigningKeyUnusable
 from secmailproxy.logs import place
 from secmailproxy.model import Envelope
-from secmailproxy.preparation import Stamp
 from secmailproxy.smtp.delivery import Failure
 from secmailproxy.smtp.notification import DOMAIN, Notification, option, recipient, render, returned_header
+from secmailproxy.stamp import Stamp
 
 if TYPE_CHECKING:
     from secmailproxy.errands.client import Client

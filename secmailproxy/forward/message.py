@@ -15,12 +15,14 @@ from secmailproxy.errors import MalformedMessage, NotAllowed, UsageError
 from secmailproxy.mime import header
 from secmailproxy.mime.address import is_plain
 from secmailproxy.mime.canonical import crlf
-from secmailproxy.mime.entity import parse
+from secmailproxy.mime.entity import parse_or_leaf
 from secmailproxy.mime.system import LOOP_FIELD
 
 RECEIVED_MOST = 50
 
-_SEPARATOR = re.compile(rb"From [^\r\n]*\r?\n")
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_SEPARATOR = re.compile(rb"From (?![ \t]*:)[^\r\n]*\r?\n")
+"""Not the field From with a blank before its colon (RFC 5322 section 4.5)."""
 
 
 def from_pipe(octets: bytes) -> bytes:
@@ -37,14 +39,20 @@ def from_pipe(octets: bytes) -> bytes:
 
 def refuse_loop(message: bytes, rcpt_to: str, mark: str) -> None:
     """Raises NotAllowed for a message that has been here before, or comes from where it shall go."""
-    root = parse(message)
+    root = parse_or_leaf(message)
     if mark.encode() in header.values(root, LOOP_FIELD):
         raise NotAllowed("the message was forwarded by this host before (mail loop)")
     delivered = [value.decode("latin-1").lower() for value in header.values(root, "Delivered-To")]
     if rcpt_to.lower() in delivered:
         raise NotAllowed("the message was delivered to the address it shall be sent to (mail loop)")
-    if len(header.find_all(root, "Received")) > RECEIVED_MOST:
+    if _received(message) > RECEIVED_MOST:
         raise NotAllowed(f"the message has more than {RECEIVED_MOST} Received fields (mail loop)")
+
+
+def _received(message: bytes) -> int:
+    """How many Received fields there are, also in a header that has too many fields to be parsed."""
+    end = header.section_end(message, 0, len(message))
+    return len(_RECEIVED.findall(message, 0, len(message) if end is None else end))
 
 
 def loop_mark(token: str) -> str:
@@ -54,7 +62,7 @@ def loop_mark(token: str) -> str:
 
 def has_null_sender(message: bytes) -> bool:
     """Whether the message came with the null sender, as bounces do."""
-    return header.value(parse(message), "Return-Path") == b"<>"
+    return header.value(parse_or_leaf(message), "Return-Path") == b"<>"
 
 
 def checked_address(address: str, option: str) -> str:

@@ -179,6 +179,12 @@ class ForwardSettings:
     """An address in one of these is a local user."""
     mark: str = ""
     """What this installation writes into the loop field."""
+    host_key: str = ""
+    """Fingerprint of the key that signs where a rule says so; "": the own key of `sender`."""
+    escrow: Target | None = None
+    """Who gets what nobody else can be encrypted to, once it is released; None: such mail is deferred."""
+    alert: tuple[str, ...] = ()
+    """Addresses that are told when certificates end or are missing."""
     max_octets: int = 50 * 1024 * 1024
 
 
@@ -199,6 +205,8 @@ class Product:
     envelope: Envelope
     is_plain: bool = False
     """The original, passed on as a rule asked: it must go to the next hop now, and into no spool of ours."""
+    held: str = ""
+    """Why it waits in the spool until somebody releases it, being for the escrow; "": it is to be sent."""
 
 
 @dataclass(frozen=True, slots=True)

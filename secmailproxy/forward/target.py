@@ -6,15 +6,16 @@ that is exactly this address, and was put into the keystore on purpose (trust "k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keystore.model import Fingerprint, Purpose, Trust
-from secmailproxy.errors import NoUsableCertificate, UsageError
+from keystore.model import Fingerprint, Purpose, Scheme, Trust
+from secmailproxy.errors import ConfigError, NoUsableCertificate, UsageError
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
+    from secmailproxy.forward.model import Target
 
 _CHOSEN = frozenset({Trust.KNOWN, Trust.VERIFIED})
 _LENGTHS = frozenset({40, 64})
@@ -28,27 +29,45 @@ def fingerprint_of(text: str) -> Fingerprint:
     return Fingerprint(digits)
 
 
-def pinned(
-    keystore: Keystore, rcpt_to: str, fingerprints: Sequence[Fingerprint], now: datetime
-) -> Fingerprint:
-    """The certificate for `rcpt_to`: the one in `fingerprints`, or without any the only one in the keystore.
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a target reads with: certificates of one scheme, each usable now."""
 
-    Raises NoUsableCertificate, which says why there is none.
+    scheme: Scheme
+    fingerprints: tuple[Fingerprint, ...]
+
+
+def pinned(keystore: Keystore, target: Target, now: datetime) -> Pinned:
+    """The certificates for `target`: of its fingerprints those that are usable; it needs one.
+
+    Without any fingerprint, the only usable certificate in the keystore for its address. Raises
+    NoUsableCertificate, which says why there is none, and ConfigError where they are of two schemes.
     """
-    if len(set(fingerprints)) > 1:
-        raise NoUsableCertificate(
-            f"several fingerprints are pinned for <{rcpt_to}>; choose with --fingerprint"
+    if not target.fingerprints:
+        return _only(keystore, target.address, now)
+    judged = [(one, keystore.usability(one, Purpose.ENCRYPT, now)) for one in target.fingerprints]
+    usable = tuple(dict.fromkeys(one for one, usability in judged if usability.usable))
+    if not usable:
+        why = "; ".join(f"certificate {one}: {usability.explanation}" for one, usability in judged)
+        raise NoUsableCertificate(f"no encryption key for <{target.address}> ({why})")
+    # Every one that is usable is here.
+    schemes = {found.scheme for one in usable if (found := keystore.certificate(one)) is not None}
+    if len(schemes) != 1:
+        raise ConfigError(
+            f"the certificates pinned for <{target.address}> are of OpenPGP and of S/MIME; pin those of one"
         )
-    if fingerprints:
-        return fingerprints[0]
-    known = [one for one in keystore.certificates(rcpt_to) if one.trust in _CHOSEN]
-    judged = [(one, keystore.usability(one.fingerprint, Purpose.ENCRYPT, now, rcpt_to)) for one in known]
-    usable = [one.fingerprint for one, usability in judged if usability.usable]
+    return Pinned(schemes.pop(), usable)
+
+
+def _only(keystore: Keystore, address: str, now: datetime) -> Pinned:
+    known = [one for one in keystore.certificates(address) if one.trust in _CHOSEN]
+    judged = [(one, keystore.usability(one.fingerprint, Purpose.ENCRYPT, now, address)) for one in known]
+    usable = [one for one, usability in judged if usability.usable]
     if len(usable) == 1:
-        return usable[0]
+        return Pinned(usable[0].scheme, (usable[0].fingerprint,))
     if usable:
         raise NoUsableCertificate(
-            f"{len(usable)} usable certificates claim <{rcpt_to}>; choose with --fingerprint"
+            f"{len(usable)} usable certificates claim <{address}>; choose with --fingerprint"
         )
     why = next((usability.explanation for _, usability in judged), "none is known")
-    raise NoUsableCertificate(f"no encryption key for <{rcpt_to}> ({why}); see: secmailproxy key import")
+    raise NoUsableCertificate(f"no encryption key for <{address}> ({why}); see: secmailproxy key import")

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from keystore.model import lower_case
 from secmailproxy.mime.address import address_list, is_plain
@@ -247,6 +246,8 @@ def sole_date(date_fields: Iterable[bytes]) -> datetime | None:
     fields = list(date_fields)
     if len(fields) != 1 or _CONTROL.search(fields[0]):
         return None
+    from email.utils import parsedate_to_datetime  # it brings sockets along, and pipes look at no dates
+
     try:
         stated = fields[0].partition(b":")[2].strip()
         if not _DATE.fullmatch(stated):

@@ -15,6 +15,8 @@ from secmailproxy.forward.message import checked_address, from_pipe, has_null_se
     [
         (b"From root@x Thu Jan  1 00:00:00 2026\nA: b\n\nc\n", b"A: b\r\n\r\nc\r\n"),
         (b"From: root@x\n\nFrom here\n", b"From: root@x\r\n\r\nFrom here\r\n"),
+        (b"From : root@x\nA: b\n\n", b"From : root@x\r\nA: b\r\n\r\n"),
+        (b"From\troot@x\n\n", b"From\troot@x\r\n\r\n"),
         (b"A: b\n\nc", b"A: b\r\n\r\nc"),
         (b"A: b\r\n\r\nc\r\n", b"A: b\r\n\r\nc\r\n"),
         (b"From x\r\nA: b\r\n\r\nFrom y\r\n", b"A: b\r\n\r\nFrom y\r\n"),

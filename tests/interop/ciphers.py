@@ -11,8 +11,8 @@ from keystore.keystore import Keystore
 from keystore.model import Fingerprint
 from keystore.smime.capabilities import statement
 from secmailproxy.mime.entity import parse
-from secmailproxy.preparation import Stamp
 from secmailproxy.sealing_smime import SmimeSealer
+from secmailproxy.stamp import Stamp
 from tests.fixtures.x509 import Authority, Issued, learn
 from tests.interop.letters import LETTERS
 from tests.interop.post import People
