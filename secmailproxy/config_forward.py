@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from keystore.model import Fingerprint
 from secmailproxy.config_forward_rules import ForwardRule, HeaderText
 from secmailproxy.config_values import (
     Address,
     FingerprintText,
+    Listener,
     LocatedError,
     Section,
     Switch,
@@ -20,6 +21,7 @@ from secmailproxy.config_values import (
 
 if TYPE_CHECKING:
     from secmailproxy.config import Config
+    from secmailproxy.forward.attempts import Patience
     from secmailproxy.forward.model import ForwardSettings, Target
 
 _ALWAYS_LOCAL = ("localhost", "localhost.localdomain")
@@ -57,12 +59,28 @@ def _words(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return value
 
 
+class ForwardQueue(Section):
+    """[forward.queue]"""
+
+    first_retry_seconds: Annotated[int, Field(strict=True, ge=1, le=86400)] = 60
+    longest_retry_seconds: Annotated[int, Field(strict=True, ge=1, le=86400)] = 86400
+    lifetime_hours: Annotated[int, Field(strict=True, ge=1, le=8760)] = 168
+
+    def value(self) -> Patience:
+        """For `secmailproxy.forward.deliveries`."""
+        from secmailproxy.forward.attempts import Patience
+
+        return Patience(
+            float(self.first_retry_seconds), float(self.longest_retry_seconds), self.lifetime_hours * 3600.0
+        )
+
+
 class Forward(Section):
     """[forward]"""
 
     account: Address | None = None
     sender: Address | None = None
-    via: Literal["smarthost", "sendmail"] = "smarthost"
+    via: Literal["smarthost", "sendmail", "smtp"] = "smarthost"
     sendmail: str = "/usr/sbin/sendmail"
     to: Address | None = None
     aliases: Annotated[str, AfterValidator(absolute_path)] = "/etc/aliases"
@@ -74,6 +92,9 @@ class Forward(Section):
     host_key: FingerprintText | None = None
     escrow: ForwardTarget | None = None
     alert: tuple[Address, ...] = ()
+    relay: Listener | None = None
+    bounces: Address | None = None
+    queue: ForwardQueue = ForwardQueue()
     targets: tuple[ForwardTarget, ...] = ()
     rules: tuple[ForwardRule, ...] = ()
 
@@ -81,6 +102,8 @@ class Forward(Section):
     def _consistent(self) -> Forward:
         if self.subject == "replaced" and not self.subject_text:
             raise LocatedError('subject = "replaced" needs subject_text, the words to show', "subject")
+        if self.via == "smtp" and self.relay is None:
+            raise LocatedError('via = "smtp" needs relay, such as relay = "127.0.0.1:10026"', "via")
         known: set[str] = set()
         for number, target in enumerate(self.targets):
             if target.address.lower() in known:
@@ -156,6 +179,8 @@ class Forward(Section):
                     one.lower() for one in (*self.local_domains, host, host.split(".")[0], *_ALWAYS_LOCAL)
                 )
             ),
+            relay=str(self.relay or ""),
+            bounces=self.bounces or "",
             mark=loop_mark(config.folders.verdict_token()),
             host_key=self.host_key or "",
             escrow=self.escrow.value() if self.escrow else None,

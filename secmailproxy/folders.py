@@ -69,6 +69,11 @@ class Folders:
         return self.state / "notifications"
 
     @property
+    def spool(self) -> Path:
+        """The queue of system mail: ciphertext, until the next hop has it."""
+        return self.state / "spool"
+
+    @property
     def opening(self) -> Path:
         """Hashes of the messages that are being opened."""
         return self.state / "opening"

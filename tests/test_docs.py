@@ -99,7 +99,7 @@ def models(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[BaseM
     """Title in configuration.md -> the table it describes."""
     for name, field in model.model_fields.items():
         inner = model_within(field.annotation)
-        if inner is None or (title == "listen" and inner is ListenAddress):
+        if inner is None or inner is ListenAddress:
             continue
         key = f"{title}.{name}" if title else name
         yield key, inner
@@ -124,6 +124,8 @@ def default_of(field: FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, BaseModel) and not isinstance(field.default, ListenAddress):
+        return "a table"
     if isinstance(field.default, BaseModel):
         return f'`"{field.default}"`'
     if field.default == ():

@@ -11,32 +11,30 @@ encrypted.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from keystore.errors import KeystoreError, StoreLocked
-from secmailproxy.cli.context import LateSecrets, load_config, passphrase_options
+from secmailproxy.cli.context import LateSecrets, Passphrase, load_config, passphrase_options
 from secmailproxy.errors import (
     ConfigError,
     LimitExceeded,
     SecMailProxyError,
-    UpstreamUnavailable,
     UsageError,
 )
 from secmailproxy.folders import Folders
 from secmailproxy.forward.message import checked_address, from_pipe, has_null_sender
-from secmailproxy.forward.model import Entrance, ForwardSettings, Outlet, Product, SystemMail, Target
-from secmailproxy.forward.outlets import SendmailOutlet
+from secmailproxy.forward.model import Entrance, ForwardSettings, Outlet, SystemMail, Target
+from secmailproxy.forward.outlets import outlet_of
 from secmailproxy.forward.processing import Desk
 from secmailproxy.forward.seals import KeystoreSeals
 from secmailproxy.forward.target import fingerprint_of
+from secmailproxy.forward.wake import see_to_delivery
 
 if TYPE_CHECKING:
     from secmailproxy.config import AccountSection, Config
@@ -93,7 +91,9 @@ def _give_up(error: BaseException) -> NoReturn:
 @click.option("--to", metavar="ADDRESS", help="Send it to ADDRESS (default: the only [[forward.targets]]).")
 @click.option("--fingerprint", metavar="FPR", help="Encrypt to this certificate (default: the pinned one).")
 @click.option(
-    "--via", type=click.Choice(["smarthost", "sendmail"]), help="Hand it to whom (default: forward.via)."
+    "--via",
+    type=click.Choice(["smarthost", "sendmail", "smtp"]),
+    help="Hand it to whom (default: forward.via).",
 )
 @click.option("--sendmail", metavar="PATH", help="The sendmail program (default: forward.sendmail).")
 @click.option("--from", "from_", metavar="ADDRESS", help="Sender of the encrypted message.")
@@ -103,7 +103,7 @@ def command(**options: Any) -> None:
     """Encrypt a message from standard input and send it on.
 
     The whole message, header included, goes inside an encrypted one with a fixed subject. The status is 0
-    when it was accepted by the next server, and 75 on anything else; nothing is ever sent in clear.
+    when the next server or the queue on disk has it, and 75 on anything else; nothing is ever sent in clear.
     """
     import logging
 
@@ -116,7 +116,7 @@ def command(**options: Any) -> None:
         raise LimitExceeded("the message is larger than submission.max_octets")
     message = from_pipe(octets)
     mail = SystemMail(message, "" if has_null_sender(message) else settings.sender, (), Entrance.PIPE)
-    _process(config, settings, LateSecrets(config, options["passphrase"]), mail)
+    _process(config, settings, options["passphrase"], mail)
 
 
 def _config() -> Config:
@@ -143,7 +143,7 @@ def _settings(config: Config, options: dict[str, Any]) -> ForwardSettings:
         target = Target(target.address, (fingerprint_of(options["fingerprint"]),))
     others = tuple(one for one in chosen.targets if one.address.lower() != rcpt_to.lower())
     via = options["via"] or chosen.via
-    account = "" if via == "sendmail" else _account(config, options["account"] or chosen.account).address
+    account = "" if via != "smarthost" else _account(config, options["account"] or chosen.account).address
     return replace(
         chosen,
         targets=(target, *others),
@@ -176,53 +176,18 @@ def _local_sender() -> str:
     return f"{getpass.getuser()}@{socket.getfqdn()}"
 
 
-def _process(config: Config, settings: ForwardSettings, secrets: LateSecrets, mail: SystemMail) -> None:
+def _process(config: Config, settings: ForwardSettings, passphrase: Passphrase, mail: SystemMail) -> None:
     from keystore.keystore import Keystore
 
-    keystore = Keystore.open(config.keystore_settings(), secrets)
+    keystore = Keystore.open(config.keystore_settings(), LateSecrets(config, passphrase))
     try:
-        Desk(settings, KeystoreSeals(keystore, settings), _outlet(config, settings, secrets)).process(mail)
+        Desk(settings, KeystoreSeals(keystore, settings), _outlet(config, settings, passphrase)).process(mail)
     finally:
         keystore.close()
 
 
-def _outlet(config: Config, settings: ForwardSettings, secrets: LateSecrets) -> Outlet:
-    if settings.via == "sendmail":
-        return SendmailOutlet(Path(settings.sendmail))
-    account = config.account(settings.account)
-    assert account is not None  # _settings has looked
-    return SmarthostOutlet(config, account, secrets)
-
-
-@dataclass(frozen=True, slots=True)
-class SmarthostOutlet:
-    """The account's smarthost, with its stored password."""
-
-    config: Config
-    account: AccountSection
-    secrets: LateSecrets
-
-    def take(self, products: Sequence[Product]) -> None:
-        """Blocks; must not be called where an event loop runs."""
-        for product in products:
-            asyncio.run(self._submit(product))
-
-    async def _submit(self, product: Product) -> None:
-        from secmailproxy.accounts import password_secret
-        from secmailproxy.outbound import Copy
-        from secmailproxy.smtp.delivery import deliver
-        from secmailproxy.smtp.smarthost import Credentials, Smarthost
-
-        password = await asyncio.to_thread(self.secrets.get, password_secret(self.account.address))
-        if password is None:
-            raise ConfigError(f"no password is stored for {self.account.address}; run: secmailproxy setup")
-        smarthost = Smarthost(self.config.smarthost_settings(self.account))
-        envelope = product.envelope
-        try:
-            credentials = Credentials(self.account.smtp_username, password)
-            copies = (Copy(envelope.rcpt_tos, product.octets),)
-            reply = await deliver(smarthost, credentials, envelope, copies)
-        finally:
-            await smarthost.close()
-        if not reply.positive:
-            raise UpstreamUnavailable(f"{self.account.smtp.host} refused the message with {reply.code}")
+def _outlet(config: Config, settings: ForwardSettings, passphrase: Passphrase) -> Outlet:
+    spool = config.folders.spool
+    file = passphrase.file
+    options = ["--passphrase-file", str(file.absolute())] if file is not None else []
+    return outlet_of(settings, spool, partial(see_to_delivery, spool, options))

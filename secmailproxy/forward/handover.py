@@ -1,28 +1,41 @@
 """Hands a protected message to the sendmail program of this machine.
 
 Standards: Postfix sendmail(1), Exim command line; RFC 5321 section 4.5.5 (null sender).
-Security: an argument list, never a shell; `--` before the recipient; the envelope is given, never read from
-the header (-t). What the program prints is not passed on: it may quote the message.
+Security: an argument list, never a shell; `--` before the recipients; the envelope is given, never read from
+the header (-t). What the program prints is not passed on: it may quote the message. A program that is this
+one under another name is refused, and so is one that comes back here by whatever way.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from secmailproxy.errors import UpstreamUnavailable
+from secmailproxy.errors import ConfigError, UpstreamUnavailable
 
 NULL_SENDER = "<>"
+GUARD = "SECMAILPROXY_HANDED_OVER"
+"""Set in the environment of the program: who finds it hands nothing over to a program again."""
+_OURS = re.compile(rb"(?:\b(?:from|import)|-m)\s+secmailproxy\b")
+"""In a script that starts us."""
 _PATIENCE = 300.0
 """Seconds after which a sendmail program that does not end is given up."""
 
 
-def by_sendmail(program: Path, mail_from: str, rcpt_to: str, octets: bytes) -> None:
+class Unanswered(UpstreamUnavailable):
+    """The program had the message, and did not say what it has made of it."""
+
+
+def by_sendmail(program: Path, mail_from: str, rcpt_tos: Sequence[str], octets: bytes) -> None:
     """Returns when `program` has taken the message (CRLF, given to it with LF); `mail_from` "" is null.
 
-    Raises UpstreamUnavailable, naming the program and how it ended.
+    Raises UpstreamUnavailable, naming the program and how it ended, ConfigError for a program that is us.
     """
-    command = [str(program), "-i", "-f", mail_from or NULL_SENDER, "--", rcpt_to]
+    refuse_ourselves(program)
+    command = [str(program), "-i", "-f", mail_from or NULL_SENDER, "--", *rcpt_tos]
     try:
         done = subprocess.run(
             command,
@@ -31,10 +44,37 @@ def by_sendmail(program: Path, mail_from: str, rcpt_to: str, octets: bytes) -> N
             stderr=subprocess.DEVNULL,
             timeout=_PATIENCE,
             check=False,
+            env={**os.environ, GUARD: "1"},
         )
     except subprocess.TimeoutExpired:
-        raise UpstreamUnavailable(f"{program} did not end within {_PATIENCE:.0f} seconds") from None
+        raise Unanswered(f"{program} did not end within {_PATIENCE:.0f} seconds") from None
     except OSError as error:
         raise UpstreamUnavailable(f"cannot run {program}: {error.strerror}") from None
+    if done.returncode < 0:
+        raise Unanswered(f"{program} ended with status {done.returncode}")
     if done.returncode != 0:
         raise UpstreamUnavailable(f"{program} ended with status {done.returncode}")
+
+
+def refuse_ourselves(program: Path) -> None:
+    """Raises ConfigError when handing over to `program` would bring the message back to us."""
+    if os.environ.get(GUARD):
+        raise ConfigError(
+            f"{program} hands the message back to secmailproxy (mail loop); see forward.sendmail"
+        )
+    real = os.path.realpath(program)
+    if os.path.basename(real).startswith("secmailproxy") or _OURS.search(_beginning(real)):
+        raise ConfigError(
+            f"{program} is secmailproxy itself; name the program of an MTA in forward.sendmail, or use "
+            'forward.via = "smarthost"'
+        )
+
+
+def _beginning(path: str) -> bytes:
+    """Of a script; a binary has nothing to say."""
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(4096)
+    except OSError:
+        return b""
+    return octets if octets.startswith(b"#!") else b""

@@ -171,6 +171,10 @@ class ForwardSettings:
     """Envelope sender and From of what leaves; "" where the caller must find one."""
     via: Literal["smarthost", "sendmail", "smtp"] = "smarthost"
     sendmail: str = "/usr/sbin/sendmail"
+    relay: str = ""
+    """host:port of an SMTP server on this machine; "" for none."""
+    bounces: str = ""
+    """Who is told when a queued message cannot be delivered; "" for nobody."""
     account: str = ""
     """Address of the account whose smarthost is used; "" for none."""
     aliases: str = ""
@@ -207,6 +211,8 @@ class Product:
     """The original, passed on as a rule asked: it must go to the next hop now, and into no spool of ours."""
     held: str = ""
     """Why it waits in the spool until somebody releases it, being for the escrow; "": it is to be sent."""
+    is_notice: bool = False
+    """A message of our own that tells nothing of anybody's: it may wait on the disk in clear."""
 
 
 @dataclass(frozen=True, slots=True)

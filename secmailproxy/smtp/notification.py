@@ -170,11 +170,16 @@ def _status(notification: Notification) -> Iterator[str]:
         if one.original:
             kind, _, address = one.original.partition(";")
             yield f"Original-Recipient: {_line(kind)}; {_address(_unxtext(address))}"
-        yield f"Final-Recipient: {'rfc822' if one.address.isascii() else 'utf-8'}; {_address(one.address)}"
+        yield final_recipient(one.address)
         yield "Action: failed"
         yield f"Status: {status if status[:1] in {'4', '5'} else f'{one.code // 100}.0.0'}"
         yield f"Diagnostic-Code: smtp; {one.code} {_line(one.text)}"
     yield ""
+
+
+def final_recipient(address: str) -> str:
+    """The field that names somebody who did not get a message (RFC 3464 section 2.3.2, RFC 6533)."""
+    return f"Final-Recipient: {'rfc822' if address.isascii() else 'utf-8'}; {_address(address)}"
 
 
 def _returned(notification: Notification, *, plainly: bool) -> str:

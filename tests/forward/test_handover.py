@@ -20,7 +20,7 @@ def program(folder: Path, script: str) -> Path:
 @pytest.mark.parametrize(("sender", "given"), [("a@host", "a@host"), ("", "<>"), ("$(id)@x;y", "$(id)@x;y")])
 def test_arguments_and_octets(sender: str, given: str, tmp_path: Path) -> None:
     sendmail = program(tmp_path, f'printf "%s\\n" "$@" > {tmp_path}/words; cat > {tmp_path}/message')
-    by_sendmail(sendmail, sender, "admin@example.org", b"A: b\r\n\r\n.\r\nc\r\n")
+    by_sendmail(sendmail, sender, ["admin@example.org"], b"A: b\r\n\r\n.\r\nc\r\n")
     words = (tmp_path / "words").read_text().splitlines()
     assert words == ["-i", "-f", given, "--", "admin@example.org"]
     assert (tmp_path / "message").read_bytes() == b"A: b\n\n.\nc\n"
@@ -37,10 +37,10 @@ def test_a_failing_program_is_an_error_without_its_output(
     script: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UpstreamUnavailable, match=said):
-        by_sendmail(program(tmp_path, script), "a@b", "c@d", b"x" * 200_000)
+        by_sendmail(program(tmp_path, script), "a@b", ["c@d"], b"x" * 200_000)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(UpstreamUnavailable, match=r"cannot run .*/none: No such file"):
-        by_sendmail(tmp_path / "none", "a@b", "c@d", b"x")
+        by_sendmail(tmp_path / "none", "a@b", ["c@d"], b"x")

@@ -1,0 +1,226 @@
+"""`secmailproxy queue`: what waits to be delivered, and what to do about it. Nothing is unlocked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from secmailproxy.cli.context import LateSecrets, load_config, passphrase_options, print_json
+from secmailproxy.errors import SecMailProxyError, UsageError
+from secmailproxy.folders import Folders
+from secmailproxy.forward.wake import HASTE, inherited_lock, poke, see_to_delivery
+
+if TYPE_CHECKING:
+    from secmailproxy.forward.attempts import Progress
+    from secmailproxy.forward.queue import Queue, Queued
+
+_HEADER_MOST = 64 * 1024
+
+
+@click.group("queue")
+def command() -> None:
+    """Encrypted system mail that waits to be delivered."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the queue as JSON.")
+def list_(as_json: bool) -> None:
+    """List what waits: its id, how long, to whom, when it is tried again, and why it still waits."""
+    from secmailproxy.forward.queue import Damaged, NotQueued
+
+    queue, rows = _queue(), []
+    for name in queue.names():
+        try:
+            rows.append(_told(*queue.look(name)))
+        except NotQueued:
+            continue  # it has left meanwhile
+        except Damaged as error:
+            rows.append({"id": name, "damaged": error.text})
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo("The queue is empty.")
+    for row in [] if as_json else rows:
+        click.echo(_line(row))
+
+
+@command.command("show")
+@click.argument("ident", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def show(ident: str, as_json: bool) -> None:
+    """Show one message: how its delivery goes, and the header that every server sees."""
+    queue = _queue()
+    queued, progress = queue.look(ident)
+    told = _told(queued, progress) | {"headers": _headers(queue, queued)}
+    if as_json:
+        print_json(told)
+        return
+    for name, value in told.items():
+        if name != "headers":
+            click.echo(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
+    for header in told["headers"]:
+        click.echo(f"\n{header}")
+
+
+@command.command("flush")
+@click.argument("idents", nargs=-1, metavar="[ID]...")
+def flush(idents: tuple[str, ...]) -> None:
+    """Try messages now: these, or all that are not held."""
+    queue = _queue()
+    names = _existing(queue, idents) or [one for one in queue.names() if not queue.progress(one).held]
+    _each(names, queue.hasten)
+    if names:
+        see_to_delivery(queue.folder)
+        poke(queue.folder, HASTE)
+    click.echo(f"{len(names)} to be tried now")
+
+
+@command.command("hold")
+@click.argument("idents", nargs=-1, required=True, metavar="ID...")
+def hold(idents: tuple[str, ...]) -> None:
+    """Keep messages in the queue, undelivered, until they are released."""
+    queue = _queue()
+    _each(_existing(queue, idents), queue.hold)
+    click.echo(f"{len(set(idents))} held")
+
+
+@command.command("release")
+@click.argument("idents", nargs=-1, required=True, metavar="ID...")
+def release(idents: tuple[str, ...]) -> None:
+    """Deliver held messages after all."""
+    queue = _queue()
+    names = _existing(queue, idents)
+    _each(names, queue.release)
+    see_to_delivery(queue.folder)
+    click.echo(f"{len(names)} released")
+
+
+@command.command("drop")
+@click.argument("idents", nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(idents: tuple[str, ...], yes: bool) -> None:
+    """Delete messages from the queue, undelivered. Nobody is told."""
+    queue = _queue()
+    names = _existing(queue, idents)
+    if not yes:
+        click.confirm(f"Delete {len(names)} undelivered for ever?", abort=True, err=True)
+    _each(names, queue.drop)
+    click.echo(f"{len(names)} deleted")
+
+
+@command.command("run")
+@passphrase_options
+def run(passphrase: Callable[[], str] | None) -> None:
+    """Do what is due now, and end: deliveries, digests, warnings. For a timer, where no daemon runs.
+
+    Where a runner is at work already, it is told to look, and this ends at once.
+    """
+    from secmailproxy.dispatch import Dispatch
+
+    inherited = inherited_lock()
+    config = load_config()
+    dispatch = Dispatch(lambda: config, LateSecrets(config, passphrase))
+
+    async def work() -> bool:
+        try:
+            if inherited is None:
+                return await dispatch.runner.once()
+            os.chdir("/")  # of a process that stays, the starter's folder must not be kept
+            await dispatch.runner.until_empty(inherited)
+            return True
+        finally:
+            await dispatch.close()
+
+    if not asyncio.run(work()):
+        click.echo("A runner is at work; it was told to look.")
+
+
+def _queue() -> Queue:
+    from secmailproxy.forward.queue import Queue
+
+    return Queue(Folders.of_user().spool)
+
+
+def _existing(queue: Queue, idents: Sequence[str]) -> list[str]:
+    """The ids, each once. Raises NotQueued, before anything has been done, for one that is none."""
+    names = list(dict.fromkeys(idents))
+    known = set(queue.names())
+    for name in names:
+        if name not in known:
+            queue.look(name)
+    return names
+
+
+def _each(names: Sequence[str], act: Callable[[str], None]) -> None:
+    """What fails for one is said when it was done to the others."""
+    failures = []
+    for name in names:
+        try:
+            act(name)
+        except SecMailProxyError as error:
+            failures.append(error.text)
+    if failures:
+        raise UsageError("; ".join(failures))
+
+
+def _told(queued: Queued, progress: Progress) -> dict[str, Any]:
+    now = time.time()
+    left = queued.left(progress)
+    senders = dict.fromkeys(one.envelope.mail_from for one in queued.messages)
+    state = "held" if progress.held else "waiting" if progress.tries else "new"
+    return {
+        "id": queued.name,
+        "state": state,
+        "arrived": _time(queued.arrived),
+        "age_seconds": max(0, round(now - queued.arrived)),
+        "octets": queued.octets,
+        "from": [f"<{one}>" for one in senders],
+        "to": [to for _, to in left],
+        "via": queued.route.via,
+        "next_hop": queued.route.name,
+        "tries": progress.tries,
+        "again": _time(progress.again) if progress.again > now and not progress.held else None,
+        "reason": progress.held + (f": {progress.why}" if progress.held and progress.why else "")
+        or progress.why
+        or None,
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "damaged" in row:
+        return f"{row['id']}  {row['damaged']}"
+    first = f"{row['id']}  {row['state']}  {_age(row['age_seconds'])}  {row['octets']} octets"
+    lines = [f"{first}  to {', '.join(row['to'])}"]
+    if row["reason"]:
+        again = f"; again at {row['again']}" if row["again"] else ""
+        lines.append(f"    {row['reason']}{again}")
+    return "\n".join(lines)
+
+
+def _age(seconds: int) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _headers(queue: Queue, queued: Queued) -> list[str]:
+    """The outer header of each message, as it lies in the queue."""
+    with queue.taken(queued.name) as taken:
+        heads = [taken.product(at).octets[:_HEADER_MOST] for at in range(len(queued.messages))]
+    texts = [head.partition(b"\r\n\r\n")[0].decode("utf-8", "replace") for head in heads]
+    return ["\n".join("".join(filter(_shown, line)) for line in text.splitlines()) for text in texts]
+
+
+def _shown(character: str) -> bool:
+    return character.isprintable() or character == "\t"

@@ -1,0 +1,235 @@
+"""Delivers what is due in the queue.
+
+A message leaves the queue when every recipient is settled. Before its first octet is sent, the queue says so
+on the disk; after an end that nobody has seen, the next try knows of it. When a message is given up, the
+notification about it is in the queue before it leaves.
+
+A few messages are sent at once, each next hop gets many over one connection, and one that cannot be reached
+is not asked again for every message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from keystore.errors import KeystoreError
+from secmailproxy.errors import SecMailProxyError, UpstreamLost
+from secmailproxy.forward.attempts import (
+    TOLD_NOBODY,
+    Fate,
+    Outcome,
+    Patience,
+    Progress,
+    Recipient,
+    Step,
+    after,
+    is_over,
+    postponed,
+    resumed,
+)
+from secmailproxy.forward.hops import Hop
+from secmailproxy.forward.queue import BeingDelivered, Damaged, NotQueued, Queue, Taken
+from secmailproxy.forward.spool import MAIL, Route, Spool
+from secmailproxy.forward.undelivered import Undelivered, notice
+from secmailproxy.logs import place
+from secmailproxy.stamp import Stamp
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+_LOST_MOST = 3
+"""Connections lost one after the other, after which a next hop counts as unreachable: one message alone may
+have been the cause of the first."""
+NOTICE = "-undelivered"
+"""Behind the id of a message, it is that of the notification about it."""
+
+
+class Deliveries:
+    """Whoever calls `due` must hold the lock of the runner."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        hop: Callable[[Route], Hop],
+        patience: Callable[[], Patience] = Patience,
+        alarm: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`hop` may raise ConfigError; `alarm` hears, without content, what needs a person. Times are
+        seconds since 1970."""
+        self._queue = queue
+        self._hop = hop
+        self._patience = patience
+        self._alarm = alarm
+        self._clock = clock
+        self._down: dict[Route, tuple[float, str]] = {}
+        """Until when a next hop that could not be reached is spared, and why."""
+        self._lost: dict[Route, int] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Begin no other message; those that are being sent are finished."""
+        self._stopping = True
+
+    def spare_nobody(self) -> None:
+        """Ask next hops again that could not be reached just now."""
+        self._down.clear()
+
+    def waiting(self) -> bool:
+        """Whether anything is in the queue that will be tried again. Blocks."""
+        return any(not self._queue.progress(name).held for name in self._queue.names())
+
+    async def due(self) -> float | None:
+        """Try what is due; in how many seconds there is more to do, None when nothing waits."""
+        await asyncio.to_thread(self._queue.tidy)
+        names = iter(await asyncio.to_thread(self._due_names))
+        for name in names:
+            # The first one alone: a next hop that is down is found out by one connection.
+            await self._try(name)
+            break
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(self._try_all(names))
+        return await asyncio.to_thread(self._until_next)
+
+    async def _try_all(self, names: Iterator[str]) -> None:
+        for name in names:
+            if self._stopping:
+                return
+            await self._try(name)
+
+    def _due_names(self) -> list[str]:
+        now, patience = self._clock(), self._patience()
+        return [name for name in self._queue.names() if self._queue.progress(name).is_due(now, patience)]
+
+    def _until_next(self) -> float | None:
+        now, patience = self._clock(), self._patience()
+        waiting = [self._queue.progress(name) for name in self._queue.names()]
+        pauses = [0.0 if one.is_due(now, patience) else one.again - now for one in waiting if not one.held]
+        return min(pauses, default=None)
+
+    async def _try(self, name: str) -> None:
+        """One message; whatever is wrong with it keeps no other waiting."""
+        try:
+            with ExitStack() as stack:
+                taken = await asyncio.to_thread(stack.enter_context, self._queue.taken(name))
+                await self._deliver(taken)
+        except (NotQueued, BeingDelivered):
+            return  # somebody has dropped it, or is about to
+        except Damaged as error:
+            self._alarm(f"a file of the queue cannot be read: {name}")
+            await asyncio.to_thread(self._queue.set_aside, name + MAIL, error.text)
+        except Exception as error:  # noqa: BLE001  such as of a full disk: it stays in the queue
+            log.error("a queued message cannot be tried", extra={"id": name, **place(error)})
+
+    async def _deliver(self, taken: Taken) -> None:
+        queued, progress = taken.queued, resumed(taken.progress)
+        down_until, why = self._down.get(queued.route, (0.0, ""))
+        if progress.held:
+            await self._hold(taken, progress)
+            return
+        if self._clock() < down_until:
+            await self._postpone(taken, progress, why)
+            return
+        try:
+            hop = await asyncio.to_thread(self._hop, queued.route)
+            fates = await self._send(hop, taken, progress)
+        except (SecMailProxyError, KeystoreError) as error:
+            if isinstance(error, Damaged):
+                raise
+            self._not_reached(queued.route, error)
+            await self._postpone(taken, progress, " ".join(str(error).split()))
+            return
+        self._lost.pop(queued.route, None)
+        progress = dataclasses.replace(progress, settled=taken.progress.settled)
+        step = after(progress, fates, queued.arrived, self._clock(), self._patience())
+        await self._settle(taken, step)
+
+    async def _send(self, hop: Hop, taken: Taken, progress: Progress) -> dict[Recipient, Fate]:
+        """One message of the file after the other; what is accepted of one is kept before the next begins."""
+        left = taken.queued.left(progress)
+        fates: dict[Recipient, Fate] = {}
+        for at in sorted({at for at, _ in left}):
+            product = await asyncio.to_thread(taken.product, at)
+            settled = taken.progress.settled
+
+            async def begun(settled: frozenset[Recipient] = settled) -> None:
+                mark = dataclasses.replace(progress, begun=True, settled=settled)
+                await asyncio.to_thread(taken.save, mark, durable=False)
+
+            rcpt_tos = [to for one, to in left if one == at]
+            found = {(at, to): fate for to, fate in (await hop.send(product, rcpt_tos, begun)).items()}
+            fates |= found
+            if len(taken.queued.messages) > 1:
+                done = settled | {one for one, fate in found.items() if fate.outcome is Outcome.ACCEPTED}
+                doubt = any(fate.outcome is Outcome.UNKNOWN for fate in found.values())
+                mark = dataclasses.replace(progress, settled=done, begun=doubt)
+                await asyncio.to_thread(taken.save, mark)
+        return fates
+
+    def _not_reached(self, route: Route, error: Exception) -> None:
+        if isinstance(error, UpstreamLost):
+            self._lost[route] = self._lost.get(route, 0) + 1
+            if self._lost[route] < _LOST_MOST:
+                return
+        why = " ".join(str(error).split())
+        log.warning("the next hop cannot be used", extra={"hop": route.name, "why": why})
+        self._down[route] = (self._clock() + self._patience().first, why)
+
+    async def _postpone(self, taken: Taken, progress: Progress, why: str) -> None:
+        now, patience = self._clock(), self._patience()
+        progress = dataclasses.replace(progress, settled=taken.progress.settled)
+        next_ = postponed(progress, why, now, patience)
+        if is_over(next_, taken.queued.arrived, now, patience):
+            fates = dict.fromkeys(taken.queued.left(progress), Fate(Outcome.DEFERRED, 0, why))
+            await self._settle(taken, after(progress, fates, taken.queued.arrived, now, patience))
+        else:
+            await asyncio.to_thread(taken.save, next_, durable=False)
+
+    async def _settle(self, taken: Taken, step: Step) -> None:
+        """Tell of what failed; then the message leaves the queue, or waits with what is left of it."""
+        queued, progress = taken.queued, step.progress
+        for at in sorted({at for at, _ in step.failed}):
+            fates = {to: fate for (one, to), fate in step.failed.items() if one == at}
+            if not await asyncio.to_thread(self._told, taken, at, fates):
+                untold = frozenset((at, to) for to in fates)
+                why = next(iter(fates.values())).text
+                progress = dataclasses.replace(
+                    progress, settled=progress.settled - untold, held=TOLD_NOBODY, why=why
+                )
+        if progress.held:
+            await self._hold(taken, progress)
+        elif queued.left(progress):
+            log.info("a queued message waits", extra={"id": queued.name, "tries": progress.tries})
+            await asyncio.to_thread(taken.save, progress, durable=bool(progress.settled))
+        else:
+            await asyncio.to_thread(taken.remove)
+            log.info("a queued message has left", extra={"id": queued.name, "given_up_for": len(step.failed)})
+
+    async def _hold(self, taken: Taken, progress: Progress) -> None:
+        await asyncio.to_thread(taken.save, progress)
+        log.error("a queued message is held", extra={"id": taken.queued.name, "why": progress.held})
+        self._alarm(f"the queued message {taken.queued.name} is held: {progress.held}")
+
+    def _told(self, taken: Taken, at: int, fates: dict[str, Fate]) -> bool:
+        """Put the notification into the queue; False where nobody may be told. Blocks."""
+        queued, product = taken.queued, taken.product(at)
+        if not product.envelope.mail_from or not queued.bounces:
+            return False
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        stamp = Stamp(now, f"=-{secrets.token_hex(20)}", f"<{uuid.uuid4()}@secmailproxy.localhost>")
+        arrived = dataclasses.replace(stamp, now=datetime.fromtimestamp(queued.arrived, UTC)).date
+        told = notice(Undelivered(queued.name, arrived, product, fates), queued.bounces, stamp)
+        # One name for each: after a kill at this point the same notification is written again, not another.
+        name = f"{queued.name}{NOTICE}-{at}-{taken.progress.tries}"
+        Spool(self._queue.folder).put([told], queued.route, name=name)
+        log.error("a queued message is given up", extra={"id": queued.name, "recipients": len(fates)})
+        return True

@@ -1,0 +1,197 @@
+"""Our own queue, for machines without an MTA: the side that puts messages in.
+
+Each hand-over is one file, however many messages it holds: it is there whole or not at all. (What is for an
+escrow, to be held at once, has a file of its own, which comes first.) It is written under a temporary name,
+synced, renamed, and its folder is synced; only then is the message ours to lose.
+`queue` is the other side.
+
+    <id>.mail    one line of JSON: when, which way, envelopes and sizes; then the messages
+    <id>.state   how delivery goes, beside it (`queue`)
+    .<id>.new    being written
+    aside/       what is no such file, or damaged (`queue`)
+
+Security: only encrypted messages are taken, and notices of our own that were marked as such: they have no
+content of anybody's. The folder is for its owner alone (0700), as is each file (0600).
+A pipe puts one message in and ends: nothing that takes time to import is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from secmailproxy.errors import ConfigError, NotAllowed
+from secmailproxy.mime.assemble import Made, made
+from secmailproxy.mime.entity import parse
+
+if TYPE_CHECKING:
+    from secmailproxy.forward.model import ForwardSettings, Product
+
+FORMAT = 1
+MAIL, STATE = ".mail", ".state"
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_DIGITS, _RANDOM_DIGITS = 11, 4
+
+Via = Literal["smarthost", "sendmail", "smtp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way out that was chosen for a message when it was put in."""
+
+    via: Via
+    name: str
+    """The account's address, the sendmail program, or host:port."""
+
+
+def route_of(settings: ForwardSettings) -> Route:
+    """The route that the settings choose."""
+    names = {"smarthost": settings.account, "sendmail": settings.sendmail, "smtp": settings.relay}
+    return Route(settings.via, names[settings.via])
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Written and synced, and not yet in the queue."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def commit(self) -> str:
+        """Into the queue, for good when this returns; the id of the last file. Raises OSError."""
+        for name in self.names:
+            os.rename(self.folder / _temporary(name), self.folder / (name + MAIL))
+        sync(self.folder)
+        return self.names[-1]
+
+    def discard(self) -> None:
+        """Forget what has not been committed."""
+        for name in self.names:
+            with suppress(OSError):
+                os.unlink(self.folder / _temporary(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The folder of the queue, as whoever brings messages knows it. Methods block."""
+
+    folder: Path
+
+    def put(self, products: Sequence[Product], route: Route, bounces: str = "", name: str = "") -> str:
+        """All of them, or none; on the disk when this returns. The id of the queued message.
+
+        `bounces` is who is told when it cannot be delivered, "" for nobody. With a `name` it has that id, and
+        what is queued under it already is replaced. Raises NotAllowed for a message that is not encrypted,
+        ConfigError for a folder that cannot be used, OSError.
+        """
+        with self.prepared(products, route, bounces, name) as prepared:
+            return prepared.commit()
+
+    @contextmanager
+    def prepared(
+        self, products: Sequence[Product], route: Route, bounces: str = "", name: str = ""
+    ) -> Iterator[Prepared]:
+        """As `put`, with what can fail done first: the block commits, or nothing stays behind."""
+        for product in products:
+            refuse_clear(product)
+        self._make_folder()
+        reasons = sorted({product.held for product in products}, reverse=True)
+        prepared = Prepared(self.folder, tuple(name or _new_name() for _ in reasons))
+        try:
+            for one, held in zip(prepared.names, reasons, strict=True):
+                together = [product for product in products if product.held == held]
+                line = _line(together, route, bounces, held)
+                self._write(self.folder / _temporary(one), together, line)
+            yield prepared
+        finally:
+            prepared.discard()
+
+    def _write(self, path: Path, products: Sequence[Product], line: bytes) -> None:
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            for octets in (line, *(product.octets for product in products)):
+                left = memoryview(octets)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _make_folder(self) -> None:
+        try:
+            found = os.lstat(self.folder)
+        except FileNotFoundError:
+            os.makedirs(self.folder.parent, 0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.folder, 0o700)
+            # The folder's own name too must outlast a power cut.
+            sync(self.folder.parent)
+            found = os.lstat(self.folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise ConfigError(f"{self.folder} is no folder of this user's; the queue cannot be kept there")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            os.chmod(self.folder, 0o700)
+
+
+def refuse_clear(product: Product) -> None:
+    """Raises NotAllowed for a message in clear, unless it is a notice of ours."""
+    if product.is_plain or not (product.is_notice or is_encrypted(product.octets)):
+        raise NotAllowed("a message that is not encrypted cannot wait in the queue")
+
+
+def is_encrypted(octets: bytes) -> bool:
+    """Whether the message is PGP/MIME or S/MIME encrypted as a whole."""
+    return made(parse(octets)) is Made.ENCRYPTED
+
+
+def sync(folder: Path) -> None:
+    """Have new names in `folder` on the disk too. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.new"
+
+
+def _new_name() -> str:
+    """Names sort by time. The random digits keep those of one microsecond apart."""
+    number = time.time_ns() // 1000
+    number = (number << 5 * _RANDOM_DIGITS) + int.from_bytes(os.urandom(4), "big") % (1 << 5 * _RANDOM_DIGITS)
+    digits = [_DIGITS[number >> 5 * at & 31] for at in range(_TIME_DIGITS + _RANDOM_DIGITS)]
+    return "".join(reversed(digits))
+
+
+def _line(products: Sequence[Product], route: Route, bounces: str, held: str) -> bytes:
+    told = {
+        "format": FORMAT,
+        "arrived": time.time(),
+        "route": [route.via, route.name],
+        "bounces": bounces,
+        "held": held,
+        "messages": [
+            {
+                "from": product.envelope.mail_from,
+                "to": product.envelope.rcpt_tos,
+                "mail_options": product.envelope.mail_options,
+                "rcpt_options": product.envelope.rcpt_options,
+                "octets": len(product.octets),
+                "crc": zlib.crc32(product.octets),
+                "notice": product.is_notice,
+            }
+            for product in products
+        ],
+    }
+    return json.dumps(told, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,106 @@
+"""One runner at a time, told that there is something new, and started where none runs.
+
+The lock of the runner is on a file of the queue's folder and ends with the process. A pipe that has put a
+message in tries to get it. If it gets it, nobody runs: it hands the lock on to the runner that it starts,
+which ends when the queue is empty. If not, whoever has it looks at the queue before it waits, after each poke
+through a named pipe, and once more after it has given the lock away; so no message is overlooked.
+
+A pipe lives for some hundredths of a second: nothing that takes time to import is imported here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+LOCK, POKE = ".runner.lock", ".runner.poke"
+LOCK_VARIABLE = "SECMAILPROXY_RUNNER_LOCK"
+"""In the environment of a runner that was started here: the descriptor of the lock."""
+NEWS, HASTE = b"n", b"h"
+"""What is said in a poke: look again; and do not spare a next hop that could not be reached."""
+
+
+def lock(folder: Path) -> int | None:
+    """The lock of the runner, a descriptor to be closed or handed on; None when somebody has it.
+
+    Raises OSError.
+    """
+    descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def inherited_lock() -> int | None:
+    """The lock that `start` has handed on to this process, once; None when nobody has."""
+    told = os.environ.pop(LOCK_VARIABLE, "")
+    if not told.isdigit():
+        return None
+    try:
+        os.set_inheritable(int(told), False)
+    except OSError:
+        return None
+    return int(told)
+
+
+def poke(folder: Path, word: bytes = NEWS) -> bool:
+    """Wake the runner that waits; whether there is one."""
+    try:
+        descriptor = os.open(folder / POKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # A full pipe has woken it already.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(descriptor, word)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def see_to_delivery(folder: Path, options: Sequence[str] = ()) -> None:
+    """Have somebody deliver what was just put in. Never raises: the message is safe, and a timer comes too.
+
+    `options` go to `secmailproxy queue run`.
+    """
+    with suppress(OSError):
+        held = lock(folder)
+        if held is None:
+            poke(folder)
+            return
+        try:
+            start(held, options)
+        finally:
+            os.close(held)
+
+
+def start(held: int, options: Sequence[str] = ()) -> int:
+    """Start a runner that lives on its own, with the lock `held`; its process number. Raises OSError.
+
+    It keeps nothing that its starter had open: a mail program waits until its pipes are closed.
+    """
+    for descriptor in _open_descriptors():
+        if descriptor > 2:
+            with suppress(OSError):
+                os.set_inheritable(descriptor, descriptor == held)
+    words = [sys.executable, "-m", "secmailproxy", "queue", "run", *options]
+    environment = {**os.environ, LOCK_VARIABLE: str(held)}
+    nothing = [(os.POSIX_SPAWN_OPEN, one, os.devnull, os.O_RDWR, 0) for one in (0, 1, 2)]
+    try:
+        return os.posix_spawn(sys.executable, words, environment, file_actions=nothing, setsid=True)
+    finally:
+        os.set_inheritable(held, False)
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(one) for one in os.listdir("/dev/fd")]
+    except OSError:
+        return list(range(256))
