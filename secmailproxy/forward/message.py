@@ -38,12 +38,15 @@ def from_pipe(octets: bytes) -> bytes:
 
 
 def refuse_loop(message: bytes, rcpt_to: str, mark: str) -> None:
-    """Raises NotAllowed for a message that has been here before, or comes from where it shall go."""
+    """Raises NotAllowed for a message that has been here before, or comes from where it shall go.
+
+    "" for `rcpt_to` or `mark` is not looked for.
+    """
     root = parse_or_leaf(message)
-    if mark.encode() in header.values(root, LOOP_FIELD):
+    if mark and mark.encode() in header.values(root, LOOP_FIELD):
         raise NotAllowed("the message was forwarded by this host before (mail loop)")
     delivered = [value.decode("latin-1").lower() for value in header.values(root, "Delivered-To")]
-    if rcpt_to.lower() in delivered:
+    if rcpt_to and rcpt_to.lower() in delivered:
         raise NotAllowed("the message was delivered to the address it shall be sent to (mail loop)")
     if _received(message) > RECEIVED_MOST:
         raise NotAllowed(f"the message has more than {RECEIVED_MOST} Received fields (mail loop)")

@@ -6,24 +6,32 @@ What can fail without a trace comes first: when a certificate is missing, nothin
 entries of digests are written once however often the message comes again, so a retry after a hand-over that
 failed adds nothing. Success is told only after the hand-over.
 
-Security: plaintext goes to `Seals`, `Keeper` and `Collector` and nowhere else.
+Standards: RFC 5321 section 6.3 (loops), RFC 3834 (nothing is ever answered).
+Security: plaintext goes to `Seals`, `Keeper` and `Collector`, and out only where a rule passes it on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from secmailproxy.errors import ConfigError
+from secmailproxy.errors import ConfigError, NotAllowed
+from secmailproxy.forward.aliases import Resolved
+from secmailproxy.forward.destinations import Resolve, destinations
 from secmailproxy.forward.message import refuse_loop
 from secmailproxy.forward.model import (
     Collect,
     Collector,
+    Disposition,
+    Entrance,
     Forward,
     ForwardSettings,
     Keep,
     Keeper,
     Outlet,
+    PassOn,
     Product,
     Receipt,
     Seals,
@@ -31,6 +39,7 @@ from secmailproxy.forward.model import (
     Target,
 )
 from secmailproxy.forward.rules import decide
+from secmailproxy.model import Envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,46 +56,88 @@ class Desk:
         """Returns when nothing can be lost any more. Blocks: a server calls it in a thread.
 
         Raises SecMailProxyError, KeystoreError or OSError; then nothing was sent, and whoever brought the
-        message must keep it.
+        message must keep it and try again, whatever the error is called: to give it back would quote it.
         """
         disposition = decide(mail, self.settings)
-        products: list[Product] = []
-        for action in disposition.actions:
-            if isinstance(action, Forward):
-                targets = targets_of(mail, action, self.settings)
-                for target in targets:
-                    refuse_loop(mail.octets, target.address, self.settings.mark)
-                products += self.seals.seal(mail, action, targets)
-        kept = self._keep(mail, [one for one in disposition.actions if isinstance(one, Keep)])
-        collected = self._collect(mail, [one for one in disposition.actions if isinstance(one, Collect)])
+        products = products_of(mail, disposition, self.settings, self.seals)
+        copies = [action for action in disposition.actions if isinstance(action, Keep)]
+        entries = [action for action in disposition.actions if isinstance(action, Collect)]
+        if copies and self.keeper is None:
+            raise ConfigError(f"a rule keeps a copy in {copies[0].path}, which is not possible here")
+        if entries and self.collector is None:
+            raise ConfigError(f"a rule collects for {entries[0].digest}, which is not possible here")
+        for copy in copies:
+            assert self.keeper is not None  # asked above, before anything is stored
+            self.keeper.keep(mail, copy)
+        for entry in entries:
+            assert self.collector is not None  # as well
+            self.collector.collect(mail, entry)
         if products:
             self.outlet.take(products)
-        return Receipt(disposition.rule, len(products), kept, collected)
+        return Receipt(disposition.rule, len(products), len(copies), len(entries))
 
-    def _keep(self, mail: SystemMail, actions: Sequence[Keep]) -> int:
-        for action in actions:
-            if self.keeper is None:
-                raise ConfigError(f"a rule keeps a copy in {action.path}, which is not possible here")
-            self.keeper.keep(mail, action)
-        return len(actions)
 
-    def _collect(self, mail: SystemMail, actions: Sequence[Collect]) -> int:
-        for action in actions:
-            if self.collector is None:
-                raise ConfigError(f"a rule collects for {action.digest}, which is not possible here")
-            self.collector.collect(mail, action)
-        return len(actions)
+def products_of(
+    mail: SystemMail, disposition: Disposition, settings: ForwardSettings, seals: Seals
+) -> tuple[Product, ...]:
+    """All that leaves. Nothing is changed anywhere. Raises as `Desk.process` does."""
+    return tuple(_products(mail, disposition, settings, seals))
+
+
+def _products(
+    mail: SystemMail, disposition: Disposition, settings: ForwardSettings, seals: Seals
+) -> Iterator[Product]:
+    served: set[str] = set()
+    for action in disposition.actions:
+        if isinstance(action, PassOn):
+            yield _passed_on(mail, settings)
+        elif isinstance(action, Forward):
+            # Nobody gets a message twice: the first action that is for an address is the one.
+            targets = [one for one in targets_of(mail, action, settings) if one.address.lower() not in served]
+            served.update(one.address.lower() for one in targets)
+            if targets:
+                yield from seals.seal(mail, action, targets)
 
 
 def targets_of(mail: SystemMail, action: Forward, settings: ForwardSettings) -> tuple[Target, ...]:
-    """Whom `action` sends to. Raises ConfigError naming the address for which there is no target."""
-    pinned = {one.address.lower(): one for one in settings.targets}
-    wanted = action.rcpt_tos or mail.rcpt_tos
-    if not wanted:
-        if len(pinned) != 1:
-            raise ConfigError("the recipient is not known: have exactly one [[forward.targets]]")
-        return settings.targets
-    missing = [address for address in wanted if address.lower() not in pinned]
-    if missing:
-        raise ConfigError(f"there is no [[forward.targets]] for {missing[0]}")
-    return tuple(pinned[address.lower()] for address in dict.fromkeys(wanted))
+    """Whom `action` sends to.
+
+    Raises ConfigError where there is no target for an address, LimitExceeded, NotAllowed for a mail loop.
+    """
+    targets = destinations(mail, action, settings, _resolver(settings))
+    for target in targets:
+        refuse_loop(mail.octets, target.address, settings.mark)
+    if _is_our_bounce(mail, settings):
+        raise NotAllowed("the message is a bounce of one that this host has forwarded (mail loop)")
+    return targets
+
+
+def _is_our_bounce(mail: SystemMail, settings: ForwardSettings) -> bool:
+    """A bounce that quotes our mark, where what we send has a sender who can get a bounce of it in turn."""
+    if settings.via != "smarthost" or mail.mail_from or mail.entrance is Entrance.OWN:
+        return False
+    return bool(settings.mark) and settings.mark.encode() in mail.octets
+
+
+def _passed_on(mail: SystemMail, settings: ForwardSettings) -> Product:
+    if settings.via == "smarthost":
+        raise ConfigError('a rule passes a message on, which forward.via = "smarthost" cannot')
+    if not mail.rcpt_tos:
+        raise ConfigError("a rule passes a message on, and its recipients are not known here")
+    if not all(map(str.isprintable, (mail.mail_from, *mail.rcpt_tos))):
+        raise NotAllowed("a rule passes a message on, and an address of it holds a control character")
+    refuse_loop(mail.octets, "", "")
+    return Product(mail.octets, Envelope(mail.mail_from, mail.rcpt_tos), is_plain=True)
+
+
+def _resolver(settings: ForwardSettings) -> Resolve:
+    """Reads the aliases file when a name is first asked for."""
+
+    @lru_cache
+    def resolve(name: str) -> Resolved:
+        from secmailproxy.forward.aliasfile import resolve_name  # a pipe mostly knows no recipients
+
+        # A machine without aliases has no such file.
+        return resolve_name(name, settings.aliases) if os.path.exists(settings.aliases) else Resolved((name,))
+
+    return resolve
