@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from secmailproxy.forward import model
 
 _WORDS = {"forward": "forward", "pass-on": "pass_on", "drop": "drop"}
+_DIGEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 
 
@@ -35,6 +36,12 @@ def _listed(value: object) -> object:
 def _field_name(value: str) -> str:
     if not _FIELD_NAME.fullmatch(value):
         raise ValueError(f"{value!r} is not the name of a header field; write it without colon and blanks")
+    return value
+
+
+def _digest(value: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise ValueError(f"{value!r} is not the name of a digest; use letters, digits, _ and -")
     return value
 
 
@@ -101,7 +108,7 @@ class ActionSection(Section):
     subject: str | None = None
     subject_text: HeaderText | None = None
     sign: Switch | None = None
-    collect: str | None = None
+    collect: Annotated[str, AfterValidator(_digest)] | None = None
     pass_on: Switch = False
     drop: Switch = False
 

@@ -9,6 +9,7 @@ Standards: RFC 5321 section 2.3.1 (envelope). Words: docs/glossary.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -246,14 +247,24 @@ class Outlet(Protocol):
         """
 
 
+class Copying(Protocol):
+    """One try to store the copies of one message."""
+
+    def keep(self, action: Keep) -> None:
+        """Returns when the copy is on disk, from this try or an earlier one. Blocks.
+
+        Raises OSError, SecMailProxyError.
+        """
+
+    def finish(self) -> None:
+        """The message is through: what is alike from now on is another one. Raises OSError."""
+
+
 class Keeper(Protocol):
     """Stores plain copies on this machine."""
 
-    def keep(self, mail: SystemMail, action: Keep) -> None:
-        """Returns when the copy is on disk; a message that is there already is not written again. Blocks.
-
-        Raises OSError.
-        """
+    def attempt(self, mail: SystemMail) -> AbstractContextManager[Copying]:
+        """One try, until the context is left. Raises OSError, SecMailProxyError."""
 
 
 class Collector(Protocol):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,14 +67,19 @@ class Desk:
             raise ConfigError(f"a rule keeps a copy in {copies[0].path}, which is not possible here")
         if entries and self.collector is None:
             raise ConfigError(f"a rule collects for {entries[0].digest}, which is not possible here")
-        for copy in copies:
-            assert self.keeper is not None  # asked above, before anything is stored
-            self.keeper.keep(mail, copy)
-        for entry in entries:
-            assert self.collector is not None  # as well
-            self.collector.collect(mail, entry)
-        if products:
-            self.outlet.take(products)
+        with self.keeper.attempt(mail) if self.keeper and copies else nullcontext() as copying:
+            for copy in copies:
+                assert copying is not None  # there is a keeper
+                copying.keep(copy)
+            for entry in entries:
+                assert self.collector is not None  # asked above, before anything is stored
+                self.collector.collect(mail, entry)
+            if products:
+                self.outlet.take(products)
+            if copying is not None:
+                # The message is through: an error now would bring it again.
+                with suppress(OSError):
+                    copying.finish()
         return Receipt(disposition.rule, len(products), len(copies), len(entries))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Office:
     noted: list[str] = field(default_factory=list)
     sent: list[Product] = field(default_factory=list)
     stored: dict[object, bytes] = field(default_factory=dict)
+    mail: SystemMail = field(init=False)
 
     def note(self, step: str) -> None:
         self.noted.append(step)
@@ -60,9 +62,17 @@ class Office:
         self.note(f"seal {' '.join(one.address for one in targets)}")
         return tuple(Product(b"sealed\r\n", Envelope(mail.mail_from, (one.address,))) for one in targets)
 
-    def keep(self, mail: SystemMail, action: Keep) -> None:
+    @contextmanager
+    def attempt(self, mail: SystemMail) -> Iterator[Office]:
+        self.mail = mail
+        yield self
+
+    def keep(self, action: Keep) -> None:
         self.note("keep")
-        self.stored[action] = mail.octets
+        self.stored[action] = self.mail.octets
+
+    def finish(self) -> None:
+        self.note("finish")
 
     def collect(self, mail: SystemMail, action: Collect) -> None:
         self.note("collect")
@@ -89,7 +99,14 @@ def office() -> Office:
 def test_sealing_comes_first_and_one_hand_over_last(office: Office) -> None:
     desk = office.desk(KEEP, TO_ADMIN, DAILY, Forward((OPS.address,), sign=True))
     assert desk.process(MAIL) == Receipt("one", sent=2, kept=1, collected=1)
-    assert office.noted == ["seal admin@example.org", "seal ops@example.org", "keep", "collect", "take"]
+    assert office.noted == [
+        "seal admin@example.org",
+        "seal ops@example.org",
+        "keep",
+        "collect",
+        "take",
+        "finish",
+    ]
     assert set(office.stored.values()) == {PLAIN}
 
 
@@ -106,7 +123,12 @@ def test_nobody_gets_a_message_twice(office: Office) -> None:
 
 @pytest.mark.parametrize(
     ("actions", "noted"),
-    [([KEEP], ["keep"]), ([DAILY], ["collect"]), ([Drop()], []), ([KEEP, DAILY], ["keep", "collect"])],
+    [
+        ([KEEP], ["keep", "finish"]),
+        ([DAILY], ["collect"]),
+        ([Drop()], []),
+        ([KEEP, DAILY], ["keep", "collect", "finish"]),
+    ],
 )
 def test_what_is_not_forwarded_is_not_handed_over(
     actions: list[Action], noted: list[str], office: Office
@@ -138,7 +160,12 @@ def test_fwd_01_whatever_fails_nothing_is_sent_and_the_next_try_does_all(
     assert office.noted == before[: [step.split()[0] for step in before].index(failing) + 1]
     office.failing, office.noted = "", []
     assert desk.process(MAIL) == Receipt("one", 1, 1, 1)
-    assert office.noted == before
+    assert office.noted == [*before, "finish"]
+
+
+def test_once_it_is_handed_over_no_error_brings_it_again(office: Office) -> None:
+    office.failing = "finish"
+    assert office.desk(KEEP, TO_ADMIN).process(MAIL) == Receipt("one", 1, 1, 0)
 
 
 @pytest.mark.parametrize("action", [KEEP, DAILY])
