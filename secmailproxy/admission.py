@@ -77,6 +77,10 @@ class LoginGuard:
         """
         return self._lockouts.attempt(self._key(client, name), self._digest(secret), self._clock())
 
+    def withdraw(self, client: str, name: str, secret: str) -> None:
+        """Nobody could judge this login, such as where the mail server cannot be reached."""
+        self._lockouts.withdraw(self._key(client, name), self._digest(secret))
+
     def succeeded(self, client: str, name: str) -> None:
         """The login was right: forget the wrong ones."""
         self._lockouts.succeeded(self._key(client, name))

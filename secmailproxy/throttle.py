@@ -79,13 +79,27 @@ class Lockouts:
             beyond = tally.failures - self.failures
             if beyond >= 0:
                 tally.until = now + min(self.seconds * 2 ** min(beyond, 30), LOCK_MOST_SECONDS)
-        table = self._locked if tally.failures >= self.failures else self._suspected
-        table[key] = tally
-        if len(table) > TABLE_MOST:
-            table.popitem(last=False)
+        self._keep(key, tally)
         return left
+
+    def withdraw(self, key: Hashable, guess: bytes) -> None:
+        """Nobody could judge this password, which `attempt` has counted."""
+        tally = self._locked.pop(key, None) or self._suspected.pop(key, None)
+        if tally is None:
+            return
+        if guess in tally.guesses:
+            tally.guesses.remove(guess)
+            tally.failures -= 1
+            tally.until = 0.0
+        self._keep(key, tally)
 
     def succeeded(self, key: Hashable) -> None:
         """A right password: what was wrong before is forgotten."""
         self._locked.pop(key, None)
         self._suspected.pop(key, None)
+
+    def _keep(self, key: Hashable, tally: _Tally) -> None:
+        table = self._locked if tally.failures >= self.failures else self._suspected
+        table[key] = tally
+        if len(table) > TABLE_MOST:
+            table.popitem(last=False)

@@ -34,6 +34,7 @@ swaks swaks
 sq sq
 notmuch notmuch
 newuidmap uidmap
+fail2ban-regex fail2ban
 END
 # A library, for which there is no program to look for: swaks needs it for TLS.
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"

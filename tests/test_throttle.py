@@ -83,6 +83,19 @@ def test_those_that_are_tried_at_once_count_at_once() -> None:
     assert [left > 0 for left in wrong(Lockouts(3, 60.0), 100)] == [False] * 3 + [True] * 97
 
 
+def test_what_nobody_could_judge_does_not_count() -> None:
+    """The right password while the server is away; it was counted for as long as it was tried."""
+    lockouts = Lockouts(3, 60.0)
+    wrong(lockouts, 2)
+    for now in range(100):
+        assert lockouts.attempt(KEY, guess(9), now) == 0
+        assert lockouts.attempt(KEY, guess(8), now) > 0
+        lockouts.withdraw(KEY, guess(9))
+    lockouts.withdraw(OTHER, guess(9))
+    assert lockouts.attempt(KEY, guess(7), 100.0) == 0
+    assert lockouts.attempt(KEY, guess(9), 100.0) == 60.0
+
+
 def test_a_flood_of_names_frees_none_that_is_locked_and_takes_bounded_memory() -> None:
     lockouts = Lockouts(3, 60.0)
     wrong(lockouts, 3)

@@ -240,6 +240,7 @@ class ImapServer:
                     admission.refuse(Refusal.LOGIN, client, **({"account": account} if account else {}))
                     await asyncio.sleep(_LOGIN_DELAY * failures)
                 else:
+                    admission.logins.withdraw(client, name, attempt.password)
                     log.warning("imap login impossible", extra={"client": client, "why": error.text})
                 if isinstance(error, LoginRefusedByServer):
                     writer.writelines(error.alerts)

@@ -136,8 +136,11 @@ class Authentication(Courtesies):
         try:
             address = await self.enter(credentials)
         except NotAllowed as error:
+            if reply_for(error, "").code < 500:
+                admission.logins.withdraw(self.client, name, credentials.secret)
             return await self._refuse(mechanism, error, account)
         except Exception as error:  # noqa: BLE001  answered like any other, but with the code of RFC 4954
+            admission.logins.withdraw(self.client, name, credentials.secret)
             reply = self.reply_for(error)
             return AuthResult(success=False, handled=False, message=f"454 {reply.text}")
         admission.logins.succeeded(self.client, name)

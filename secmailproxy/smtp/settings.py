@@ -59,3 +59,4 @@ class IntakeSettings(ConversationSettings):
     size_limit: int = 50 * 1024 * 1024
     """Octets of a message."""
     max_sessions: int = field(default=50, kw_only=True)
+    admission: Admission = field(default_factory=lambda: Admission("system"), kw_only=True)
