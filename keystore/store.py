@@ -375,7 +375,8 @@ def _prepare_file(path: Path) -> None:
             )
         # SQLite gives its -wal and -shm files the mode of the database.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        path.chmod(0o600)
+        if path.stat().st_mode & 0o777 != 0o600:  # or each opening would look like a change of the file
+            path.chmod(0o600)
     except OSError as error:
         raise KeystoreError(f"the keystore {path} cannot be opened: {error.strerror}") from error
 

@@ -1,18 +1,26 @@
-"""`python -m secmailproxy` and the console script `secmailproxy`."""
+"""`python -m secmailproxy` and the console script `secmailproxy`.
 
-from __future__ import annotations
+A pipe lives for some hundredths of a second, so nothing else is imported here: `forward.quick` knows what can
+be done without the rest of the program.
+"""
 
 import os
 import sys
 
-from secmailproxy.cli import program
+_PIPE = "forward"
 
 
 def main() -> None:
-    """Run the command line and exit (SystemExit)."""
+    """Run the command line and exit (SystemExit, or at once)."""
     # Whatever is written, to whichever folder, is for the owner alone.
     os.umask(0o077)
     _open_standard_streams()
+    if sys.argv[1:2] == [_PIPE]:
+        from secmailproxy.forward import quick
+
+        quick.run(sys.argv[2:])
+    from secmailproxy.cli import program
+
     program.main()
 
 

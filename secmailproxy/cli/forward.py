@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -38,6 +39,7 @@ from secmailproxy.forward.wake import see_to_delivery
 
 if TYPE_CHECKING:
     from secmailproxy.config import AccountSection, Config
+    from secmailproxy.forward.preparing import Before
 
 TRY_LATER = 75
 _CRYPTO_STATUSES = frozenset({"5.7.5", "4.7.5"})
@@ -109,6 +111,7 @@ def command(**options: Any) -> None:
 
     # Records of libraries must not reach stderr, from where mail programs copy them into bounces.
     logging.getLogger().addHandler(logging.NullHandler())
+    before = _look()
     config = _config()
     settings = _settings(config, options)
     octets = sys.stdin.buffer.read(settings.max_octets + 1)
@@ -116,7 +119,16 @@ def command(**options: Any) -> None:
         raise LimitExceeded("the message is larger than submission.max_octets")
     message = from_pipe(octets)
     mail = SystemMail(message, "" if has_null_sender(message) else settings.sender, (), Entrance.PIPE)
-    _process(config, settings, options["passphrase"], mail)
+    _process(config, settings, options["passphrase"], mail, before)
+
+
+def _look() -> Before | None:
+    """What a plan for the next message depends on; None where there can be none."""
+    from secmailproxy.forward.preparing import look
+
+    with suppress(ValueError, SecMailProxyError):
+        return look(Folders.of_user())
+    return None
 
 
 def _config() -> Config:
@@ -176,12 +188,18 @@ def _local_sender() -> str:
     return f"{getpass.getuser()}@{socket.getfqdn()}"
 
 
-def _process(config: Config, settings: ForwardSettings, passphrase: Passphrase, mail: SystemMail) -> None:
+def _process(
+    config: Config, settings: ForwardSettings, passphrase: Passphrase, mail: SystemMail, before: Before | None
+) -> None:
     from keystore.keystore import Keystore
+    from secmailproxy.forward.preparing import prepare
 
     keystore = Keystore.open(config.keystore_settings(), LateSecrets(config, passphrase))
     try:
         Desk(settings, KeystoreSeals(keystore, settings), _outlet(config, settings, passphrase)).process(mail)
+        if before is not None and sys.argv[1:2] == ["forward"]:
+            with suppress(Exception):  # the message is where it should be, whatever becomes of the plan
+                prepare(config.folders, sys.argv[2:], settings, keystore, before)
     finally:
         keystore.close()
 

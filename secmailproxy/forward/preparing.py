@@ -1,0 +1,176 @@
+"""Writes the plan by which `quick` forwards the next message of the same kind: see `plan`.
+
+Only for the plainest configuration: no rules, the sendmail program, one target with one OpenPGP certificate
+of version 4, nothing signed. The templates are cut out of what the full way makes, so there is one way to
+build a message.
+
+Security: the stamps are taken before anything is read, and again at the end; what changed meanwhile, or so
+lately that a second change would bear the same time, leaves no plan.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from keystore.model import Purpose, Scheme, key_id
+from keystore.openpgp.certificate import facts, single_key
+from secmailproxy.errors import ConfigError
+from secmailproxy.folders import write_privately
+from secmailproxy.forward import plan
+from secmailproxy.forward.model import Forward, ForwardSettings, SubjectMode, Target
+from secmailproxy.forward.target import pinned
+from secmailproxy.mime import assemble
+from secmailproxy.mime.system import SUBJECT, SystemHeader, system_message
+
+if TYPE_CHECKING:
+    from keystore.keystore import Keystore
+    from keystore.model import Fingerprint
+    from secmailproxy.folders import Folders
+
+WINDOW = timedelta(hours=24)
+"""How long a plan may be used; then everything is looked at again."""
+IN_SIGHT = timedelta(days=31)
+"""A certificate that expires sooner is judged at every message, for somebody must be warned."""
+_SETTLED_SECONDS = 0.1
+"""Clocks of file systems tick some hundred times in a second."""
+_MARKS = (plan.DATE, plan.MESSAGE_ID, plan.SUBJECT, plan.BOUNDARY, plan.CIPHERTEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What everything was made of before it was read."""
+
+    paths: list[str]
+    stamps: bytes
+    moment: float
+
+
+def look(folders: Folders) -> Before:
+    """Take the stamps. Raises ValueError for a path that cannot be in a plan."""
+    database = f"{folders.keystore}/keystore.sqlite3"
+    paths = [
+        f"{folders.config_file}",
+        f"{folders.config_file.parent}/",
+        f"{folders.state}/",
+        f"{folders.keystore}/",
+        f"{folders.state}/verdict-token",
+        database,
+        f"{database}-wal",
+        f"{database}-journal",
+    ]
+    moment = time.time()
+    return Before(paths, plan.stamps(paths), moment)
+
+
+def prepare(
+    folders: Folders,
+    words: list[str],
+    settings: ForwardSettings,
+    keystore: Keystore,
+    before: Before,
+) -> bool:
+    """Write the plan for these options of `forward`, if there can be one. Whatever goes wrong, there is none.
+
+    `before` was taken before `settings` and `keystore` were read.
+    """
+    places = plan.places()
+    if places != (str(folders.config_file), str(folders.state)) or not _is_plainest(settings):
+        return False
+    with suppress(OSError, ValueError, ConfigError):
+        found = _key(keystore, settings.targets[0], datetime.fromtimestamp(before.moment, UTC))
+        paths = [*before.paths, settings.sendmail]
+        after = plan.stamps(paths)
+        if found is None or not after.startswith(before.stamps) or not _is_settled(after, before.moment):
+            return False
+        fields = {
+            "caller": plan.caller(words),
+            "config": os.fsencode(folders.config_file),
+            "stamps": after,
+            "from": str(int(before.moment)).encode(),
+            "until": str(int(before.moment + WINDOW.total_seconds())).encode(),
+            "sendmail": os.fsencode(settings.sendmail),
+            "key": found[0],
+            "key_id": bytes.fromhex(key_id(found[1])),
+            **_message(settings),
+        }
+        write_privately(folders.state / os.path.basename(plan.path("", words)), plan.to_octets(fields))
+        return True
+    return False
+
+
+def _is_plainest(settings: ForwardSettings) -> bool:
+    """Whether every plain message becomes one OpenPGP message for one target, handed to sendmail."""
+    target = settings.targets[0]
+    action = settings.default
+    return (
+        not settings.rules
+        and settings.via == "sendmail"
+        and os.path.isabs(settings.sendmail)
+        and action == Forward(rcpt_tos=(target.address,))
+        and action.subject is SubjectMode.HIDDEN
+        and len(target.fingerprints) <= 1
+        and (target.address + settings.sender).isascii()
+    )
+
+
+def _is_settled(stamps: bytes, moment: float) -> bool:
+    """Whether whatever is changed from now on gets another time than it has now."""
+    for line in stamps.splitlines():
+        words = line.partition(b" /")[0].split()
+        if len(words) == plan.WORDS_OF_A_FILE:
+            changed = int(words[plan.CHANGED])
+            if changed % 1_000_000_000 == 0 or changed / 1e9 > moment - _SETTLED_SECONDS:
+                return False
+    return True
+
+
+def _key(keystore: Keystore, target: Target, now: datetime) -> tuple[bytes, Fingerprint] | None:
+    """The key to encrypt to and its fingerprint, if it stays the same as long as the plan may be used."""
+    fingerprint = pinned(keystore, target.address, target.fingerprints, now)
+    certificate = keystore.certificate(fingerprint)
+    if certificate is None or certificate.scheme is not Scheme.OPENPGP:
+        return None
+    stated = facts(certificate.octets)
+    times = [now + WINDOW * part / 24 for part in range(25)] + [now + IN_SIGHT]
+    judged = [keystore.usability(fingerprint, Purpose.ENCRYPT, one) for one in times]
+    if (
+        stated.version != 4
+        or not judged[0].usable
+        or any(one.keys[:1] != judged[0].keys[:1] for one in judged)
+    ):
+        return None
+    if any(pinned(keystore, target.address, target.fingerprints, one) != fingerprint for one in times[:25]):
+        return None
+    key = judged[0].keys[0]
+    return single_key(certificate.octets, key), key
+
+
+def _message(settings: ForwardSettings) -> plan.Fields:
+    """The templates, and what else a message is made of: cut out of one that the full way has made."""
+    address = settings.targets[0].address
+    token = os.urandom(16).hex()
+    marks = {name: f"{token}-{name.strip(chr(0).encode()).decode()}" for name in _MARKS}
+    head = SystemHeader(settings.sender, address, settings.mark)
+    sample = f"Subject: {marks[plan.SUBJECT]}\r\n\r\nsample\r\n".encode()
+    ready = system_message(sample, head, date=marks[plan.DATE], message_id=marks[plan.MESSAGE_ID])
+    if not ready.payload.endswith(b"\r\n\r\n" + sample):
+        raise ValueError("a message is no longer made so")
+    payload = ready.payload.removesuffix(sample).replace(sample.partition(b"\r\n")[0] + b"\r\n", plan.SUBJECT)
+    product = assemble.encrypted(ready.outer, marks[plan.CIPHERTEXT].encode(), marks[plan.BOUNDARY])
+    for name, text in marks.items():
+        payload, product = (one.replace(text.encode(), name) for one in (payload, product))
+    if plan.SUBJECT in product or token.encode() in payload + product:
+        raise ValueError("a message is no longer made so")
+    return {
+        "rcpt_to": address.encode(),
+        "sender": settings.sender.encode(),
+        "domain": settings.sender.lower().rpartition("@")[2].encode(),
+        "subject": SUBJECT,
+        "payload": payload,
+        "product": product,
+    }

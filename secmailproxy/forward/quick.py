@@ -1,0 +1,177 @@
+"""The quick way of `secmailproxy forward`: by the daemon that runs already, or by a plan made before.
+
+The daemon's door takes the message and answers when it cannot be lost any more. Without a daemon the plan
+says whom to encrypt to and how the message is built. In any doubt the full way does it, with the same input.
+
+Security: exactly one of the ways sends a message. Once the daemon may have it, or the sendmail program was
+started, no other is tried: what is not known to be sent is told as "try later" (75).
+"""
+
+# Imported by pipes: see `plan`.
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of; typeshed leaves it out
+import os
+import sys
+import time
+
+from secmailproxy.forward import plan
+
+DOOR = "forward.sock"
+"""The socket in the state folder; `knock` and `door` are its two ends."""
+TRY_LATER = 75
+
+_OPTIONS = ("--to", "--from", "--fingerprint", "--via", "--sendmail", "--account")
+_READ_MOST = 64 * 1024 * 1024
+_PIECE = 64 * 1024
+_SENDMAIL_SECONDS = 300
+
+
+def run(words: list[str]) -> None:
+    """Exits when the message is handed over, or certainly not; returns when the full way has to do it.
+
+    `words` are the arguments after `forward`. Standard input is then as if nobody had read it.
+    """
+    places = plan.places()
+    if places is None or not _are_plain(words):
+        return
+    config, state = places
+    door, file = f"{state}/{DOOR}", plan.path(state, words)
+    if not (os.path.exists(door) or os.path.exists(file)) or os.isatty(0):
+        return
+    octets = _standard_input()
+    outcome = _by_daemon(door, words, octets) or _by_plan(file, config, words, octets)
+    if outcome is None:
+        _give_back(octets)
+        return
+    status, line = outcome
+    if line:
+        _complain(line)
+    # Nothing is left to be cleaned up, and to take Python apart would take as long as the encryption.
+    os._exit(status)
+
+
+def _are_plain(words: list[str]) -> bool:
+    """Whether there is nothing but options with values."""
+    names, values = words[::2], words[1::2]
+    return len(names) == len(values) and all(one in _OPTIONS for one in names)
+
+
+def _standard_input() -> bytes:
+    pieces, length = [], 0
+    while length <= _READ_MOST and (piece := os.read(0, _PIECE)):
+        pieces.append(piece)
+        length += len(piece)
+    return b"".join(pieces)
+
+
+def _give_back(octets: bytes) -> None:
+    """Whoever reads sys.stdin finds these octets, and after them what was not read."""
+    import io
+
+    class Again(io.RawIOBase):
+        head = io.BytesIO(octets)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader gives
+            piece = self.head.read(len(buffer)) or os.read(0, len(buffer))
+            buffer[: len(piece)] = piece
+            return len(piece)
+
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(Again()))
+
+
+def _complain(line: bytes) -> None:
+    try:
+        os.write(2, line + b"\n")
+    except OSError:
+        return  # nobody listens
+
+
+def _by_daemon(door: str, words: list[str], octets: bytes) -> tuple[int, bytes] | None:
+    if not os.path.exists(door):
+        return None
+    from secmailproxy.forward import knock
+
+    return knock.at_door(door, words, octets)
+
+
+def _by_plan(file: str, config: str, words: list[str], octets: bytes) -> tuple[int, bytes] | None:
+    now = time.time()
+    fields = plan.read(file, config, words, now)
+    if fields is None:
+        return None
+    try:
+        made = _product(fields, octets, now)
+    except Exception:  # noqa: BLE001  # nothing was sent: the full way will find the same, and say it
+        return None
+    if made is None:
+        return None
+    null, product = made
+    mail_from = "<>" if null else os.fsdecode(fields["sender"])
+    words = ["-i", "-f", mail_from, "--", os.fsdecode(fields["rcpt_to"])]
+    return _handed_over(os.fsdecode(fields["sendmail"]), words, product)
+
+
+def _product(fields: plan.Fields, octets: bytes, now: float) -> tuple[bool, bytes] | None:
+    """Whether the sender is null, and the encrypted message with LF."""
+    mail = plan.plain(octets, fields["rcpt_to"])
+    if mail is None:
+        return None
+    from keystore.quick import encrypted
+
+    subject, null, message = mail
+    digits = os.urandom(36).hex()
+    values = {
+        plan.DATE: plan.date(time.gmtime(now)),
+        plan.MESSAGE_ID: plan.message_id(digits[:32], fields["domain"]),
+        plan.SUBJECT: subject or fields["subject"],
+        plan.BOUNDARY: b"=-" + digits[32:].encode(),
+    }
+    payload = plan.filled(fields["payload"], values) + message
+    values[plan.CIPHERTEXT] = encrypted(payload, fields["key"], fields["key_id"])
+    return null, plan.filled(fields["product"], values).replace(b"\r\n", b"\n")
+
+
+def _handed_over(program: str, words: list[str], octets: bytes) -> tuple[int, bytes]:
+    """The sendmail program has it, or nobody has. What the program prints may quote the message."""
+    name = os.fsencode(program)
+    reader, writer = os.pipe()
+    actions = [
+        (os.POSIX_SPAWN_DUP2, reader, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    try:
+        child = os.posix_spawn(
+            program, [program, *words], os.environ, file_actions=actions, setsigdef=[_signal.SIGPIPE]
+        )
+    except OSError as error:
+        return TRY_LATER, b"4.3.0 cannot run %s: %s" % (name, os.strerror(error.errno or 0).encode())
+    os.close(reader)
+    _signal.signal(_signal.SIGALRM, _too_long)
+    _signal.alarm(_SENDMAIL_SECONDS)
+    try:
+        _write(writer, octets)
+        os.close(writer)
+        _, status = os.waitpid(child, 0)
+    except Exception as error:  # noqa: BLE001  # nobody may take what was written so far for a message
+        os.kill(child, _signal.SIGKILL)
+        if isinstance(error, TimeoutError):
+            return TRY_LATER, b"4.3.0 %s did not end within %d seconds" % (name, _SENDMAIL_SECONDS)
+        return TRY_LATER, b"4.3.0 cannot hand the message to %s" % name
+    code = os.waitstatus_to_exitcode(status)
+    return (TRY_LATER, b"4.3.0 %s ended with status %d" % (name, code)) if code else (0, b"")
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError
+
+
+def _write(descriptor: int, octets: bytes) -> None:
+    rest = memoryview(octets)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BrokenPipeError:
+        return  # its exit status says why
