@@ -46,6 +46,7 @@ _LINE_MOST = 998
 _FIELDS_MOST = 200
 _RECEIVED_MOST = 50
 _SUBJECT_MOST = 500
+_OPTIONS = ("--to", "--from", "--fingerprint", "--via", "--sendmail", "--account")
 _IDENTIFYING = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -61,11 +62,17 @@ def places() -> tuple[str, str] | None:
     own = os.environ.get("HOME", "")
     if sys.platform != "linux" or not own.startswith("/"):
         return None
-    config = os.environ.get("XDG_CONFIG_HOME", "").strip() or f"{own}/.config"
-    state = os.environ.get("XDG_STATE_HOME", "").strip() or f"{own}/.local/state"
+    config = os.environ.get("XDG_CONFIG_HOME", "") or f"{own}/.config"
+    state = os.environ.get("XDG_STATE_HOME", "") or f"{own}/.local/state"
     if not (config.startswith("/") and state.startswith("/")):
         return None
     return f"{config}/secmailproxy/config.toml", f"{state}/secmailproxy"
+
+
+def are_plain(words: list[str]) -> bool:
+    """Whether the arguments after `forward` are nothing but options with values."""
+    names, values = words[::2], words[1::2]
+    return len(names) == len(values) and all(one in _OPTIONS for one in names)
 
 
 def path(state: str, words: list[str]) -> str:

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keystore.model import Purpose, Scheme, key_id
@@ -23,9 +24,11 @@ from secmailproxy.errors import ConfigError
 from secmailproxy.folders import write_privately
 from secmailproxy.forward import plan
 from secmailproxy.forward.model import Forward, ForwardSettings, SubjectMode, Target
+from secmailproxy.forward.sealing import system_header
 from secmailproxy.forward.target import pinned
 from secmailproxy.mime import assemble
-from secmailproxy.mime.system import SUBJECT, SystemHeader, system_message
+from secmailproxy.mime.entity import parse
+from secmailproxy.mime.system import SUBJECT, system_message
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -36,8 +39,8 @@ WINDOW = timedelta(hours=24)
 """How long a plan may be used; then everything is looked at again."""
 IN_SIGHT = timedelta(days=31)
 """A certificate that expires sooner is judged at every message, for somebody must be warned."""
-_SETTLED_SECONDS = 0.1
-"""Clocks of file systems tick some hundred times in a second."""
+_TICK, _COARSE_TICK = 0.1, 3.0
+"""Seconds. Clocks of file systems tick some hundred times in a second; those of a few in one or two."""
 _MARKS = (plan.DATE, plan.MESSAGE_ID, plan.SUBJECT, plan.BOUNDARY, plan.CIPHERTEXT)
 
 
@@ -74,13 +77,16 @@ def prepare(
     keystore: Keystore,
     before: Before,
 ) -> bool:
-    """Write the plan for these options of `forward`, if there can be one. Whatever goes wrong, there is none.
+    """Whether there is a plan now for these options of `forward`. Whatever goes wrong, there is none.
 
     `before` was taken before `settings` and `keystore` were read.
     """
-    places = plan.places()
-    if places != (str(folders.config_file), str(folders.state)) or not _is_plainest(settings):
+    config, state = str(folders.config_file), str(folders.state)
+    if plan.places() != (config, state) or not plan.are_plain(words) or not _is_plainest(settings):
         return False
+    file = plan.path(state, words)
+    if plan.read(file, config, words, before.moment) is not None:
+        return True
     with suppress(OSError, ValueError, ConfigError):
         found = _key(keystore, settings.targets[0], datetime.fromtimestamp(before.moment, UTC))
         paths = [*before.paths, settings.sendmail]
@@ -98,7 +104,7 @@ def prepare(
             "key_id": bytes.fromhex(key_id(found[1])),
             **_message(settings),
         }
-        write_privately(folders.state / os.path.basename(plan.path("", words)), plan.to_octets(fields))
+        write_privately(Path(file), plan.to_octets(fields))
         return True
     return False
 
@@ -124,14 +130,16 @@ def _is_settled(stamps: bytes, moment: float) -> bool:
         words = line.partition(b" /")[0].split()
         if len(words) == plan.WORDS_OF_A_FILE:
             changed = int(words[plan.CHANGED])
-            if changed % 1_000_000_000 == 0 or changed / 1e9 > moment - _SETTLED_SECONDS:
+            tick = _COARSE_TICK if changed % 1_000_000_000 == 0 else _TICK
+            if changed / 1e9 > moment - tick:
                 return False
     return True
 
 
 def _key(keystore: Keystore, target: Target, now: datetime) -> tuple[bytes, Fingerprint] | None:
     """The key to encrypt to and its fingerprint, if it stays the same as long as the plan may be used."""
-    fingerprint = pinned(keystore, target.address, target.fingerprints, now)
+    chosen = pinned(keystore, target, now)
+    fingerprint = chosen.fingerprints[0]
     certificate = keystore.certificate(fingerprint)
     if certificate is None or certificate.scheme is not Scheme.OPENPGP:
         return None
@@ -144,7 +152,7 @@ def _key(keystore: Keystore, target: Target, now: datetime) -> tuple[bytes, Fing
         or any(one.keys[:1] != judged[0].keys[:1] for one in judged)
     ):
         return None
-    if any(pinned(keystore, target.address, target.fingerprints, one) != fingerprint for one in times[:25]):
+    if any(pinned(keystore, target, one) != chosen for one in times[:25]):
         return None
     key = judged[0].keys[0]
     return single_key(certificate.octets, key), key
@@ -155,9 +163,9 @@ def _message(settings: ForwardSettings) -> plan.Fields:
     address = settings.targets[0].address
     token = os.urandom(16).hex()
     marks = {name: f"{token}-{name.strip(chr(0).encode()).decode()}" for name in _MARKS}
-    head = SystemHeader(settings.sender, address, settings.mark)
+    head = system_header(settings.default, settings, settings.sender, (address,))
     sample = f"Subject: {marks[plan.SUBJECT]}\r\n\r\nsample\r\n".encode()
-    ready = system_message(sample, head, date=marks[plan.DATE], message_id=marks[plan.MESSAGE_ID])
+    ready = system_message(parse(sample), head, date=marks[plan.DATE], message_id=marks[plan.MESSAGE_ID])
     if not ready.payload.endswith(b"\r\n\r\n" + sample):
         raise ValueError("a message is no longer made so")
     payload = ready.payload.removesuffix(sample).replace(sample.partition(b"\r\n")[0] + b"\r\n", plan.SUBJECT)

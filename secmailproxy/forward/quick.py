@@ -19,7 +19,6 @@ DOOR = "forward.sock"
 """The socket in the state folder; `knock` and `door` are its two ends."""
 TRY_LATER = 75
 
-_OPTIONS = ("--to", "--from", "--fingerprint", "--via", "--sendmail", "--account")
 _READ_MOST = 64 * 1024 * 1024
 _PIECE = 64 * 1024
 _SENDMAIL_SECONDS = 300
@@ -31,7 +30,7 @@ def run(words: list[str]) -> None:
     `words` are the arguments after `forward`. Standard input is then as if nobody had read it.
     """
     places = plan.places()
-    if places is None or not _are_plain(words):
+    if places is None or not plan.are_plain(words):
         return
     config, state = places
     door, file = f"{state}/{DOOR}", plan.path(state, words)
@@ -47,12 +46,6 @@ def run(words: list[str]) -> None:
         _complain(line)
     # Nothing is left to be cleaned up, and to take Python apart would take as long as the encryption.
     os._exit(status)
-
-
-def _are_plain(words: list[str]) -> bool:
-    """Whether there is nothing but options with values."""
-    names, values = words[::2], words[1::2]
-    return len(names) == len(values) and all(one in _OPTIONS for one in names)
 
 
 def _standard_input() -> bytes:

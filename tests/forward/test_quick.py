@@ -1,0 +1,196 @@
+"""The quick way as mail programs run it: nothing heavy is imported, and nothing differs in what leaves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from secmailproxy.mime.assemble import openpgp_ciphertext
+from secmailproxy.mime.entity import parse
+from tests.fixtures.processes import wait_until
+from tests.fixtures.proxy import SOURCES, ProxyHome, empty_home
+
+ADMIN = "admin@example.org"
+CRON = (
+    b"From root@host Thu Jan  1 00:00:00 2026\nReturn-Path: <root@host>\nX-Original-To: root\n"
+    b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> backup -p treasure\n\nwindmill \n.\nend"
+)
+HEAVY = frozenset(
+    "click pydantic asyncio sqlite3 cryptography email logging subprocess socket re enum dataclasses typing "
+    "json pathlib datetime inspect hashlib threading signal secmailproxy.cli secmailproxy.mime "
+    "secmailproxy.config keystore.keystore keystore.openpgp keystore.model secmailproxy.forward.model".split()
+)
+RUN = "from secmailproxy.__main__ import main; main()"
+"""As the console script does; what an editable installation imports at its start is left out (-S)."""
+
+SENDMAIL = """#!/bin/sh
+if [ -e {folder}/broken ]; then echo x >> {folder}/calls; exit 69; fi
+printf "%s\\n" "$@" > {folder}/words
+cat > {folder}/sent
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One process: how it ended, and what it had imported."""
+
+    status: int
+    said: bytes
+    imported: frozenset[str]
+
+    @property
+    def quick(self) -> bool:
+        return "secmailproxy.cli" not in self.imported
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """A configured home whose sendmail keeps what it gets."""
+
+    home: ProxyHome
+
+    def run(self, data: bytes = CRON, *words: str) -> Ran:
+        for name in ("sent", "words"):
+            (self.home.folder / name).unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-S", "-X", "importtime", "-c", RUN, "forward", *words],
+            input=data,
+            env={**self.home.environment, "PYTHONPATH": f"{SOURCES}:{sysconfig.get_path('purelib')}"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.stdout == b""
+        lines = done.stderr.splitlines(keepends=True)
+        imports = [line for line in lines if line.startswith(b"import time:")]
+        said = b"".join(line for line in lines if line not in imports)
+        return Ran(
+            done.returncode, said, frozenset(line.split(b"|")[-1].strip().decode() for line in imports[1:])
+        )
+
+    @property
+    def sent(self) -> bytes:
+        return (self.home.folder / "sent").read_bytes()
+
+    @property
+    def words(self) -> list[str]:
+        return (self.home.folder / "words").read_text().splitlines()
+
+    def payload(self) -> bytes:
+        """What is inside the message that was sent."""
+        ciphertext = openpgp_ciphertext(parse(self.sent))
+        assert ciphertext is not None
+        with self.home.keystore() as keystore:
+            return keystore.decrypt(ciphertext, datetime.now(UTC)).octets
+
+    def settle(self) -> None:
+        """Let everything be older than a tick of the clock, and have a message leave a plan."""
+        began = time.time()
+        wait_until(lambda: time.time() > began + 0.12, "the clock")
+        assert self.run().status == 0
+        assert list(self.home.folders.state.glob("forward-plan-*"))
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipe:
+    home = empty_home(tmp_path_factory.mktemp("quick") / "home")
+    sendmail = home.folder / "sendmail"
+    sendmail.write_text(SENDMAIL.format(folder=home.folder))
+    sendmail.chmod(0o755)
+    with home.keystore() as keystore:
+        fingerprint = keystore.generate(ADMIN).fingerprint
+    home.add_config(
+        f'[forward]\nvia = "sendmail"\nsendmail = "{sendmail}"\nsender = "bounce@host.example"\n'
+        f'[[forward.targets]]\naddress = "{ADMIN}"\nfingerprint = "{fingerprint}"\n'
+    )
+    home.folders.verdict_token()
+    made = Pipe(home)
+    made.settle()
+    return made
+
+
+def general(octets: bytes) -> bytes:
+    """The octets without what is different in every message."""
+    octets = re.sub(rb"(Date|Message-ID): [^\r\n]+", rb"\1: *", octets)
+    octets = re.sub(rb"=-[0-9a-f]{40}", b"*", octets)
+    return re.sub(rb"(?s)-----BEGIN.*-----END PGP MESSAGE-----", b"*", octets)
+
+
+def test_fwd_08_the_quick_way_imports_next_to_nothing(pipe: Pipe) -> None:
+    ran = pipe.run()
+    assert (ran.status, ran.said) == (0, b"")
+    assert ran.quick
+    assert not HEAVY & ran.imported
+    assert len(ran.imported) < 60
+
+
+MESSAGES = {
+    "cron": CRON,
+    "bounce without a subject": b"Return-Path: <>\nTo: root\n\nx\n",
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_fwd_02_both_ways_make_the_same(name: str, pipe: Pipe) -> None:
+    quick = pipe.run(MESSAGES[name])
+    made = general(pipe.sent), general(pipe.payload()), pipe.words
+    # `--via sendmail` is what the configuration says, but a call that has no plan.
+    for left in pipe.home.folders.state.glob("forward-plan-*"):
+        left.unlink()
+    full = pipe.run(MESSAGES[name])
+    assert (quick.quick, full.quick, quick.status, full.status) == (True, False, 0, 0)
+    assert made == (general(pipe.sent), general(pipe.payload()), pipe.words)
+    date = re.search(rb"\r\nDate: ([^\r\n]+)\r\n", pipe.payload())
+    assert date is not None
+    assert re.fullmatch(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000", date[1])
+
+
+NOT_PLAIN = {
+    "8-bit, CRLF": b"Subject: s\r\n\r\nM\xc3\xbcnchen\r\n",
+    "large": b"Subject: s\n\n" + b"0123456789\n" * 110_000,
+}
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_what_is_not_plain_arrives_whole_by_the_full_way(name: str, pipe: Pipe) -> None:
+    ran = pipe.run(NOT_PLAIN[name])
+    assert (ran.status, ran.said, ran.quick) == (0, b"", False)
+    whole = NOT_PLAIN[name].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    assert pipe.payload().endswith(b"\r\n\r\n" + whole)
+
+
+def test_fwd_01_what_the_full_way_refuses_is_refused(pipe: Pipe) -> None:
+    pipe.run()
+    own = pipe.sent
+    again = pipe.run(own)
+    assert again.status == 75
+    assert again.said == b"4.3.0 the message was forwarded by this host before (mail loop)\n"
+
+
+def test_fwd_01_a_sendmail_that_fails_is_told_by_the_quick_way_too(pipe: Pipe) -> None:
+    """Exactly one program was called: what it took or did not take is for it to say."""
+    (pipe.home.folder / "broken").touch()
+    try:
+        ran = pipe.run()
+    finally:
+        (pipe.home.folder / "broken").unlink()
+    assert (ran.status, ran.quick) == (75, True)
+    assert ran.said == f"4.3.0 {pipe.home.folder}/sendmail ended with status 69\n".encode()
+    assert (pipe.home.folder / "calls").read_text() == "x\n"
+
+
+def test_fwd_04_a_certificate_that_was_deleted_is_not_used_any_more(pipe: Pipe) -> None:
+    assert pipe.run().quick
+    with pipe.home.keystore() as keystore:
+        (certificate,) = keystore.certificates(ADMIN)
+        keystore.delete(certificate.fingerprint)
+    ran = pipe.run()
+    assert ran.status == 75
+    assert ran.said.startswith(b"4.7.5 no encryption key for <admin@example.org>")
+    assert not (pipe.home.folder / "sent").exists()
