@@ -18,9 +18,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keystore.errors import KeystoreError
 from keystore.model import Purpose, Scheme, key_id
 from keystore.openpgp.certificate import facts, single_key
-from secmailproxy.errors import ConfigError
+from secmailproxy.errors import SecMailProxyError
 from secmailproxy.folders import write_privately
 from secmailproxy.forward import plan
 from secmailproxy.forward.model import Forward, ForwardSettings, SubjectMode, Target
@@ -87,7 +88,7 @@ def prepare(
     file = plan.path(state, words)
     if plan.read(file, config, words, before.moment) is not None:
         return True
-    with suppress(OSError, ValueError, ConfigError):
+    with suppress(OSError, ValueError, SecMailProxyError, KeystoreError):
         found = _key(keystore, settings.targets[0], datetime.fromtimestamp(before.moment, UTC))
         paths = [*before.paths, settings.sendmail]
         after = plan.stamps(paths)
