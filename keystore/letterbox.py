@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,11 +21,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from keystore import wrap
 from keystore.errors import StoreDamaged
 
 _VERSION = b"secmailproxy-slot-1"
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _KEY_OCTETS = 32
+_MARK_OCTETS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Letterbox:
     def __init__(self, private: bytes) -> None:
         """`private` is 32 secret octets."""
         self._key = X25519PrivateKey.from_private_bytes(private)
+        self._marking = wrap.derive(private, "secmailproxy letter marks")
 
     @cached_property
     def slot(self) -> Slot:
@@ -73,3 +77,7 @@ class Letterbox:
             return _SUITE.decrypt(letter, self._key, info=context)
         except (InvalidTag, ValueError):
             raise StoreDamaged("a letter does not open: put in for another keystore, or damaged") from None
+
+    def mark(self, octets: bytes) -> bytes:
+        """Return 16 octets by which `octets` are known again; without the key they tell nothing of them."""
+        return hmac.digest(self._marking, octets, "sha256")[:_MARK_OCTETS]

@@ -74,6 +74,16 @@ class Folders:
         return self.state / "spool"
 
     @property
+    def collected(self) -> Path:
+        """System mail that waits for a digest."""
+        return self.state / "collected"
+
+    @property
+    def slot(self) -> Path:
+        """The public half of the keystore's letter box; it moves with the keystore."""
+        return self.keystore / "letterbox"
+
+    @property
     def opening(self) -> Path:
         """Hashes of the messages that are being opened."""
         return self.state / "opening"

@@ -95,8 +95,11 @@ class Sheet:
         return sum(group.count for group in self.groups)
 
 
-def sheets(messages: Iterable[CollectedMail]) -> list[Sheet]:
-    """The mails that it takes to carry `messages`, which are ordered by host, sender and subject."""
+def sheets(messages: Iterable[CollectedMail], *, before: int = 0, is_last: bool = True) -> list[Sheet]:
+    """The mails that it takes to carry `messages`, which are ordered by host, sender and subject.
+
+    `before` is how many mails of this digest there were already; `is_last` whether no messages follow.
+    """
     rows: list[list[Group]] = []
     load = Size()
     for group in collapse(messages):
@@ -106,7 +109,10 @@ def sheets(messages: Iterable[CollectedMail]) -> list[Sheet]:
             load = Size()
         rows[-1].append(group)
         load += cost
-    return [Sheet(tuple(row), number, number == len(rows)) for number, row in enumerate(rows, 1)]
+    return [
+        Sheet(tuple(row), before + number, is_last and number == len(rows))
+        for number, row in enumerate(rows, 1)
+    ]
 
 
 def collapse(messages: Iterable[CollectedMail]) -> list[Group]:

@@ -54,6 +54,29 @@ class Schedule:
         return cls(Every(every), hours * 60 + minutes)
 
 
+@dataclass(frozen=True, slots=True)
+class DigestPlan:
+    """A digest as it is configured."""
+
+    name: str
+    """Small letters, digits and hyphens."""
+    schedule: Schedule
+    rcpt_tos: tuple[str, ...] = ()
+    """(): whoever gets what no rule speaks of."""
+    max_octets: int = 8 * 1024 * 1024
+    """Of the messages in one mail; the digest is several where there are more."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatPlan:
+    """A heartbeat as it is configured."""
+
+    schedule: Schedule
+    rcpt_tos: tuple[str, ...] = ()
+    by_digest: bool = True
+    """Whether a digest to the same recipients, at the slot or after it, serves and says the same."""
+
+
 def last_slot(schedule: Schedule, now: datetime, zone: tzinfo) -> datetime:
     """The latest slot that is not after `now` (aware); in UTC."""
     return max(slot for slot in _around(schedule, now, zone) if slot <= now)
@@ -71,15 +94,8 @@ def digest_is_due(collected: Iterable[datetime], schedule: Schedule, now: dateti
 
 
 def heartbeat_is_due(last: datetime | None, schedule: Schedule, now: datetime, zone: tzinfo) -> bool:
-    """Whether a slot has passed since the last one went out; None for one that never did."""
+    """Whether a slot has passed since the last sign of life went out; None for none ever."""
     return last is None or last < last_slot(schedule, now, zone) or last > now + _UNSHARP
-
-
-def covers(last_digest: datetime | None, schedule: Schedule, now: datetime, zone: tzinfo) -> bool:
-    """Whether a digest has shown life since the slot before the last one, so that no heartbeat is missed."""
-    slot = last_slot(schedule, now, zone)
-    before = last_slot(schedule, slot - timedelta(seconds=1), zone)
-    return last_digest is not None and before < last_digest <= now + _UNSHARP
 
 
 def _around(schedule: Schedule, now: datetime, zone: tzinfo) -> Iterator[datetime]:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from secmailproxy.forward.schedule import (
     Schedule,
-    covers,
     digest_is_due,
     heartbeat_is_due,
     last_slot,
@@ -109,11 +108,3 @@ def test_a_heartbeat_is_due_once_for_each_slot() -> None:
     assert heartbeat_is_due(now - timedelta(days=9), SEVEN, now, BERLIN)
     assert not heartbeat_is_due(now, SEVEN, now + timedelta(hours=23), BERLIN)
     assert not heartbeat_is_due(now, SEVEN, now - timedelta(minutes=4), BERLIN)  # set back a little
-
-
-def test_a_digest_of_the_last_day_shows_life_too() -> None:
-    now = utc("2026-11-21T06:30")
-    assert covers(utc("2026-11-21T05:00"), SEVEN, now, BERLIN)
-    assert not covers(utc("2026-11-20T05:00"), SEVEN, now, BERLIN)
-    assert not covers(None, SEVEN, now, BERLIN)
-    assert not covers(utc("2031-11-20T05:00"), SEVEN, now, BERLIN)

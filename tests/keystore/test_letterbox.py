@@ -43,3 +43,8 @@ def test_the_box_belongs_to_the_keystore_key(make_keystore: KeystoreFactory) -> 
     letter = one.letterbox().slot.put(b"windmill", b"here")
     assert again.letterbox().open(letter, b"here") == b"windmill"
     assert again.letterbox().slot == one.letterbox().slot
+
+
+def test_marks_are_known_again_by_the_same_box_alone() -> None:
+    assert BOX.mark(b"windmill") == Letterbox(bytes(range(32))).mark(b"windmill")
+    assert len({BOX.mark(b"windmill"), BOX.mark(b"mill"), Letterbox(bytes(32)).mark(b"windmill")}) == 3
