@@ -111,7 +111,7 @@ class Collected:
         except FileNotFoundError:
             return set()
         # The last line may be cut off; then its entry is still there and goes out again.
-        return {mark for line in lines for _, _, mark in [line.partition(" ")]}
+        return {mark for line in lines for _, _, mark in [line.partition(" ")] if mark}
 
     def note(self, digest: str, marks: Iterable[str], now: datetime) -> None:
         """These have left; on the disk when this returns."""

@@ -190,7 +190,7 @@ class Digests:
                 )
                 continue
             mark = mark_of(message, letterbox)
-            if mark in left:
+            if mark and mark in left:
                 batch.retries.append(entry)
             elif mark in batch.marks:
                 batch.entries[batch.marks[mark]].append(entry)

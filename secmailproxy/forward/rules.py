@@ -11,7 +11,7 @@ A message that is urgent is not collected: it is sent at once, as the default sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from secmailproxy.forward.expressions import found
@@ -21,8 +21,10 @@ from secmailproxy.forward.model import (
     Conditions,
     Disposition,
     Entrance,
+    Forward,
     ForwardSettings,
     Rule,
+    SubjectMode,
     SystemMail,
 )
 from secmailproxy.forward.reading import Reading
@@ -54,10 +56,16 @@ def explain(mail: SystemMail, settings: ForwardSettings) -> tuple[Disposition, t
     spoke = [opinion.rule for opinion in opinions if not opinion.why_not]
     actions: list[Action] = [action for rule in spoke for action in rule.actions]
     if not spoke or spoke[-1].goes_on:
-        actions.append(settings.default)
+        actions.append(_own(settings) if mail.entrance is Entrance.OWN else settings.default)
     return Disposition(", ".join(rule.name for rule in spoke), _settled(actions, reading, settings)), tuple(
         opinions
     )
+
+
+def _own(settings: ForwardSettings) -> Forward:
+    """What becomes of our own messages, whose subjects are never shown outside."""
+    default = settings.default
+    return replace(default, subject=SubjectMode.HIDDEN) if default.subject is SubjectMode.KEPT else default
 
 
 def _settled(actions: list[Action], reading: Reading, settings: ForwardSettings) -> tuple[Action, ...]:

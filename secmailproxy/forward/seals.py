@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from keystore.model import Certificate, Fingerprint, Holder, Purpose, Scheme
 from secmailproxy.errors import NoUsableCertificate, SigningKeyUnusable
-from secmailproxy.forward.model import Forward, ForwardSettings, Product, SystemMail, Target
+from secmailproxy.forward.model import Entrance, Forward, ForwardSettings, Product, SystemMail, Target
 from secmailproxy.forward.sealing import bounces_to, openpgp_product, passed, system_header
 from secmailproxy.forward.target import Pinned, pinned
 from secmailproxy.mime.entity import Entity, parse_or_leaf
@@ -73,7 +73,7 @@ class KeystoreSeals:
                 return (passed(root, mail, self.settings, [one.address for one in targets]),)
             return tuple(
                 Product(
-                    self._sealed(root, action, readers, now),
+                    self._sealed(root, action, readers, now, is_own=mail.entrance is Entrance.OWN),
                     Envelope(bounces_to(mail, self.settings), readers.rcpt_tos),
                     held=readers.held,
                 )
@@ -102,7 +102,9 @@ class KeystoreSeals:
         except NoUsableCertificate as error:
             raise NoUsableCertificate(f"{held.text}; the escrow: {error.text}") from None
 
-    def _sealed(self, root: Entity, action: Forward, readers: Readers, now: datetime) -> bytes:
+    def _sealed(
+        self, root: Entity, action: Forward, readers: Readers, now: datetime, *, is_own: bool
+    ) -> bytes:
         scheme = readers.pinned.scheme
         host = self._host_certificate(scheme, now) if action.sign else None
         author = self.settings.sender
@@ -111,13 +113,15 @@ class KeystoreSeals:
             author = host.addresses[0]
         head = system_header(action, self.settings, author, readers.rcpt_tos)
         stamp = Stamp.fresh(now, author.rpartition("@")[2], os.urandom(RANDOM_OCTETS))
-        is_signed_text = host is not None and scheme is Scheme.SMIME
+        carried = Carried.NOT_AT_ALL if is_own else Carried.AS_IT_IS
+        if host is not None and scheme is Scheme.SMIME:
+            carried = Carried.FOR_A_SIGNATURE
         ready = system_message(
             root,
             head,
             date=stamp.date,
             message_id=stamp.message_id,
-            carried=Carried.FOR_A_SIGNATURE if is_signed_text else Carried.AS_IT_IS,
+            carried=carried,
         )
         signer = host.fingerprint if host is not None else None
         return self._encrypted(ready, readers.pinned, signer, stamp)

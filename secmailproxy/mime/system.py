@@ -69,6 +69,8 @@ class Carried(Enum):
     """Its octets, with the encoding that they may claim."""
     FOR_A_SIGNATURE = "message/global"
     """In base64 where readers would change its line ends before they verify a signature over them."""
+    NOT_AT_ALL = ""
+    """Its body is the payload: for a message of our own, which nobody needs to see as an attachment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,8 @@ def system_message(
 
     Parsing may have failed on it (`entity.parse_or_leaf`). Raises OutsideTells.
     """
-    octets = root.octets
-    encoding, content = embedding(octets), octets
-    kind = Carried.AS_IT_IS
-    if carried is Carried.FOR_A_SIGNATURE and encoding == "binary":
-        kind, encoding, content = carried, transfer.BASE64, transfer.encode_base64(octets)
     original = _subject(root)
+    structure, content = _carried(root, carried)
     fields = [
         f"From: {head.author}\r\n".encode(),
         f"To: {', '.join(head.rcpt_tos)}\r\n".encode(),
@@ -121,8 +119,7 @@ def system_message(
         b"Auto-Submitted: auto-generated\r\n",
         *([f"{LOOP_FIELD}: {head.loop}\r\n".encode("ascii")] if head.loop else []),
         b"MIME-Version: 1.0\r\n",
-        f"Content-Type: {kind.value}\r\n".encode("ascii"),
-        f"Content-Transfer-Encoding: {encoding}\r\n".encode("ascii"),
+        *structure,
     ]
     shown = original if head.subject is None else head.subject
     ready = protect_header(
@@ -130,6 +127,21 @@ def system_message(
     )
     _prove(ready, content, head)
     return ready
+
+
+def _carried(root: Entity, carried: Carried) -> tuple[list[bytes], bytes]:
+    """The fields that describe the payload, and its body."""
+    if carried is Carried.NOT_AT_ALL:
+        return [
+            field.raw(root.octets) for field in root.fields if field.name.lower().startswith("content-")
+        ], root.body
+    octets = root.octets
+    encoding, content = embedding(octets), octets
+    kind = Carried.AS_IT_IS
+    if carried is Carried.FOR_A_SIGNATURE and encoding == "binary":
+        kind, encoding, content = carried, transfer.BASE64, transfer.encode_base64(octets)
+    structure = (f"Content-Type: {kind.value}\r\n", f"Content-Transfer-Encoding: {encoding}\r\n")
+    return [field.encode("ascii") for field in structure], content
 
 
 def prove_outside(product: bytes, ready: ProtectedMessage) -> Entity:

@@ -239,3 +239,11 @@ def test_actions_come_in_the_order_of_the_rules(numbers: list[tuple[int, bool]])
     rules = tuple(rule(Keep(f"/{number}", "mbox"), goes_on=True) for number, _ in numbers)
     wanted = [Keep(f"/{number}", "mbox") for number in dict.fromkeys(number for number, _ in numbers)]
     assert decide(MAIL, ForwardSettings(rules=rules)).actions == (*wanted, ELSE)
+
+
+def test_the_subject_of_our_own_messages_is_never_shown() -> None:
+    """A digest's says how many messages there were."""
+    own = SystemMail(CRON, "", (), Entrance.OWN)
+    for mode, shown in ((SubjectMode.KEPT, SubjectMode.HIDDEN), (SubjectMode.REPLACED, SubjectMode.REPLACED)):
+        (action,) = decide(own, ForwardSettings(default=Forward(subject=mode, subject_text="x"))).actions
+        assert action == Forward(subject=shown, subject_text="x")

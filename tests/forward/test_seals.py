@@ -22,6 +22,9 @@ from keystore.secrets import SystemdSecrets
 from keystore.vault import KEY_NAME
 from keystore.wrap import new_key
 from secmailproxy.errors import NoUsableCertificate, SigningKeyUnusable
+from secmailproxy.forward.digest import sheets
+from secmailproxy.forward.digestmail import Stamp as DigestStamp
+from secmailproxy.forward.digestmail import digest_mail
 from secmailproxy.forward.message import from_pipe
 from secmailproxy.forward.model import Entrance, Forward, ForwardSettings, Product, SystemMail, Target
 from secmailproxy.forward.seals import KeystoreSeals
@@ -33,6 +36,7 @@ from secmailproxy.mime.entity import parse, parse_or_leaf
 from secmailproxy.mime.system import SUBJECT, SystemHeader, system_message
 from secmailproxy.mime.transfer import decoded_body
 from secmailproxy.model import DecryptionState, Verdict
+from tests.fixtures.digests import collected, taken_out
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.x509 import Authority, Issued, OpenSSL, own
 
@@ -138,6 +142,31 @@ def test_fwd_02_gnupg_reads_every_file_of_the_corpus_octet_for_octet(
         plaintext, _ = opened_by(gnupg, product.octets)
         assert embedded(plaintext) == message
         assert parse_or_leaf(plaintext).content_type.full == "message/rfc822"
+
+
+def test_fwd_02_a_digest_is_the_payload_itself_and_gnupg_reads_every_message_in_it(
+    keystore: Keystore, smime_admin: Issued, openssl: OpenSSL, gnupg_home: Callable[..., GnuPG]
+) -> None:
+    """Nobody has to open an attachment to see it; outside, nothing says how many messages there were."""
+    originals = [from_pipe(octets) for octets in [path.read_bytes() for path in CORPUS] + AWKWARD]
+    (sheet,) = sheets(collected(*originals))
+    boundary = DigestStamp("Sat, 21 Nov 2026 12:00:00 +0000", "<1@host.example>", "=-" + "7" * 40)
+    octets = digest_mail("nightly", sheet, SENDER, boundary, UTC)
+    seals = KeystoreSeals(
+        keystore, ForwardSettings(sender=SENDER, via="sendmail", mark="mark"), lambda: CLOCK
+    )
+    both = (target(keystore), Target("smime@example.org", (Fingerprint(smime_admin.fingerprint),)))
+    products = seals.seal(SystemMail(octets, "", (), Entrance.OWN), Forward(), both)
+    gnupg = gnupg_home()
+    gnupg.take(keystore.export(fingerprint(keystore, ADMIN), secret=True))
+    opened = opened_by(gnupg, products[0].octets)[0], openssl.decrypt(products[1].octets, smime_admin)
+    for product, plaintext in zip(products, opened, strict=True):
+        root = parse(plaintext)
+        assert root.content_type.full == "multipart/mixed"
+        assert (header.text(root, "Subject") or "").startswith(f"Digest nightly: {len(originals)} messages, ")
+        assert sorted(taken_out(plaintext)) == sorted(originals)
+        assert b"igest" not in product.octets
+        assert product.envelope.mail_from == ""
 
 
 def test_fwd_02_openssl_reads_it_octet_for_octet(
