@@ -28,7 +28,14 @@ class ListenAddress(Section):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
 
+    @property
+    def is_path(self) -> bool:
+        """Whether `host` is the path of a Unix socket; the port is 0 then."""
+        return self.host.startswith("/")
+
     def __str__(self) -> str:
+        if self.is_path:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -40,6 +47,8 @@ class LocatedError(ValueError):
         self.location = location
 
 
+_SOCKET_PATH_MOST = 107
+"""What `sockaddr_un` of Linux holds, without its final NUL."""
 _FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
 _PATTERN = re.compile(r"\*|(?:\*\.|@)[^\s@*]+|[^\s@*]+@[^\s@*]+")
 
@@ -95,6 +104,15 @@ def _listener(value: object) -> object:
             "or localhost may listen"
         )
     return {"host": host, "port": int(port)}
+
+
+def _place(value: object) -> object:
+    """The same, or the absolute path of a Unix socket."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        return _listener(value)
+    if len(os.fsencode(value)) > _SOCKET_PATH_MOST:
+        raise ValueError(f"the path of a Unix socket has at most {_SOCKET_PATH_MOST} octets; choose a shorter one")
+    return {"host": value, "port": 0}
 
 
 def _is_loopback(host: str) -> bool:
@@ -181,3 +199,4 @@ Switch = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Octets = Annotated[int, Field(strict=True, ge=64 * 1024, le=1024**3)]
 Listener = Annotated[ListenAddress, BeforeValidator(_listener)]
+Place = Annotated[ListenAddress, BeforeValidator(_place)]
