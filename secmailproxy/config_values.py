@@ -111,7 +111,9 @@ def _place(value: object) -> object:
     if not isinstance(value, str) or not value.startswith("/"):
         return _listener(value)
     if len(os.fsencode(value)) > _SOCKET_PATH_MOST:
-        raise ValueError(f"the path of a Unix socket has at most {_SOCKET_PATH_MOST} octets; choose a shorter one")
+        raise ValueError(
+            f"the path of a Unix socket has at most {_SOCKET_PATH_MOST} octets; choose a shorter one"
+        )
     return {"host": value, "port": 0}
 
 

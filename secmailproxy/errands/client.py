@@ -61,6 +61,8 @@ class _Line(asyncio.Protocol):
         self.heard = 0
         self.untagged: list[bytes] = []
         self.completion = b""
+        self.news = asyncio.Event()
+        """Set when the server tells how many messages there are, which it does when one has come."""
         self.library = aioimaplib.IMAP4ClientProtocol(asyncio.get_running_loop())
         self.library.connection_made(transport)
         self.library.state = aioimaplib.AUTH
@@ -93,6 +95,8 @@ class _Line(asyncio.Protocol):
     def _respond(self, response: bytes) -> None:
         if response.startswith(b"* "):
             self.untagged.append(response)
+            if _EXISTS.match(response):
+                self.news.set()
         elif response.startswith(b"+"):
             self.library.data_received(b"+ go on\r\n")
         elif (completion := _COMPLETION.match(response)) is not None:
@@ -193,6 +197,48 @@ class Client:
         """Have the server take notice of what others did meanwhile (NOOP)."""
         await self._run("to tell what is new", self._library("NOOP"))
 
+    @property
+    def can_idle(self) -> bool:
+        """Whether the server tells of new messages by itself (RFC 2177)."""
+        return b"IDLE" in self.capabilities
+
+    def heed(self) -> None:
+        """From now on, `idle` returns at once when the server has told of a message meanwhile."""
+        self._line.news.clear()
+
+    async def idle(self, seconds: float) -> None:
+        """Until there may be a new message, at most so long (IDLE). Raises Refused, UpstreamLost."""
+        line = self._line
+        line.expect()
+        task = asyncio.create_task(line.library.idle())
+        begun = asyncio.create_task(line.library.wait_for_idle_response())
+        news = asyncio.create_task(line.news.wait())
+        try:
+            await self._one_of(SILENCE_SECONDS, task, begun)
+            if begun.done():
+                await self._one_of(seconds, task, news, patient=True)
+            if not task.done():
+                line.library.idle_done()
+                await self._completed(task)
+            if task.result().result != "OK":
+                raise Refused("to tell of new messages", line.completion)
+        except aioimaplib.AioImapException:
+            raise UpstreamLost(f"{self._host} does not speak IMAP as expected.") from None
+        finally:
+            for one in (task, begun, news):
+                one.cancel()
+            await asyncio.gather(task, begun, news, return_exceptions=True)
+
+    async def _one_of(self, seconds: float, *tasks: asyncio.Task[Any], patient: bool = False) -> None:
+        """Wait until one is done; it is no fault of the server if none is, when it is `patient`."""
+        lost = self._line.lost
+        done, _ = await asyncio.wait({*tasks, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if lost in done:
+            raise UpstreamLost(f"{self._host}: {lost.result()}.")
+        if not done and not patient:
+            self._server.abort()
+            raise UpstreamLost(f"{self._host} has not answered for {seconds:.0f} seconds.")
+
     async def facts(self, uids: Iterable[int], items: str = "") -> dict[int, Facts]:
         """Of those of `uids` that exist: flags, and more FETCH items that are named."""
         found: dict[int, Facts] = {}
@@ -269,6 +315,22 @@ class Client:
             "to copy a message", self._line.library.copy(str(uid), quoted(mailbox), by_uid=True)
         )
         return self._new_uid(answer.code(b"COPYUID"), b"%d" % uid)
+
+    async def move(self, uid: int, mailbox: bytes) -> None:
+        """Move a message of the open mailbox to another one. Raises Refused."""
+        name = quoted(mailbox)
+        if b"MOVE" in self.capabilities or b"IMAP4REV2" in self.capabilities:
+            self._line.library.capabilities.add("MOVE")
+            await self._run("to move a message", self._line.library.move(str(uid), name, by_uid=True))
+            return
+        await self._run("to copy a message", self._line.library.copy(str(uid), name, by_uid=True))
+        await self.delete(uid)
+
+    async def delete(self, uid: int) -> None:
+        """Delete one message, and no other; without UIDPLUS it is only marked. Raises Refused."""
+        await self.store([uid], "+", [rb"\Deleted"])
+        if b"UIDPLUS" in self.capabilities or b"IMAP4REV2" in self.capabilities:
+            await self.expunge([uid])
 
     def _new_uid(self, code: bytes | None, *source: bytes) -> int:
         *where, told = (code or b"").split() or [b""]
