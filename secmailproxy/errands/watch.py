@@ -234,6 +234,10 @@ class Watch:
         more: dict[str, object] = {**self._names, **({"uid": uid} if uid else {})}
         if again:
             more["again_seconds"] = round(again)
-        log.warning(
-            event, extra={**more, "why": error.text if isinstance(error, SecMailProxyError) else str(error)}
-        )
+        if isinstance(error, SecMailProxyError | KeystoreError):
+            more["why"] = " ".join(str(error).split())
+        elif isinstance(error, OSError) and error.strerror:
+            more["why"] = error.strerror
+        else:
+            more |= place(error)
+        log.warning(event, extra=more)

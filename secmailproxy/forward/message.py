@@ -68,6 +68,13 @@ def has_null_sender(message: bytes) -> bool:
     return header.value(parse_or_leaf(message), "Return-Path") == b"<>"
 
 
+def return_path(message: bytes) -> str:
+    """The envelope sender as the server wrote it into Return-Path at delivery; "" where there is none."""
+    value = header.value(parse(message), "Return-Path") or b""
+    address = value.decode("latin-1").strip().removeprefix("<").removesuffix(">")
+    return address if is_plain(address) else ""
+
+
 def checked_address(address: str, option: str) -> str:
     """`address` when it can stand in a header field and a command line; UsageError names the option."""
     # A hyphen in front would make an option of it.

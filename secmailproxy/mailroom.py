@@ -1,0 +1,132 @@
+"""System mail in the running proxy: its listeners, the mailboxes it watches, and the desk they all work for.
+
+Everything that comes in goes through `Desk.process`, in a thread. The desk is made anew when the
+configuration is read again; what is being processed then is finished by the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import logging
+import socket
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keystore.keystore import Keystore
+from secmailproxy.accounts import Accounts
+from secmailproxy.admission import Admission
+from secmailproxy.config import Config
+from secmailproxy.config_values import ListenAddress
+from secmailproxy.errands.watch import Watch, WatchSettings
+from secmailproxy.errors import ConfigError
+from secmailproxy.forward.acceptance import is_accepted
+from secmailproxy.forward.message import from_pipe, return_path
+from secmailproxy.forward.model import Entrance, ForwardSettings, SystemMail
+from secmailproxy.forward.outlets import outlet_of
+from secmailproxy.forward.processing import Desk
+from secmailproxy.forward.seals import KeystoreSeals
+from secmailproxy.logs import place
+from secmailproxy.model import Envelope
+from secmailproxy.smtp.intake import Intake, IntakeServer, LocalIntake
+from secmailproxy.smtp.settings import IntakeSettings
+
+log = logging.getLogger(__name__)
+
+_KINDS: dict[str, tuple[type[Intake], Entrance]] = {
+    "smtp": (Intake, Entrance.SMTP),
+    "lmtp": (LocalIntake, Entrance.LMTP),
+}
+LISTENERS = frozenset(_KINDS)
+"""The names of the listeners for system mail."""
+
+
+class Mailroom:
+    """Made with the service; `start`, then any number of `replace`, then `stop`."""
+
+    def __init__(self, config: Config, keystore: Keystore, accounts: Accounts, admission: Admission) -> None:
+        self._config = config
+        self._keystore = keystore
+        self._accounts = accounts
+        self._admission = admission
+        self._settings = _settings(config)
+        self._desk = self._desk_of(config)
+        self._watches: dict[WatchSettings, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Begin to watch the mailboxes."""
+        await self._watch(self._config)
+
+    async def replace(self, config: Config) -> None:
+        """Go by this configuration from now on. What it does not change goes on."""
+        self._settings, self._desk = _settings(config), self._desk_of(config)
+        self._config = config
+        await self._watch(config)
+
+    async def stop(self) -> None:
+        """End the watches. What one of them is handing on is finished by its thread."""
+        watches, self._watches = list(self._watches.values()), {}
+        await _end(watches)
+
+    def listener(self, name: str, address: ListenAddress) -> IntakeServer:
+        """The listener of this name, not yet listening."""
+        kind, entrance = _KINDS[name]
+        settings = IntakeSettings(
+            address.host,
+            address.port,
+            self._accepts,
+            self._config.submission.max_octets,
+            name=name,
+            admission=self._admission,
+        )
+        return IntakeServer(settings, lambda octets, envelope: self._take(octets, envelope, entrance), kind)
+
+    def _accepts(self, rcpt_to: str) -> bool:
+        return is_accepted(rcpt_to, self._settings, self._config.forward.listen.recipients)
+
+    def _take(self, octets: bytes, envelope: Envelope, entrance: Entrance) -> None:
+        """Blocks; raises as `Desk.process`."""
+        mail = SystemMail(from_pipe(octets), envelope.mail_from, envelope.rcpt_tos, entrance)
+        self._desk.process(mail)
+
+    def _take_found(self, octets: bytes) -> None:
+        """The same for a message of a watched mailbox."""
+        message = from_pipe(octets)
+        self._desk.process(SystemMail(message, return_path(message), (), Entrance.IMAP))
+
+    def _desk_of(self, config: Config) -> Desk:
+        settings = _settings(config)
+        return Desk(
+            settings, KeystoreSeals(self._keystore, settings), outlet_of(settings, config.folders.spool)
+        )
+
+    async def _watch(self, config: Config) -> None:
+        """Watch what is to be watched, and nothing else."""
+        wanted = [
+            replace(one.value(), size_limit=config.submission.max_octets) for one in config.forward.watch
+        ]
+        ended = [self._watches.pop(one) for one in list(self._watches) if one not in wanted]
+        await _end(ended)
+        for one in wanted:
+            if one not in self._watches:
+                watch = Watch(one, self._accounts, self._take_found, config.folders.watched)
+                self._watches[one] = asyncio.create_task(watch.run())
+
+
+def _settings(config: Config) -> ForwardSettings:
+    """With a sender, whatever the configuration says."""
+    settings = config.forward_settings()
+    return settings if settings.sender else replace(settings, sender=settings.account or _local_sender())
+
+
+def _local_sender() -> str:
+    return f"{getpass.getuser()}@{socket.getfqdn()}"
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
