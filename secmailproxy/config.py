@@ -13,7 +13,6 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -38,6 +37,7 @@ from secmailproxy.config_values import (
     RootsFile,
     Section,
     Switch,
+    refuse_one_port_twice,
 )
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders, refuse_writable_by_others
@@ -72,9 +72,7 @@ class Listen(Section):
 
     @model_validator(mode="after")
     def _apart(self) -> Listen:
-        for one, other in combinations(self.addresses, 2):
-            if self.addresses[one].port and self.addresses[one] == self.addresses[other]:
-                raise ValueError(f"{one} and {other} have the same address and port; give each its own port")
+        refuse_one_port_twice(self.addresses)
         return self
 
     @property
@@ -268,7 +266,20 @@ class Config(Section):
             raise ValueError(
                 f"forward.account is {chosen}, which is no account here; correct it or add the account"
             )
+        for watch in self.forward.watch:
+            if self.account(watch.account) is None:
+                raise ValueError(
+                    f"[[forward.watch]] is for {watch.account}, which is no account here; correct it or add "
+                    "the account"
+                )
+        refuse_one_port_twice({**self.listen.addresses, **self.forward.listen.addresses})
         return self
+
+    @property
+    def listeners(self) -> dict[str, ListenAddress]:
+        """All that is listened on, by name; nothing for mail clients where only system mail is served."""
+        only_system_mail = not self.accounts and bool(self.forward.targets)
+        return ({} if only_system_mail else self.listen.addresses) | self.forward.listen.addresses
 
     @property
     def folders(self) -> Folders:
@@ -299,7 +310,11 @@ class Config(Section):
     def as_json(self) -> dict[str, Any]:
         """Plain values, every default filled in, names as in the file. There are no secrets in it."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
-        data["listen"] |= {name: str(address) for name, address in self.listen.addresses.items()}
+        for table, addresses in (
+            (data["listen"], self.listen.addresses),
+            (data["forward"]["listen"], self.forward.listen.addresses),
+        ):
+            table |= {name: str(address) for name, address in addresses.items()}
         return data
 
     def account_values(self) -> tuple[Account, ...]:

@@ -21,8 +21,6 @@ class ForwardListen(Section):
 
     @model_validator(mode="after")
     def _closed(self) -> ForwardListen:
-        if self.smtp is not None and self.smtp == self.lmtp and self.smtp.port:
-            raise ValueError("smtp and lmtp have the same address and port; give each its own")
         if "*" in self.recipients and any(not one.is_path for one in self.addresses.values()):
             raise ValueError(
                 'recipients = ["*"] takes mail for anybody, from every program that reaches the port; listen '

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from keystore.model import Fingerprint
+from secmailproxy.config_entrances import ForwardListen, ForwardWatch
 from secmailproxy.config_forward_rules import ForwardRule, HeaderText
 from secmailproxy.config_values import (
     Address,
@@ -97,6 +98,8 @@ class Forward(Section):
     queue: ForwardQueue = ForwardQueue()
     targets: tuple[ForwardTarget, ...] = ()
     rules: tuple[ForwardRule, ...] = ()
+    listen: ForwardListen = ForwardListen()
+    watch: tuple[ForwardWatch, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Forward:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +39,14 @@ class ListenAddress(Section):
         if self.is_path:
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def refuse_one_port_twice(addresses: Mapping[str, ListenAddress]) -> None:
+    """Raise ValueError naming two listeners at one place."""
+    for one, other in combinations(addresses, 2):
+        place = addresses[one]
+        if place == addresses[other] and (place.port or place.is_path):
+            raise ValueError(f"{one} and {other} have the same address and port; give each its own port")
 
 
 class LocatedError(ValueError):

@@ -84,6 +84,11 @@ class Folders:
         return self.keystore / "letterbox"
 
     @property
+    def watched(self) -> Path:
+        """Which messages of watched mailboxes have been handed on."""
+        return self.state / "watched"
+
+    @property
     def opening(self) -> Path:
         """Hashes of the messages that are being opened."""
         return self.state / "opening"

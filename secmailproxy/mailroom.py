@@ -7,14 +7,10 @@ configuration is read again; what is being processed then is finished by the old
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import getpass
 import logging
 import socket
-from collections.abc import Coroutine
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from keystore.keystore import Keystore
 from secmailproxy.accounts import Accounts
@@ -22,14 +18,12 @@ from secmailproxy.admission import Admission
 from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.errands.watch import Watch, WatchSettings
-from secmailproxy.errors import ConfigError
 from secmailproxy.forward.acceptance import is_accepted
 from secmailproxy.forward.message import from_pipe, return_path
 from secmailproxy.forward.model import Entrance, ForwardSettings, SystemMail
 from secmailproxy.forward.outlets import outlet_of
 from secmailproxy.forward.processing import Desk
 from secmailproxy.forward.seals import KeystoreSeals
-from secmailproxy.logs import place
 from secmailproxy.model import Envelope
 from secmailproxy.smtp.intake import Intake, IntakeServer, LocalIntake
 from secmailproxy.smtp.settings import IntakeSettings

@@ -70,7 +70,7 @@ def has_null_sender(message: bytes) -> bool:
 
 def return_path(message: bytes) -> str:
     """The envelope sender as the server wrote it into Return-Path at delivery; "" where there is none."""
-    value = header.value(parse(message), "Return-Path") or b""
+    value = header.value(parse_or_leaf(message), "Return-Path") or b""
     address = value.decode("latin-1").strip().removeprefix("<").removesuffix(">")
     return address if is_plain(address) else ""
 
