@@ -1,4 +1,4 @@
-"""System mail in the running proxy: its listeners, the mailboxes it watches, and the desk they all work for.
+"""System mail in the running proxy: its listeners, the mailboxes it watches, its queue, and the desk for all.
 
 Everything that comes in goes through `Desk.process`, in a thread. The desk is made anew when the
 configuration is read again; what is being processed then is finished by the old one.
@@ -11,13 +11,15 @@ import getpass
 import logging
 import socket
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from keystore.keystore import Keystore
+from keystore.secrets import Secrets
 from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission
 from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
-from secmailproxy.errands.watch import Watch, WatchSettings
+from secmailproxy.dispatch import Dispatch
 from secmailproxy.forward.acceptance import is_accepted
 from secmailproxy.forward.message import from_pipe, return_path
 from secmailproxy.forward.model import Entrance, ForwardSettings, SystemMail
@@ -27,6 +29,9 @@ from secmailproxy.forward.seals import KeystoreSeals
 from secmailproxy.model import Envelope
 from secmailproxy.smtp.intake import Intake, IntakeServer, LocalIntake
 from secmailproxy.smtp.settings import IntakeSettings
+
+if TYPE_CHECKING:
+    from secmailproxy.errands.watch import WatchSettings
 
 log = logging.getLogger(__name__)
 
@@ -41,29 +46,39 @@ LISTENERS = frozenset(_KINDS)
 class Mailroom:
     """Made with the service; `start`, then any number of `replace`, then `stop`."""
 
-    def __init__(self, config: Config, keystore: Keystore, accounts: Accounts, admission: Admission) -> None:
+    def __init__(self, config: Config, keystore: Keystore, secrets: Secrets, accounts: Accounts) -> None:
+        """Nothing runs yet; listeners can be made."""
         self._config = config
         self._keystore = keystore
         self._accounts = accounts
-        self._admission = admission
-        self._settings = _settings(config)
+        self._admission = Admission("system", config.listen.limits)
+        self._dispatch = Dispatch(lambda: self._config, secrets)
         self._desk = self._desk_of(config)
+        self._delivering: asyncio.Task[None] | None = None
         self._watches: dict[WatchSettings, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """Begin to watch the mailboxes."""
+        """Begin to deliver what is queued, and to watch the mailboxes."""
+        self._delivering = asyncio.create_task(self._dispatch.runner.run())
         await self._watch(self._config)
 
     async def replace(self, config: Config) -> None:
         """Go by this configuration from now on. What it does not change goes on."""
-        self._settings, self._desk = _settings(config), self._desk_of(config)
+        self._desk = self._desk_of(config)
         self._config = config
+        self._admission.change(config.listen.limits)
+        self._dispatch.runner.wake()
         await self._watch(config)
 
-    async def stop(self) -> None:
-        """End the watches. What one of them is handing on is finished by its thread."""
+    async def stop(self, grace: float) -> None:
+        """End, within `grace` seconds: what a watch is handing on is finished by its thread in any case."""
         watches, self._watches = list(self._watches.values()), {}
         await _end(watches)
+        if self._delivering is not None:
+            self._dispatch.runner.close()
+            await asyncio.wait({self._delivering}, timeout=grace)
+            await _end([self._delivering])
+        await self._dispatch.close()
 
     def listener(self, name: str, address: ListenAddress) -> IntakeServer:
         """The listener of this name, not yet listening."""
@@ -79,7 +94,7 @@ class Mailroom:
         return IntakeServer(settings, lambda octets, envelope: self._take(octets, envelope, entrance), kind)
 
     def _accepts(self, rcpt_to: str) -> bool:
-        return is_accepted(rcpt_to, self._settings, self._config.forward.listen.recipients)
+        return is_accepted(rcpt_to, self._desk.settings, self._config.forward.listen.recipients)
 
     def _take(self, octets: bytes, envelope: Envelope, entrance: Entrance) -> None:
         """Blocks; raises as `Desk.process`."""
@@ -106,6 +121,8 @@ class Mailroom:
         await _end(ended)
         for one in wanted:
             if one not in self._watches:
+                from secmailproxy.errands.watch import Watch  # its library makes every start slower
+
                 watch = Watch(one, self._accounts, self._take_found, config.folders.watched)
                 self._watches[one] = asyncio.create_task(watch.run())
 

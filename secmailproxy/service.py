@@ -1,7 +1,7 @@
 """The composition root: builds every object of the running proxy, and starts, reloads and stops it.
 
 Receives: the checked configuration and an opened keystore. Listens: IMAP and submission, loopback only, in
-clear, and with TLS where that is wanted.
+clear, and with TLS where that is wanted; SMTP and LMTP for system mail (`mailroom`).
 Signals: SIGTERM and SIGINT stop after the submissions in flight (a second one at once); SIGHUP reads the
 configuration again, and one that is wrong changes nothing.
 """
@@ -36,6 +36,7 @@ from secmailproxy.imap.server import ImapServer, ImapSettings
 from secmailproxy.imap.suspects import Suspects
 from secmailproxy.localtls import LocalTls
 from secmailproxy.logs import place, set_level
+from secmailproxy.mailroom import LISTENERS, Mailroom
 from secmailproxy.outbound import Outbound
 from secmailproxy.revocationlists import Fetching
 from secmailproxy.searchindex import SearchIndex
@@ -103,6 +104,7 @@ class Service:
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
         self._fetching = Fetching(keystore, utc_now)
+        self._mailroom = Mailroom(config, keystore, secrets, self._accounts)
         self._running: list[asyncio.Task[None]] = []
         self._tls = LocalTls(config.folders.certificate, secrets)
         self._listeners: dict[str, Listener] = {}
@@ -118,11 +120,12 @@ class Service:
         await asyncio.to_thread(self._views.remember_old_forms)
         try:
             await self._load_certificate(self._config)
-            for name in self._config.listen.addresses:
+            for name in self._config.listeners:
                 await self._listen(name, self._config)
         except ConfigError:
             await self.stop(0)
             raise
+        await self._mailroom.start()
         self._running.append(asyncio.create_task(self._reports.run()))
         if self._config.smime.revocation:
             self._running.append(asyncio.create_task(self._fetching.run()))
@@ -134,15 +137,8 @@ class Service:
         accounts = await asyncio.to_thread(
             lambda: tuple(account_report(one, self._keystore, now) for one in self._config.accounts)
         )
-        bound = self._bound
-        return Report(
-            bound["imap"],
-            bound["submission"],
-            bound.get("imaps"),
-            bound.get("submissions"),
-            self._tls.context() is not None,
-            accounts,
-        )
+        watched = tuple(f"{one.mailbox} of {one.account}" for one in self._config.forward.watch)
+        return Report(dict(self._bound), self._tls.context() is not None, accounts, watched)
 
     async def reload(self, load: Callable[[], Config]) -> Report:
         """Serve the configuration that `load` reads. Sessions go on; unchanged listeners keep their sockets.
@@ -153,13 +149,14 @@ class Service:
         outbound = new.outbound_settings()
         old = self._config
         await self._load_certificate(new)
-        ended = await self._move(old.listen.addresses, new)
+        ended = await self._move(old.listeners, new)
         former, self._smarthosts = self._smarthosts, _smarthosts(new, self._smarthosts, old)
         self._accounts.replace(new.account_values(), self._smarthosts)
         self._outbound.replace_settings(outbound)
         for admission in self._admissions.values():
             admission.change(new.listen.limits)
         self._config = new
+        await self._mailroom.replace(new)
         set_level(new.service.log_level)
         if _until_next_start(new) != _until_next_start(old):
             log.warning(
@@ -177,6 +174,7 @@ class Service:
         try:
             await self._stop_all(listeners, grace)
         finally:
+            await self._mailroom.stop(grace)
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
@@ -195,12 +193,12 @@ class Service:
 
     async def _load_certificate(self, config: Config) -> None:
         """Raises ConfigError when it cannot be used, or is missing and needed."""
-        needed = [f"listen.{name}" for name in config.listen.addresses if name in _IMPLICIT_TLS]
+        needed = [f"listen.{name}" for name in config.listeners if name in _IMPLICIT_TLS]
         await asyncio.to_thread(self._tls.load, next(iter(needed), ""))
 
     async def _move(self, before: dict[str, ListenAddress], new: Config) -> list[Listener]:
         """Start what listens elsewhere now; what is to be stopped for it. On ConfigError all is as it was."""
-        after = new.listen.addresses
+        after = new.listeners
         listeners, bound = dict(self._listeners), dict(self._bound)
         try:
             for name, address in after.items():
@@ -217,9 +215,12 @@ class Service:
 
     async def _listen(self, name: str, config: Config) -> None:
         """Start the listener of this name and make it the current one."""
-        address = config.listen.addresses[name]
+        address = config.listeners[name]
         implicit = name in _IMPLICIT_TLS
-        if name.startswith("imap"):
+        listener: Listener
+        if name in LISTENERS:
+            listener = self._mailroom.listener(name, address)
+        elif name.startswith("imap"):
             listener = self._imap(address, implicit_tls=implicit)
         else:
             listener = self._submission(address, config, implicit_tls=implicit)
@@ -232,7 +233,8 @@ class Service:
             )
             is_taken = error.errno == errno.EADDRINUSE
             first = "Stop the other program that uses this port, or" if is_taken else "To listen elsewhere,"
-            remedy = f"{first} change listen.{name} in {config.folders.config_file}."
+            option = f"forward.listen.{name}" if name in LISTENERS else f"listen.{name}"
+            remedy = f"{first} change {option} in {config.folders.config_file}."
             raise ConfigError(f"Cannot listen on {address}: {why}. {remedy}") from None
         self._listeners[name] = listener
         self._bound[name] = str(ListenAddress(host=host, port=port))
@@ -331,7 +333,7 @@ async def _reload(service: Service, load: Callable[[], Config], supervisor: Supe
     else:
         log.info(
             "the configuration was read again",
-            extra={"imap": report.imap, "submission": report.submission, "accounts": len(report.accounts)},
+            extra={**report.listeners, "accounts": len(report.accounts)},
         )
     supervisor.ready("")
 

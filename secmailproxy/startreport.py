@@ -27,19 +27,17 @@ class AccountReport:
 class Report:
     """What is being served."""
 
-    imap: str
-    submission: str
-    imaps: str | None
-    submissions: str | None
+    listeners: dict[str, str]
+    """The name of each listener, such as "imap", and where it listens."""
     starttls: bool
     """Whether there is a certificate, so that submission offers STARTTLS."""
     accounts: tuple[AccountReport, ...]
+    watched: tuple[str, ...] = ()
+    """Mailboxes, for people."""
 
     def ready_line(self) -> str:
         """What `--ready-fd` and systemd are told."""
-        tls = {"imaps": self.imaps, "submissions": self.submissions}
-        more = "".join(f" {name}={bound}" for name, bound in tls.items() if bound)
-        return f"READY imap={self.imap} submission={self.submission}{more}"
+        return " ".join(["READY", *(f"{name}={bound}" for name, bound in self.listeners.items())])
 
 
 def account_report(account: AccountSection, keystore: Keystore, now: datetime) -> AccountReport:

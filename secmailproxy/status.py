@@ -81,7 +81,7 @@ def status_of(config: Config, now: datetime) -> Status:
         for one in accounts
         if one.waiting
     ]
-    listeners = {name: str(address) for name, address in config.listen.addresses.items()}
+    listeners = {name: str(address) for name, address in config.listeners.items()}
     name = _verdict_field(config, problems)
     return Status(process, since, listeners, keystore, name, accounts, errands, tuple(problems))
 

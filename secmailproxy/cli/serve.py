@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from secmailproxy.startreport import Report
     from secmailproxy.supervision import Supervisor
 
+_LISTENERS = {
+    "imap": "IMAP        {}",
+    "submission": "submission  {}",
+    "imaps": "IMAP        {}, TLS",
+    "submissions": "submission  {}, TLS",
+    "smtp": "SMTP        {}, system mail",
+    "lmtp": "LMTP        {}, system mail",
+}
+
 
 @click.command("serve")
 @passphrase_options
@@ -75,20 +84,17 @@ def _serve(config: Config, passphrase: Passphrase, supervisor: Supervisor, *, as
 
 def startup_text(report: Report, config: Config) -> str:
     """The report for people."""
-    lines = [
-        f"secmailproxy is ready ({config.folders.config_file})",
-        f"  IMAP        {report.imap}",
-        f"  submission  {report.submission}{', STARTTLS' if report.starttls else ''}",
-    ]
-    for name, bound in (("IMAP", report.imaps), ("submission", report.submissions)):
-        if bound:
-            lines.append(f"  {name:<10}  {bound}, TLS")
+    lines = [f"secmailproxy is ready ({config.folders.config_file})"]
+    for name, bound in report.listeners.items():
+        starttls = ", STARTTLS" if name == "submission" and report.starttls else ""
+        lines.append(f"  {_LISTENERS[name].format(bound)}{starttls}")
+    lines += [f"  watching    {one}" for one in report.watched]
     for account in report.accounts:
         password = "the mailbox's own password" if account.login == "mailbox" else "the local password"
         lines += [
             f"  {account.address} (IMAP {account.imap}, SMTP {account.smtp}); log in with {password}",
             f"    key {account.fingerprint or '-'}: {account.key_state}",
         ]
-    if not report.accounts:
+    if not report.accounts and "imap" in report.listeners:
         lines.append("  no accounts yet; run: secmailproxy setup you@your.domain")
     return "\n".join(lines)

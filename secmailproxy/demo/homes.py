@@ -139,7 +139,7 @@ async def running_proxy(home: Home) -> AsyncIterator[Proxy]:
     service = Service(config, home.keystore, home.store)
     report = await service.start()
     try:
-        imap, submission = (int(one.rpartition(":")[2]) for one in (report.imap, report.submission))
+        imap, submission = (int(report.listeners[one].rpartition(":")[2]) for one in ("imap", "submission"))
         client = MailClient(imap, submission, person.address, person.password)
         yield Proxy(home, client, field_name(person.folders.verdict_token()))
     finally:
