@@ -2,8 +2,9 @@
 
 On loopback nearly all clients are 127.0.0.1, so the limits are also what all mail clients together may do.
 They keep a program that connects again and again from using up the descriptors of this process and the
-connections that the mail server grants. Logins are locked for an account together with an address, never for
-an account alone: nobody can lock its owner out from another address.
+connections that the mail server grants. Logins are locked for an account together with an address (and the
+user of this machine behind it, where that is known), never for an account alone: nobody can lock its owner
+out from elsewhere.
 
 Security: each refusal leaves one log record of a form that does not change (docs/abuse.md). Its first field
 is the client's address, and no word of the client's own is in it.
@@ -70,23 +71,23 @@ class LoginGuard:
         """Go by these from now on."""
         self._lockouts.failures, self._lockouts.seconds = limits.login_failures, limits.lock_seconds
 
-    def attempt(self, client: str, name: str, secret: str) -> float:
+    def attempt(self, guest: str, name: str, secret: str) -> float:
         """Count this login, which is right only once `succeeded` says so; for how long it is locked, or 0.
 
         `name` is the account's address, however the client called it, or the unknown name as it came.
         """
-        return self._lockouts.attempt(self._key(client, name), self._digest(secret), self._clock())
+        return self._lockouts.attempt(self._key(guest, name), self._digest(secret), self._clock())
 
-    def withdraw(self, client: str, name: str, secret: str) -> None:
+    def withdraw(self, guest: str, name: str, secret: str) -> None:
         """Nobody could judge this login, such as where the mail server cannot be reached."""
-        self._lockouts.withdraw(self._key(client, name), self._digest(secret))
+        self._lockouts.withdraw(self._key(guest, name), self._digest(secret))
 
-    def succeeded(self, client: str, name: str) -> None:
+    def succeeded(self, guest: str, name: str) -> None:
         """The login was right: forget the wrong ones."""
-        self._lockouts.succeeded(self._key(client, name))
+        self._lockouts.succeeded(self._key(guest, name))
 
-    def _key(self, client: str, name: str) -> tuple[str, bytes]:
-        return client, self._digest(name.lower())
+    def _key(self, guest: str, name: str) -> tuple[str, bytes]:
+        return guest, self._digest(name.lower())
 
     def _digest(self, text: str) -> bytes:
         """Of a fixed size, however long the text is, and of no use to who reads this memory."""
@@ -159,9 +160,12 @@ class Admission:
         self.refuse(Refusal.ABUSE, client, why="too many errors")
         return False
 
-    def may_try(self, client: str, name: str, secret: str) -> bool:
-        """Whether this login may be tried; logged when its name is locked for this address."""
-        left = self.logins.attempt(client, name, secret)
+    def may_try(self, client: str, name: str, secret: str, guest: str = "") -> bool:
+        """Whether this login may be tried; logged when its name is locked for this guest.
+
+        `guest` is the address, or more where more is known of the client (`localuser`).
+        """
+        left = self.logins.attempt(guest or client, name, secret)
         if left:
             self.refuse(Refusal.LOCKED, client, seconds=ceil(left))
         return not left

@@ -93,9 +93,7 @@ class Service:
         self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, crew, guard)
         limits = config.listen.limits
         logins = LoginGuard(limits)
-        self._admissions = {
-            name: Admission(name, limits, logins) for name in ("imap", "submission", "system")
-        }
+        self._admissions = {name: Admission(name, limits, logins) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
         self._harvest = Harvest(keystore, utc_now) if config.smime.harvest else None

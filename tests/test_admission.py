@@ -87,6 +87,17 @@ def test_what_is_guessed_at_one_listener_is_locked_at_all() -> None:
     assert submission.may_try("127.0.0.1", "alice@example.org", "right")
 
 
+def test_a_user_who_guesses_is_locked_out_alone() -> None:
+    """All users of a machine share its loopback addresses; a reload that changes the limits frees nobody."""
+    admission = Admission("imap", Limits(login_failures=3), clock=lambda: 0)
+    for number in range(3):
+        assert admission.may_try("127.0.0.1", "alice", f"{number}", "127.0.0.1 user 1001")
+    admission.change(Limits(login_failures=4))
+    assert not admission.may_try("127.0.0.1", "alice", "right", "127.0.0.1 user 1001")
+    assert admission.may_try("127.0.0.1", "alice", "right", "127.0.0.1 user 1000")
+    assert admission.may_try("127.0.0.1", "alice", "right")
+
+
 @pytest.mark.parametrize("name", ["", "\ud800", "x" * 1_000_000, "a\0b\n", "\N{RIGHT-TO-LEFT OVERRIDE}"])
 def test_any_name_can_be_counted(name: str) -> None:
     """Surrogates come from octets that are not UTF-8."""

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
+from secmailproxy import localuser
 from secmailproxy.accounts import Accounts, ImapLogin
 from secmailproxy.admission import Admission, Refusal
 from secmailproxy.errors import ConfigError, KeystoreLocked, NotAllowed, SecMailProxyError
@@ -224,13 +225,14 @@ class ImapServer:
         self, front: Front, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str
     ) -> tuple[ImapLogin, Upstream] | None:
         admission = self._settings.admission
+        guest = await _guest_of(writer)
         for failures in range(LOGIN_ATTEMPTS):
             attempt = await _next_attempt(front, reader, writer)
             if attempt is None:
                 return None
             account = self._accounts.known_as(attempt.username)
             name = account or attempt.username
-            if not admission.may_try(client, name, attempt.password):
+            if not admission.may_try(client, name, attempt.password, guest):
                 writer.write(attempt.tag + b" " + _LOCKED)
                 continue
             try:
@@ -240,13 +242,13 @@ class ImapServer:
                     admission.refuse(Refusal.LOGIN, client, **({"account": account} if account else {}))
                     await asyncio.sleep(_LOGIN_DELAY * failures)
                 else:
-                    admission.logins.withdraw(client, name, attempt.password)
+                    admission.logins.withdraw(guest, name, attempt.password)
                     log.warning("imap login impossible", extra={"client": client, "why": error.text})
                 if isinstance(error, LoginRefusedByServer):
                     writer.writelines(error.alerts)
                 writer.write(attempt.tag + b" " + _refusal(error))
                 continue
-            admission.logins.succeeded(client, name)
+            admission.logins.succeeded(guest, name)
             completion = rewrite(server.completion)
             if b"[CAPABILITY " not in completion[:24].upper():
                 code = rewrite(b"OK [CAPABILITY " + server.capabilities + b"] ")
@@ -367,6 +369,12 @@ def _address_of(writer: asyncio.StreamWriter) -> str:
     """The client's; empty when it has left already."""
     peer = writer.get_extra_info("peername")
     return str(peer[0]) if peer else ""
+
+
+async def _guest_of(writer: asyncio.StreamWriter) -> str:
+    """The client as one who may be guessing; empty when it has left already."""
+    peer, here = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+    return await asyncio.to_thread(localuser.guest, peer[:2], here[:2]) if peer and here else ""
 
 
 def _say(writer: asyncio.StreamWriter, octets: bytes) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from aiosmtpd.smtp import MISSING, SMTP, AuthResult
 
+from secmailproxy import localuser
 from secmailproxy.accounts import Credentials, Mechanism
 from secmailproxy.admission import Refusal
 from secmailproxy.errors import LoginRefused, NotAllowed
@@ -128,7 +129,8 @@ class Authentication(Courtesies):
         """Judge credentials; our own method, since it must ask the smarthost."""
         admission, account = self.settings.admission, self.account_of(credentials.username)
         name = account or credentials.username
-        if not admission.may_try(self.client, name, credentials.secret):
+        guest = await self._guest()
+        if not admission.may_try(self.client, name, credentials.secret, guest):
             # RFC 4954 section 6: temporary, so that no client throws a password away that was not tried.
             self._failed_logins += 1
             await self._fail(Reply(454, "4.7.0 too many failed logins; this one was not tried, try later"))
@@ -137,17 +139,23 @@ class Authentication(Courtesies):
             address = await self.enter(credentials)
         except NotAllowed as error:
             if reply_for(error, "").code < 500:
-                admission.logins.withdraw(self.client, name, credentials.secret)
+                admission.logins.withdraw(guest, name, credentials.secret)
             return await self._refuse(mechanism, error, account)
         except Exception as error:  # noqa: BLE001  answered like any other, but with the code of RFC 4954
-            admission.logins.withdraw(self.client, name, credentials.secret)
+            admission.logins.withdraw(guest, name, credentials.secret)
             reply = self.reply_for(error)
             return AuthResult(success=False, handled=False, message=f"454 {reply.text}")
-        admission.logins.succeeded(self.client, name)
+        admission.logins.succeeded(guest, name)
         log.info(
             "submission login", extra={"client": self.client, "mechanism": mechanism, "account": address}
         )
         return AuthResult(success=True)
+
+    async def _guest(self) -> str:
+        """The client as one who may be guessing; empty when it has left already."""
+        transport = self._writer.transport
+        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        return await asyncio.to_thread(localuser.guest, peer[:2], here[:2]) if peer and here else ""
 
     async def _refuse(self, mechanism: str, error: NotAllowed, account: str = "") -> AuthResult:
         """Answer late, and log one line of a form that does not change."""

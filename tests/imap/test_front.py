@@ -106,3 +106,20 @@ def test_names_and_passwords_of_any_octets_survive(username: bytes, password: by
     assert attempt is not None
     assert attempt.username.encode("utf-8", "surrogateescape") == username
     assert attempt.password.encode("utf-8", "surrogateescape") == password
+
+
+@pytest.mark.parametrize("mistake", [b"a FROB\r\n", b"\r\n", b"a LOGIN x\r\n", b"a AUTHENTICATE PLAIN !\r\n"])
+def test_too_many_mistakes_end_it(mistake: bytes) -> None:
+    attempt, out, front = said(mistake * 20 + LOGINS["quoted"][0])
+    assert attempt is None
+    assert front.closing
+    assert out.count(b" BAD ") == 11
+    assert out.endswith(b"\r\n* BYE Too many errors.\r\n")
+
+
+def test_too_many_commands_before_a_login_end_it() -> None:
+    assert said(b"a NOOP\r\n" * 99 + LOGINS["quoted"][0])[0] == ATTEMPT
+    attempt, out, front = said(b"a NOOP\r\n" * 100 + LOGINS["quoted"][0])
+    assert attempt is None
+    assert (front.closing, front.abuse) == (True, "too many commands before a login")
+    assert out.endswith(b"\r\n* BYE Too many commands before a login.\r\n")

@@ -15,6 +15,7 @@ import pytest
 
 from secmailproxy.imap import front, server
 from secmailproxy.imap.server import ImapServer, ImapSettings
+from secmailproxy.imap.upstream import LoginRefusedByServer
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import proxy_user
 from tests.fixtures.processes import wait_until
@@ -107,3 +108,19 @@ async def test_who_does_not_read_keeps_no_descriptor(monkeypatch: pytest.MonkeyP
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("completion", "judged"),
+    [
+        (b"NO [AUTHENTICATIONFAILED] wrong\r\n", True),
+        (b"NO wrong\r\n", True),
+        (b"NO [UNAVAILABLE] the password database is away\r\n", False),
+        (b"no [inuse] later\r\n", False),
+        (b"NO [LIMIT] too many connections\r\n", False),
+        (b"NO the mailbox [UNAVAILABLE]\r\n", True),
+    ],
+)
+def test_a_server_in_trouble_judges_no_password(completion: bytes, judged: bool) -> None:
+    """Who logs in meanwhile is not locked out, and no guard bans the owner."""
+    assert server._is_judged(LoginRefusedByServer(completion)) == judged

@@ -118,7 +118,12 @@ async def test_a_message_over_tls(
 
 
 async def test_what_came_before_the_handshake_is_forgotten(
-    server_tls: Settings, trusting: ssl.SSLContext, sink: Sink, proxy: Proxies, client: Clients
+    server_tls: Settings,
+    trusting: ssl.SSLContext,
+    sink: Sink,
+    proxy: Proxies,
+    client: Clients,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """RFC 3207 section 6: commands put in front of the client's in clear are never carried out."""
     front = await proxy(sink.port, **server_tls)
@@ -133,6 +138,10 @@ async def test_what_came_before_the_handshake_is_forgotten(
     assert sink.logins == 0
     assert (await user.ask(b"EHLO client.example")).startswith(b"250")
     assert (await user.ask(b"MAIL FROM:<a@example.org>")).startswith(b"530 5.7.0 ")
+    refused = [vars(one) for one in caplog.records if "protocol abuse" in one.getMessage()]
+    assert [(one["client"], one["why"]) for one in refused] == [
+        ("127.0.0.1", "commands before the TLS handshake")
+    ]
 
 
 async def test_octets_in_clear_after_the_reply_end_the_connection(
