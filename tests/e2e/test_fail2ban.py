@@ -53,6 +53,10 @@ login_failures = 5
 lock_seconds = 3
 """
 LOCAL = "the local password"
+FORWARD = """
+[forward.listen]
+smtp = "127.0.0.1:{port}"
+"""
 
 
 def talk(proxy_port: int, source: str, *pieces: bytes) -> bytes:
@@ -186,6 +190,16 @@ def by_guessing(proxy: Proxy, source: str) -> int:
     return 7
 
 
+def by_system_mail(proxy: Proxy, source: str) -> int:
+    """System mail for others."""
+    sender = b"EHLO x\r\n", b"MAIL FROM:<>\r\n"
+    names = [b"192.0.2.7@example.org", b'"client=192.0.2.8"@example.org', b"nobody@[192.0.2.9]"]
+    (port,) = re.findall(r'(?m)^smtp = "127.0.0.1:(\d+)"', proxy.home.folders.config_file.read_text())
+    heard = talk(int(port), source, *sender, *[b"RCPT TO:<%b>\r\n" % name for name in names])
+    assert heard.count(b"550 5.7.1 relay access denied\r\n") == 3
+    return 3
+
+
 ATTACKS = {
     f"127.0.1.{number}": attack
     for number, attack in enumerate(
@@ -199,6 +213,7 @@ ATTACKS = {
             by_bare_line_ends,
             by_many_connections,
             by_guessing,
+            by_system_mail,
         ],
         1,
     )
@@ -214,7 +229,7 @@ def enters(proxy: Proxy, source: str) -> bool:
 @pytest.fixture(scope="module")
 def proxy(ca: TestCA) -> Iterator[Proxy]:
     """For an account with a local password; there is no server behind it."""
-    with alone(ca, free_port(), config="") as home:
+    with alone(ca, free_port(), config=FORWARD.format(port=free_port())) as home:
         config_file = home.folders.config_file
         limited = config_file.read_text().replace("[listen]", LIMITS)
         config_file.write_text(f'{limited}\nlogin = "local"\n')
