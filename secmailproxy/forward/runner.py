@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _LOCK_AGAIN = 5.0
 """Seconds after which the daemon asks for the lock again, while another runner has it."""
+_ROUNDS_MOST = 10
 
 
 class Runner:
@@ -72,13 +73,16 @@ class Runner:
         self._news.set()
 
     async def once(self) -> bool:
-        """One round: for a timer. Whether it was ours; else the runner that works was told."""
+        """Everything that is due: for a timer. Whether it was ours; else the runner that works was told."""
         held = await asyncio.to_thread(self._lock)
         if held is None:
             poke(self._folder, HASTE)
             return False
         try:
-            await self._rounds.once()
+            for _ in range(_ROUNDS_MOST):
+                # What was delivered may have led to more, such as a notification.
+                if await self._rounds.once() != 0:
+                    break
         finally:
             os.close(held)
         return True
