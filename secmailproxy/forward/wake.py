@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -57,6 +58,8 @@ def poke(folder: Path, word: bytes = NEWS) -> bool:
     except OSError:
         return False
     try:
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return False
         # A full pipe has woken it already.
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(descriptor, word)
