@@ -94,6 +94,11 @@ class Folders:
         return self.state / "opening"
 
     @property
+    def traces(self) -> Path:
+        """What has been done already with system mail that may come again."""
+        return self.state / "traces"
+
+    @property
     def certificate(self) -> Path:
         """The certificate of the listeners with its encrypted key."""
         return self.state / "localhost.pem"

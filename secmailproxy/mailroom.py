@@ -7,9 +7,7 @@ configuration is read again; what is being processed then is finished by the old
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,10 +20,10 @@ from secmailproxy.config_values import ListenAddress
 from secmailproxy.dispatch import Dispatch
 from secmailproxy.forward.acceptance import is_accepted
 from secmailproxy.forward.message import from_pipe, return_path
-from secmailproxy.forward.model import Entrance, ForwardSettings, SystemMail
+from secmailproxy.forward.model import Entrance, SystemMail
 from secmailproxy.forward.outlets import outlet_of
-from secmailproxy.forward.processing import Desk
-from secmailproxy.forward.seals import KeystoreSeals
+from secmailproxy.forward.processing import Desk, desk_of
+from secmailproxy.forward.sender import with_sender
 from secmailproxy.model import Envelope
 from secmailproxy.smtp.intake import Intake, IntakeServer, LocalIntake
 from secmailproxy.smtp.settings import IntakeSettings
@@ -107,10 +105,8 @@ class Mailroom:
         self._desk.process(SystemMail(message, return_path(message), (), Entrance.IMAP))
 
     def _desk_of(self, config: Config) -> Desk:
-        settings = _settings(config)
-        return Desk(
-            settings, KeystoreSeals(self._keystore, settings), outlet_of(settings, config.folders.spool)
-        )
+        settings = with_sender(config.forward_settings())
+        return desk_of(config.folders, settings, self._keystore, outlet_of(settings, config.folders.spool))
 
     async def _watch(self, config: Config) -> None:
         """Watch what is to be watched, and nothing else."""
@@ -125,16 +121,6 @@ class Mailroom:
 
                 watch = Watch(one, self._accounts, self._take_found, config.folders.watched)
                 self._watches[one] = asyncio.create_task(watch.run())
-
-
-def _settings(config: Config) -> ForwardSettings:
-    """With a sender, whatever the configuration says."""
-    settings = config.forward_settings()
-    return settings if settings.sender else replace(settings, sender=settings.account or _local_sender())
-
-
-def _local_sender() -> str:
-    return f"{getpass.getuser()}@{socket.getfqdn()}"
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -11,9 +11,11 @@ encrypted.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,15 +31,16 @@ from secmailproxy.errors import (
     UsageError,
 )
 from secmailproxy.folders import Folders
-from secmailproxy.forward.message import checked_address, from_pipe, has_null_sender
+from secmailproxy.forward.message import NULL_SENDERS, checked_address, envelope_sender, from_pipe
 from secmailproxy.forward.model import Entrance, ForwardSettings, Outlet, SystemMail, Target
 from secmailproxy.forward.outlets import outlet_of
-from secmailproxy.forward.processing import Desk
-from secmailproxy.forward.seals import KeystoreSeals
+from secmailproxy.forward.processing import Desk, desk_of
+from secmailproxy.forward.sender import with_sender
 from secmailproxy.forward.target import fingerprint_of
 from secmailproxy.forward.wake import see_to_delivery
 
 if TYPE_CHECKING:
+    from keystore.keystore import Keystore
     from secmailproxy.config import AccountSection, Config
     from secmailproxy.forward.preparing import Before
 
@@ -45,8 +48,25 @@ TRY_LATER = 75
 _CRYPTO_STATUSES = frozenset({"5.7.5", "4.7.5"})
 
 
-class PipeCommand(click.Command):
-    """A command that ends with 0 or 75 and one short line, whatever happens."""
+SUBCOMMANDS = {"test": "secmailproxy.cli.forwardtest:command"}
+"""Name -> "module:attribute", imported when it is called."""
+
+
+class Pipe(click.Group):
+    """A command that ends with 0 or 75 and one short line; its subcommands end as all others do."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the table."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imported now; None for an unknown name."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, _, attribute = SUBCOMMANDS[cmd_name].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        return found
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -57,26 +77,33 @@ class PipeCommand(click.Command):
         except click.exceptions.Exit:
             raise
         except click.ClickException as error:
-            # The text of click quotes arguments, which a recipe may take from the message.
-            param = getattr(error, "param", None)
-            wrong = f"--{param.name} is missing or wrong" if param is not None else "wrong options"
-            _give_up(UsageError(f"{wrong}; see: secmailproxy forward --help"))
+            _give_up(error)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Runs the command and exits."""
+        """Runs the command and exits; a subcommand ends like all others."""
         try:
             super().invoke(ctx)
         except click.exceptions.Exit:
             raise
-        except BaseException as error:  # noqa: BLE001  # the message must come back to its queue
-            _give_up(error)
-        raise SystemExit(0)
+        except BaseException as error:
+            if ctx.invoked_subcommand:
+                raise
+            _give_up(error)  # the message must come back to its queue
+        if not ctx.invoked_subcommand:
+            raise SystemExit(0)
 
 
 def _give_up(error: BaseException) -> NoReturn:
     status, text = "4.3.0", f"internal error ({type(error).__name__})"
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         text = "interrupted"
+    elif isinstance(error, click.ClickException):
+        # The text of click quotes arguments, which a recipe may take from the message.
+        param = getattr(error, "param", None)
+        wrong = (
+            f"--{param.name.replace('_', '-')} is missing or wrong" if param is not None else "wrong options"
+        )
+        text = f"{wrong}; see: secmailproxy forward --help"
     elif isinstance(error, OSError) and error.strerror:
         text = f"cannot read or write: {error.strerror}"
     elif isinstance(error, KeystoreError):
@@ -89,19 +116,43 @@ def _give_up(error: BaseException) -> NoReturn:
         raise SystemExit(TRY_LATER)  # also when nobody listens on stderr
 
 
-@click.command(cls=PipeCommand, name="forward")
-@click.option("--to", metavar="ADDRESS", help="Send it to ADDRESS (default: the only [[forward.targets]]).")
-@click.option("--fingerprint", metavar="FPR", help="Encrypt to this certificate (default: the pinned one).")
-@click.option(
-    "--via",
-    type=click.Choice(["smarthost", "sendmail", "smtp"]),
-    help="Hand it to whom (default: forward.via).",
-)
-@click.option("--sendmail", metavar="PATH", help="The sendmail program (default: forward.sendmail).")
-@click.option("--from", "from_", metavar="ADDRESS", help="Sender of the encrypted message.")
-@click.option("--account", metavar="ADDRESS", help="The account whose smarthost is used.")
+def way_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say whom a message goes to, how, and what its envelope was."""
+    options = (
+        click.option(
+            "--to", metavar="ADDRESS", help="Send it to ADDRESS (default: the only [[forward.targets]])."
+        ),
+        click.option(
+            "--fingerprint", metavar="FPR", help="Encrypt to this certificate (default: the pinned one)."
+        ),
+        click.option(
+            "--via",
+            type=click.Choice(["smarthost", "sendmail", "smtp"]),
+            help="Hand it to whom (default: forward.via).",
+        ),
+        click.option("--sendmail", metavar="PATH", help="The sendmail program (default: forward.sendmail)."),
+        click.option("--from", "from_", metavar="ADDRESS", help="Sender of the encrypted message."),
+        click.option("--account", metavar="ADDRESS", help="The account whose smarthost is used."),
+        click.option(
+            "--mail-from", metavar="ADDRESS", help="The envelope sender that the message came with."
+        ),
+        click.option(
+            "--rcpt-to",
+            metavar="ADDRESS",
+            multiple=True,
+            help="An envelope recipient that it came for; aliases and targets are chosen by it.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group(cls=Pipe, name="forward", invoke_without_command=True)
+@way_options
 @passphrase_options
-def command(**options: Any) -> None:
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:
     """Encrypt a message from standard input and send it on.
 
     The whole message, header included, goes inside an encrypted one with a fixed subject. The status is 0
@@ -111,15 +162,30 @@ def command(**options: Any) -> None:
 
     # Records of libraries must not reach stderr, from where mail programs copy them into bounces.
     logging.getLogger().addHandler(logging.NullHandler())
+    if context.invoked_subcommand:
+        return
     before = _look()
-    config = _config()
-    settings = _settings(config, options)
+    config = configuration()
+    settings = chosen_settings(config, options)
     octets = sys.stdin.buffer.read(settings.max_octets + 1)
+    mail = incoming(octets, settings, options)
+    with opened_desk(config, settings, options["passphrase"]) as (desk, keystore):
+        desk.process(mail)
+        if before is not None and sys.argv[1:2] == ["forward"]:
+            _prepare(config, settings, keystore, before)
+
+
+def incoming(octets: bytes, settings: ForwardSettings, options: Mapping[str, Any]) -> SystemMail:
+    """The message as the pipe brings it. Raises LimitExceeded, MalformedMessage."""
     if len(octets) > settings.max_octets:
         raise LimitExceeded("the message is larger than submission.max_octets")
-    message = from_pipe(octets)
-    mail = SystemMail(message, "" if has_null_sender(message) else settings.sender, (), Entrance.PIPE)
-    _process(config, settings, options["passphrase"], mail, before)
+    came_from: str | None = options["mail_from"]
+    if came_from is None:
+        came_from = envelope_sender(octets)
+    elif came_from in NULL_SENDERS:
+        came_from = ""
+    mail_from = settings.sender if came_from is None else came_from
+    return SystemMail(from_pipe(octets), mail_from, tuple(options["rcpt_to"]), Entrance.PIPE)
 
 
 def _look() -> Before | None:
@@ -131,7 +197,16 @@ def _look() -> Before | None:
     return None
 
 
-def _config() -> Config:
+def _prepare(config: Config, settings: ForwardSettings, keystore: Keystore, before: Before) -> None:
+    """A plan for the next message of this call."""
+    from secmailproxy.forward.preparing import prepare
+
+    with suppress(Exception):  # the message is where it should be, whatever becomes of the plan
+        prepare(config.folders, sys.argv[2:], settings, keystore, before)
+
+
+def configuration() -> Config:
+    """The one of this user, or its defaults. Raises ConfigError."""
     # Looking for plugins of pydantic costs a pipe a tenth of its time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from secmailproxy.config import Config
@@ -139,32 +214,40 @@ def _config() -> Config:
     return load_config() if Folders.of_user().config_file.exists() else Config()
 
 
-def _settings(config: Config, options: dict[str, Any]) -> ForwardSettings:
+def chosen_settings(config: Config, options: Mapping[str, Any]) -> ForwardSettings:
     """Those of the configuration, and what the options put in their place; addresses are checked.
 
     Raises ConfigError or UsageError when something is missing or wrong.
     """
-    chosen = config.forward_settings()
-    rcpt_to = options["to"] or (chosen.targets[0].address if len(chosen.targets) == 1 else "")
-    if not rcpt_to:
-        raise UsageError("the recipient is not known: use --to, or have exactly one [[forward.targets]]")
-    rcpt_to = checked_address(rcpt_to, "--to")
-    target = Target(rcpt_to, ())
-    target = next((one for one in chosen.targets if one.address.lower() == rcpt_to.lower()), target)
-    if options["fingerprint"]:
-        target = Target(target.address, (fingerprint_of(options["fingerprint"]),))
-    others = tuple(one for one in chosen.targets if one.address.lower() != rcpt_to.lower())
-    via = options["via"] or chosen.via
-    account = "" if via != "smarthost" else _account(config, options["account"] or chosen.account).address
-    return replace(
-        chosen,
-        targets=(target, *others),
-        default=replace(chosen.default, rcpt_tos=(target.address,)),
-        via=via,
-        sendmail=options["sendmail"] or chosen.sendmail,
-        account=account,
-        sender=checked_address(options["from_"] or chosen.sender or account or _local_sender(), "--from"),
+    settings = config.forward_settings()
+    via = options["via"] or settings.via
+    account = "" if via != "smarthost" else _account(config, options["account"] or settings.account).address
+    settings = with_sender(
+        replace(
+            settings,
+            via=via,
+            sendmail=options["sendmail"] or settings.sendmail,
+            account=account,
+            sender=options["from_"] or settings.sender,
+        )
     )
+    checked_address(settings.sender, "--from")
+    only = settings.targets[0].address if len(settings.targets) == 1 else ""
+    if rcpt_to := options["to"] or settings.to or only:
+        target = _target(checked_address(rcpt_to, "--to"), settings, options["fingerprint"])
+        others = tuple(one for one in settings.targets if one.address.lower() != rcpt_to.lower())
+        settings = replace(settings, targets=(target, *others), to=target.address)
+    elif options["fingerprint"]:
+        raise UsageError("--fingerprint needs --to, to say whose certificate it is")
+    if settings.to and (options["to"] or not options["rcpt_to"]):
+        return replace(settings, default=replace(settings.default, rcpt_tos=(settings.to,)))
+    return settings
+
+
+def _target(rcpt_to: str, settings: ForwardSettings, fingerprint: str | None) -> Target:
+    known = (one for one in settings.targets if one.address.lower() == rcpt_to.lower())
+    target = next(known, Target(rcpt_to, ()))
+    return Target(target.address, (fingerprint_of(fingerprint),)) if fingerprint else target
 
 
 def _account(config: Config, address: str) -> AccountSection:
@@ -180,26 +263,16 @@ def _account(config: Config, address: str) -> AccountSection:
     return account
 
 
-def _local_sender() -> str:
-    """The user who runs this, at this machine: a fixed local address for bounces."""
-    import getpass
-    import socket
-
-    return f"{getpass.getuser()}@{socket.getfqdn()}"
-
-
-def _process(
-    config: Config, settings: ForwardSettings, passphrase: Passphrase, mail: SystemMail, before: Before | None
-) -> None:
+@contextmanager
+def opened_desk(
+    config: Config, settings: ForwardSettings, passphrase: Passphrase
+) -> Iterator[tuple[Desk, Keystore]]:
+    """The desk, and the keystore it works with. Raises KeystoreError."""
     from keystore.keystore import Keystore
-    from secmailproxy.forward.preparing import prepare
 
     keystore = Keystore.open(config.keystore_settings(), LateSecrets(config, passphrase))
     try:
-        Desk(settings, KeystoreSeals(keystore, settings), _outlet(config, settings, passphrase)).process(mail)
-        if before is not None and sys.argv[1:2] == ["forward"]:
-            with suppress(Exception):  # the message is where it should be, whatever becomes of the plan
-                prepare(config.folders, sys.argv[2:], settings, keystore, before)
+        yield desk_of(config.folders, settings, keystore, _outlet(config, settings, passphrase)), keystore
     finally:
         keystore.close()
 

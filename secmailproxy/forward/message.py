@@ -19,6 +19,8 @@ from secmailproxy.mime.entity import parse_or_leaf
 from secmailproxy.mime.system import LOOP_FIELD
 
 RECEIVED_MOST = 50
+NULL_SENDERS = frozenset({"", "<>", "MAILER-DAEMON"})
+"""How delivery programs write the null sender."""
 
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _SEPARATOR = re.compile(rb"From (?![ \t]*:)[^\r\n]*\r?\n")
@@ -63,9 +65,18 @@ def loop_mark(token: str) -> str:
     return "secmailproxy-" + hashlib.sha256(b"forward loop mark\0" + token.encode()).hexdigest()[:20]
 
 
-def has_null_sender(message: bytes) -> bool:
-    """Whether the message came with the null sender, as bounces do."""
-    return header.value(parse_or_leaf(message), "Return-Path") == b"<>"
+def envelope_sender(octets: bytes) -> str | None:
+    """The envelope sender that a delivery program has written in front of what it gives to a pipe.
+
+    That is Return-Path, else an mbox "From " line; "" is the null sender, None stands for neither.
+    """
+    separator = _SEPARATOR.match(octets)
+    path = header.value(parse_or_leaf(octets[separator.end() :] if separator else octets), "Return-Path")
+    if path is None and separator is None:
+        return None
+    said = path if path is not None else (separator[0].split(b" ", 2)[1] if separator else b"")
+    address = said.decode("utf-8", "replace").strip().removeprefix("<").removesuffix(">")
+    return "" if address in NULL_SENDERS else address
 
 
 def return_path(message: bytes) -> str:

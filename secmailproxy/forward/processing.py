@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from secmailproxy.errors import ConfigError, NotAllowed
 from secmailproxy.forward.aliases import Resolved
@@ -42,6 +43,10 @@ from secmailproxy.forward.model import (
 from secmailproxy.forward.rules import decide
 from secmailproxy.model import Envelope
 
+if TYPE_CHECKING:
+    from keystore.keystore import Keystore
+    from secmailproxy.folders import Folders
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -60,13 +65,10 @@ class Desk:
         message must keep it and try again, whatever the error is called: to give it back would quote it.
         """
         disposition = decide(mail, self.settings)
+        self.refuse_impossible(disposition)
         products = products_of(mail, disposition, self.settings, self.seals)
         copies = [action for action in disposition.actions if isinstance(action, Keep)]
         entries = [action for action in disposition.actions if isinstance(action, Collect)]
-        if copies and self.keeper is None:
-            raise ConfigError(f"a rule keeps a copy in {copies[0].path}, which is not possible here")
-        if entries and self.collector is None:
-            raise ConfigError(f"a rule collects for {entries[0].digest}, which is not possible here")
         with self.keeper.attempt(mail) if self.keeper and copies else nullcontext() as copying:
             for copy in copies:
                 assert copying is not None  # there is a keeper
@@ -81,6 +83,27 @@ class Desk:
                 with suppress(OSError):
                     copying.finish()
         return Receipt(disposition.rule, len(products), len(copies), len(entries))
+
+    def refuse_impossible(self, disposition: Disposition) -> None:
+        """Raises ConfigError for an action for which there is no part of the desk."""
+        for action in disposition.actions:
+            if isinstance(action, Keep) and self.keeper is None:
+                raise ConfigError(f"a rule keeps a copy in {action.path}, which is not possible here")
+            if isinstance(action, Collect) and self.collector is None:
+                raise ConfigError(f"a rule collects for {action.digest}, which is not possible here")
+
+
+def desk_of(
+    folders: Folders,
+    settings: ForwardSettings,
+    keystore: Keystore,
+    outlet: Outlet,
+) -> Desk:
+    """The desk that works with the files of this machine."""
+    from secmailproxy.forward.copies import Copies
+    from secmailproxy.forward.seals import KeystoreSeals
+
+    return Desk(settings, KeystoreSeals(keystore, settings), outlet, Copies(folders.traces))
 
 
 def products_of(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secmailproxy.errors import MalformedMessage, NotAllowed, UsageError
-from secmailproxy.forward.message import checked_address, from_pipe, has_null_sender, refuse_loop
+from secmailproxy.forward.message import checked_address, envelope_sender, from_pipe, refuse_loop
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,19 @@ def test_fwd_05_other_hosts_marks_and_addresses_are_no_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "null"),
-    [(b"Return-Path: <>", True), (b"Return-Path: <a@b>", False), (b"X: <>", False)],
+    ("first", "expected"),
+    [
+        (b"Return-Path: <>", ""),
+        (b"Return-Path: <a@b>", "a@b"),
+        (b"X: <>", None),
+        (b"From a@b Thu Jan  1 00:00:00 2026\nX: y", "a@b"),
+        (b"From MAILER-DAEMON Thu Jan  1 00:00:00 2026\nX: y", ""),
+        (b"From a@b Thu Jan  1 00:00:00 2026\nReturn-Path: <c@d>", "c@d"),
+        (b"From \nX: y", ""),
+    ],
 )
-def test_the_null_sender_is_seen(field: bytes, null: bool) -> None:
-    assert has_null_sender(field + b"\r\n\r\nReturn-Path: <>\r\n") is null
+def test_the_envelope_sender_is_seen(first: bytes, expected: str | None) -> None:
+    assert envelope_sender(first + b"\n\nReturn-Path: <>\n") == expected
 
 
 @pytest.mark.parametrize("address", ["root@host", "a.b+c@example.org", "j\u00f6rg@b\u00fccher.example"])
