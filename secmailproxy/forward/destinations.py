@@ -11,13 +11,16 @@ command or a file alone is a local user: somebody must get the mail.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from secmailproxy.errors import ConfigError, LimitExceeded
-from secmailproxy.forward.aliases import Resolved
 from secmailproxy.forward.model import Forward, ForwardSettings, SystemMail, Target
 from secmailproxy.mime.address import is_plain
 
-Resolve = Callable[[str], Resolved]
+if TYPE_CHECKING:
+    from secmailproxy.forward.aliases import Resolved
+
+Resolve = Callable[[str], "Resolved"]
 """What stands behind a local name; raises ConfigError, LimitExceeded."""
 
 _STEPS_MOST = 100

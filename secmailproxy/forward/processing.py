@@ -20,7 +20,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from secmailproxy.errors import ConfigError, NotAllowed
-from secmailproxy.forward.aliases import Resolved
 from secmailproxy.forward.destinations import Resolve, destinations
 from secmailproxy.forward.message import refuse_loop
 from secmailproxy.forward.model import (
@@ -46,6 +45,7 @@ from secmailproxy.model import Envelope
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
     from secmailproxy.folders import Folders
+    from secmailproxy.forward.aliases import Resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,9 @@ def _resolver(settings: ForwardSettings) -> Resolve:
 
     @lru_cache
     def resolve(name: str) -> Resolved:
-        from secmailproxy.forward.aliasfile import resolve_name  # a pipe mostly knows no recipients
+        # A pipe mostly knows no recipients.
+        from secmailproxy.forward.aliases import Resolved
+        from secmailproxy.forward.aliasfile import resolve_name
 
         # A machine without aliases has no such file.
         return resolve_name(name, settings.aliases) if os.path.exists(settings.aliases) else Resolved((name,))

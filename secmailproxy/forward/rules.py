@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from secmailproxy.forward.expressions import found
 from secmailproxy.forward.model import (
@@ -27,7 +27,9 @@ from secmailproxy.forward.model import (
     SubjectMode,
     SystemMail,
 )
-from secmailproxy.forward.reading import Reading
+
+if TYPE_CHECKING:
+    from secmailproxy.forward.reading import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,23 @@ def decide(mail: SystemMail, settings: ForwardSettings) -> Disposition:
 
 def explain(mail: SystemMail, settings: ForwardSettings) -> tuple[Disposition, tuple[Opinion, ...]]:
     """The same, with what came of each rule that was asked, in order."""
+    if mail.entrance is Entrance.OWN or not settings.rules:
+        default = _own(settings) if mail.entrance is Entrance.OWN else settings.default
+        return Disposition("", (default,)), ()
+    from secmailproxy.forward.reading import Reading  # most pipes have no rules
+
     reading = Reading(mail, settings.urgent_words)
-    rules = () if mail.entrance is Entrance.OWN else settings.rules
     opinions: list[Opinion] = []
-    for rule in rules:
+    for rule in settings.rules:
         opinions.append(Opinion(rule, next(_objections(rule, reading), "")))
         if not opinions[-1].why_not and not rule.goes_on:
             break
     spoke = [opinion.rule for opinion in opinions if not opinion.why_not]
-    actions: list[Action] = [action for rule in spoke for action in rule.actions]
+    actions = [action for rule in spoke for action in rule.actions]
     if not spoke or spoke[-1].goes_on:
-        actions.append(_own(settings) if mail.entrance is Entrance.OWN else settings.default)
-    return Disposition(", ".join(rule.name for rule in spoke), _settled(actions, reading, settings)), tuple(
-        opinions
-    )
+        actions.append(settings.default)
+    called = ", ".join(rule.name for rule in spoke)
+    return Disposition(called, _settled(actions, reading, settings)), tuple(opinions)
 
 
 def _own(settings: ForwardSettings) -> Forward:
