@@ -96,7 +96,14 @@ class Mailroom:
 
     def _take(self, octets: bytes, envelope: Envelope, entrance: Entrance) -> None:
         """Blocks; raises as `Desk.process`."""
-        mail = SystemMail(from_pipe(octets), envelope.mail_from, envelope.rcpt_tos, entrance)
+        mail = SystemMail(
+            from_pipe(octets),
+            envelope.mail_from,
+            envelope.rcpt_tos,
+            entrance,
+            envelope.mail_options,
+            envelope.rcpt_options,
+        )
         self._desk.process(mail)
 
     def _take_found(self, octets: bytes) -> None:
@@ -106,7 +113,8 @@ class Mailroom:
 
     def _desk_of(self, config: Config) -> Desk:
         settings = with_sender(config.forward_settings())
-        return desk_of(config.folders, settings, self._keystore, outlet_of(settings, config.folders.spool))
+        outlet = outlet_of(settings, config.folders.spool, self._dispatch.runner.wake)
+        return desk_of(config.folders, settings, self._keystore, outlet)
 
     async def _watch(self, config: Config) -> None:
         """Watch what is to be watched, and nothing else."""

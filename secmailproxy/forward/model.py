@@ -42,6 +42,10 @@ class SystemMail:
     rcpt_tos: tuple[str, ...]
     """As they came: addresses, or bare local names such as "root"; () where the entrance does not know."""
     entrance: Entrance
+    mail_options: tuple[str, ...] = ()
+    """ESMTP parameters of MAIL as they came, for what is passed on."""
+    rcpt_options: tuple[tuple[str, ...], ...] = ()
+    """The same of RCPT: one tuple for each of `rcpt_tos`, or ()."""
 
 
 @dataclass(frozen=True, slots=True)

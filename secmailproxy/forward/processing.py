@@ -156,7 +156,8 @@ def _passed_on(mail: SystemMail, settings: ForwardSettings) -> Product:
     if not all(map(str.isprintable, (mail.mail_from, *mail.rcpt_tos))):
         raise NotAllowed("a rule passes a message on, and an address of it holds a control character")
     refuse_loop(mail.octets, "", "")
-    return Product(mail.octets, Envelope(mail.mail_from, mail.rcpt_tos), is_plain=True)
+    envelope = Envelope(mail.mail_from, mail.rcpt_tos, mail.mail_options, mail.rcpt_options)
+    return Product(mail.octets, envelope, is_plain=True)
 
 
 def _resolver(settings: ForwardSettings) -> Resolve:

@@ -86,7 +86,9 @@ def _transaction(
     refusal = fate(*server.mail(envelope.mail_from, _options(server, product, rcpt_tos)))
     if refusal.outcome is not Outcome.ACCEPTED:
         return dict.fromkeys(rcpt_tos, refusal)
-    fates = {to: fate(*server.rcpt(to)) for to in rcpt_tos}
+    asked = dict(zip(envelope.rcpt_tos, envelope.rcpt_options, strict=False))
+    knows_dsn = server.has_extn("dsn")
+    fates = {to: fate(*server.rcpt(to, asked.get(to, ()) if knows_dsn else ())) for to in rcpt_tos}
     accepted = [to for to, one in fates.items() if one.outcome is Outcome.ACCEPTED]
     if not accepted or (for_all_or_none and len(accepted) < len(fates)):
         return fates
@@ -112,10 +114,12 @@ def _message(server: smtplib.SMTP, octets: bytes) -> tuple[int, bytes]:
 
 
 def _options(server: smtplib.SMTP, product: Product, rcpt_tos: Sequence[str]) -> list[str]:
-    options = []
+    asked = {one.partition("=")[0].upper(): one for one in product.envelope.mail_options}
+    options = [asked[name] for name in ("RET", "ENVID") if name in asked and server.has_extn("dsn")]
     if not product.octets.isascii() and server.has_extn("8bitmime"):
         options.append("BODY=8BITMIME")
-    if not all(one.isascii() for one in (product.envelope.mail_from, *rcpt_tos)):
+    addresses = (product.envelope.mail_from, *rcpt_tos)
+    if "SMTPUTF8" in asked or not all(one.isascii() for one in addresses):
         options.append("SMTPUTF8")
     return options
 
