@@ -7,7 +7,6 @@ configuration is read again; what is being processed then is finished by the old
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,6 @@ from secmailproxy.smtp.settings import IntakeSettings
 
 if TYPE_CHECKING:
     from secmailproxy.errands.watch import WatchSettings
-
-log = logging.getLogger(__name__)
 
 _KINDS: dict[str, tuple[type[Intake], Entrance]] = {
     "smtp": (Intake, Entrance.SMTP),
