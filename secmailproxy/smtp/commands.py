@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from secmailproxy.model import Reply
 
 _LOCAL_NAME = re.compile(r":[ ]*<(?P<address>[A-Za-z0-9_][A-Za-z0-9_.+-]*)>(?:[ ]+(?P<parameters>.*))?")
-"""A recipient without a domain, such as root: not in the standard, but what programs of one machine say."""
+"""An address without a domain, such as root: not in the standard, but what programs of one machine say."""
 _PATH = re.compile(
     r"""
     :[ ]*<
@@ -70,9 +70,12 @@ class Path:
     smtputf8: bool = False
 
 
-def mail_path(argument: str, offered: Collection[str]) -> Path:
-    """Read "FROM:<address> parameters"; `offered` are the EHLO keywords of the smarthost. Raises Refused."""
-    return _path("FROM", argument, MAIL_PARAMETERS, offered)
+def mail_path(argument: str, offered: Collection[str], *, local: bool = False) -> Path:
+    """Read "FROM:<address> parameters"; `offered` are the EHLO keywords of the smarthost. Raises Refused.
+
+    With `local`, a bare local name such as root is a sender too.
+    """
+    return _path("FROM", argument, MAIL_PARAMETERS, offered, local=local)
 
 
 def rcpt_path(argument: str, offered: Collection[str], *, smtputf8: bool, local: bool = False) -> Path:
