@@ -24,6 +24,15 @@ def main() -> None:
     program.main()
 
 
+def sendmail() -> None:
+    """The console script `secmailproxy-sendmail`, whatever the name of the link to it; exits."""
+    os.umask(0o077)
+    _open_standard_streams()
+    from secmailproxy.cli.sendmail import run
+
+    run(sys.argv[0], sys.argv[1:])
+
+
 def _open_standard_streams() -> None:
     """Whoever started us may have closed them: nothing else must ever get their descriptors."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

@@ -34,9 +34,13 @@ swaks swaks
 sq sq
 notmuch notmuch
 newuidmap uidmap
+bsd-mailx bsd-mailx
+/usr/lib/git-core/git-send-email git-email
+cron cron
 fail2ban-regex fail2ban
 END
-# A library, for which there is no program to look for: swaks needs it for TLS.
+# Libraries, for which there is no program to look for: git send-email needs one, swaks another for TLS.
+perl -MMail::Address -e 1 2>/dev/null || missing="$missing libmailtools-perl"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
 if [ -n "$missing" ]; then
     echo "run: installing$missing" >&2

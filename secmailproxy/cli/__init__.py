@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("secmailproxy.cli.policy:command", "See how mail would be protected, and why."),
     "message": ("secmailproxy.cli.message:command", "Protect, open or inspect one message."),
     "mailbox": ("secmailproxy.cli.mailbox:command", "Encrypt a mailbox at its server, or undo that."),
+    "sendmail": ("secmailproxy.cli.sendmail:command", "Do as /usr/sbin/sendmail does, encrypted."),
     "forward": ("secmailproxy.cli.forward:command", "Encrypt a message from a pipe and send it on."),
     "queue": ("secmailproxy.cli.queue:command", "Encrypted system mail that waits to be delivered."),
     "demo": ("secmailproxy.cli.demo:command", "Show the proxy at work, without a mail account."),

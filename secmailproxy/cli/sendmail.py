@@ -1,7 +1,7 @@
 """`secmailproxy sendmail`, and the same program under the names sendmail and mailq.
 
-A drop-in for /usr/sbin/sendmail on machines without a mail server. What programs of the machine send is handed
-to the same desk as everything else, in one of two ways:
+A drop-in for /usr/sbin/sendmail on machines without a mail server. What programs of the machine send comes to
+the same desk as everything else, in one of two ways:
 
     own configuration     the user who calls has [[forward.targets]]: the message is processed here
     no such thing         the message goes to the socket of the proxy that runs for all users of the machine
@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -26,7 +25,7 @@ import click
 
 from keystore.errors import KeystoreError
 from secmailproxy.errors import ConfigError, LimitExceeded, SecMailProxyError, UsageError
-from secmailproxy.folders import HOME_VARIABLE, Folders
+from secmailproxy.folders import Folders
 from secmailproxy.forward.model import Entrance, SystemMail
 from secmailproxy.forward.sendmailinput import Missing, collected, completed, header_recipients
 from secmailproxy.forward.sendmailoptions import CommandLine, Mode, command_line
@@ -192,9 +191,8 @@ def _own_config() -> Config | None:
     # Looking for plugins of pydantic costs a pipe a tenth of its time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     folders = Folders.of_user()
-    if not folders.config_file.exists():
-        if os.environ.get(HOME_VARIABLE):
-            raise ConfigError(f"there is no configuration at {folders.config_file}")
+    if not os.access(folders.config_file, os.R_OK):
+        # It may be that of the machine, which others cannot read: then its socket is for them.
         return None
     from secmailproxy.config import Config
 
@@ -206,7 +204,7 @@ def _socket() -> str:
     path = os.environ.get(SOCKET_VARIABLE) or SOCKET
     if not Path(path).exists():
         raise ConfigError(
-            f"{_user()} has no configuration with [[forward.targets]], and no secmailproxy listens at {path}; "
+            f"{_user()} has no configuration with [[forward.targets]], and nobody listens at {path}; "
             "see docs/system-mail.md, Instead of sendmail"
         )
     return path
@@ -215,21 +213,23 @@ def _socket() -> str:
 def _process(config: Config, mail: SystemMail) -> None:
     import logging
 
-    from secmailproxy.cli.context import LateSecrets
-    from secmailproxy.cli.forward import process
+    from secmailproxy.cli.context import Passphrase
+    from secmailproxy.cli.forward import opened_desk
+    from secmailproxy.forward.sender import with_sender
 
     # Records of libraries must not reach stderr, which programs show or mail.
     logging.getLogger().addHandler(logging.NullHandler())
-    settings = config.forward_settings()
-    sender = settings.sender or settings.account or f"{_user()}@{mail_name()}"
-    process(config, replace(settings, sender=sender), LateSecrets(config, None), mail)
+    with opened_desk(config, with_sender(config.forward_settings()), Passphrase()) as (desk, _):
+        desk.process(mail)
 
 
 def _speak_smtp() -> None:
     from secmailproxy.smtp.standalone import StandAlone
 
     desk = _Desk()
-    session = StandAlone(mail_name(), lambda octets, envelope: _reply(desk, octets, envelope), desk.max_octets)
+    session = StandAlone(
+        mail_name(), lambda octets, envelope: _reply(desk, octets, envelope), desk.max_octets
+    )
     out, octets = session.greeting(), b""
     while True:
         sys.stdout.buffer.write(out)

@@ -1,7 +1,7 @@
 """Hands one message to the intake of a running proxy, by its Unix socket.
 
-This is how programs of users who cannot read the keystore send: the proxy runs as another user, and its socket
-is open to them. The file system says who may connect, and whose socket it is.
+So programs of users send who cannot read the keystore: the proxy runs as another user, and its socket is open
+to them. The file system says who may connect, and whose socket it is.
 
 Standards: RFC 5321, RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8).
 """
@@ -41,7 +41,9 @@ def hand_over(path: str, envelope: Envelope, octets: bytes) -> None:
             _transaction(connection, _replies(connection), path, envelope, octets)
     except (OSError, NotSmtp, StopIteration) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it broke the connection"
-        raise UpstreamUnavailable(f"cannot hand the message to {path}: {why}; is secmailproxy running?") from None
+        raise UpstreamUnavailable(
+            f"cannot hand the message to {path}: {why}; is secmailproxy running?"
+        ) from None
 
 
 def _transaction(
@@ -72,7 +74,9 @@ def _transaction(
 
 def _demand(reply: Reply, code: int, path: str) -> None:
     if reply.code != code:
-        raise UpstreamUnavailable(f"{path} did not take the message: {reply.code} {reply.text.splitlines()[0]}")
+        raise UpstreamUnavailable(
+            f"{path} did not take the message: {reply.code} {reply.text.splitlines()[0]}"
+        )
 
 
 def _replies(connection: socket.socket) -> Iterator[Reply]:

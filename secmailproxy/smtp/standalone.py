@@ -3,8 +3,8 @@
 PURE: octets in, octets out, and messages to be taken in between. There is no login and no TLS: whoever could
 start us is the user we run as.
 
-Standards: RFC 5321, RFC 2920 (PIPELINING), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 3461
-(DSN, whose options are dropped: what fails is told to whoever reads the encrypted mail).
+Standards: RFC 5321, RFC 2920 (PIPELINING), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
+RFC 3461 (DSN, whose options are dropped: what fails is told to whoever reads the encrypted mail).
 Security: a message with a bare CR or with NUL is refused, and what follows it is not read.
 """
 
