@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from keystore.model import Fingerprint
 from secmailproxy.config_entrances import ForwardListen, ForwardWatch
+from secmailproxy.config_forward_digests import ForwardDigest, Zone, schedule_of
 from secmailproxy.config_forward_rules import ForwardRule, HeaderText
 from secmailproxy.config_values import (
     Address,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from secmailproxy.config import Config
     from secmailproxy.forward.attempts import Patience
     from secmailproxy.forward.model import ForwardSettings, Target
+    from secmailproxy.forward.schedule import HeartbeatPlan
 
 _ALWAYS_LOCAL = ("localhost", "localhost.localdomain")
 
@@ -58,6 +61,13 @@ def _words(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if value is not None and not all(map(str.strip, value)):
         raise ValueError("an empty word would be found in every message; remove it")
     return value
+
+
+def _refuse_strangers(addresses: Sequence[str], known: set[str], *where: str | int) -> None:
+    for address in addresses:
+        if address.lower() not in known:
+            text = f"there is no [[forward.targets]] for {address}; add it, or correct the address"
+            raise LocatedError(text, *where)
 
 
 class ForwardQueue(Section):
@@ -96,6 +106,12 @@ class Forward(Section):
     relay: Listener | None = None
     bounces: Address | None = None
     queue: ForwardQueue = ForwardQueue()
+    time_zone: Zone = ""
+    heartbeat: Literal["off", "hourly", "daily"] = "off"
+    heartbeat_at: str | None = None
+    heartbeat_to: tuple[Address, ...] = ()
+    heartbeat_by_digest: Switch = True
+    digests: tuple[ForwardDigest, ...] = ()
     targets: tuple[ForwardTarget, ...] = ()
     rules: tuple[ForwardRule, ...] = ()
     listen: ForwardListen = ForwardListen()
@@ -115,10 +131,25 @@ class Forward(Section):
             known.add(target.address.lower())
         if self.to is not None and self.to.lower() not in known:
             raise LocatedError(f"there is no [[forward.targets]] for {self.to}; add it", "to")
+        self._check_digests(known)
         self._refuse_unreachable()
         for number, rule in enumerate(self.rules):
             self._check_actions(rule, number)
         return self
+
+    def _check_digests(self, known: set[str]) -> None:
+        names: set[str] = set()
+        for number, digest in enumerate(self.digests):
+            if digest.name in names:
+                raise LocatedError(f"two digests are called {digest.name}; rename one", "digests", number)
+            names.add(digest.name)
+            _refuse_strangers(digest.rcpt_tos, known, "digests", number, "rcpt_tos")
+        _refuse_strangers(self.heartbeat_to, known, "heartbeat_to")
+        if self.heartbeat != "off":
+            try:
+                schedule_of(self.heartbeat, self.heartbeat_at)
+            except ValueError as error:
+                raise LocatedError(str(error), "heartbeat_at") from None
 
     def _refuse_unreachable(self) -> None:
         names: set[str] = set()
@@ -144,17 +175,27 @@ class Forward(Section):
 
     def _check_actions(self, rule: ForwardRule, number: int) -> None:
         known = {one.address.lower() for one in self.targets}
+        digests = {one.name for one in self.digests}
         for at, action in enumerate(rule.do):
-            for address in action.forward or ():
-                if address.lower() not in known:
-                    text = f"there is no [[forward.targets]] for {address}; add it, or correct the address"
-                    raise LocatedError(text, "rules", number, "do", at)
+            _refuse_strangers(action.forward or (), known, "rules", number, "do", at)
+            if action.collect is not None and action.collect not in digests:
+                text = f"there is no [[forward.digests]] called {action.collect}; add it, or correct the name"
+                raise LocatedError(text, "rules", number, "do", at)
             if action.pass_on and self.via == "smarthost":
                 text = (
                     'pass-on hands the message on as it is, which via = "smarthost" cannot: it would lie in '
                     'clear in a spool; use via = "sendmail"'
                 )
                 raise LocatedError(text, "rules", number, "do", at)
+
+    def heartbeat_value(self) -> HeartbeatPlan | None:
+        """For `secmailproxy.forward.heartbeat`."""
+        from secmailproxy.forward.schedule import HeartbeatPlan
+
+        if self.heartbeat == "off":
+            return None
+        schedule = schedule_of(self.heartbeat, self.heartbeat_at)
+        return HeartbeatPlan(schedule, self.heartbeat_to, self.heartbeat_by_digest)
 
     def value(self, config: Config) -> ForwardSettings:
         """For `secmailproxy.forward`; `config` is the whole configuration that this is part of."""

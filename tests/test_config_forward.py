@@ -20,10 +20,12 @@ from secmailproxy.forward.model import (
     SubjectMode,
     Target,
 )
+from secmailproxy.forward.schedule import DigestPlan, Every, HeartbeatPlan, Schedule
 from secmailproxy.forward.severity import DEFAULT_WORDS
 
 PIN, OTHER = "A" * 40, "B" * 64
 TARGET = f'[[forward.targets]]\naddress = "admin@example.org"\nfingerprint = "{PIN}"\n'
+DIGEST = '[[forward.digests]]\nname = "nightly"\n'
 RULE = '[[forward.rules]]\nname = "one"\n'
 
 
@@ -45,7 +47,20 @@ def test_all_options_of_system_mail(folders: Folders, tmp_path: Path) -> None:
         subject_text = "From the machine"
         sign = true
         urgent_words = ["FIRE"]
+        time_zone = "Europe/Berlin"
+        heartbeat = "daily"
+        heartbeat_at = "06:30"
+        heartbeat_to = ["admin@example.org"]
+        heartbeat_by_digest = false
         {TARGET}
+        [[forward.digests]]
+        name = "daily"
+        [[forward.digests]]
+        name = "each-hour"
+        every = "hourly"
+        at = ":10"
+        rcpt_tos = ["Admin@example.org"]
+        max_octets = 100000
         [[forward.targets]]
         address = "two@example.org"
         fingerprints = ["{PIN}", "{OTHER}", "{PIN}"]
@@ -63,6 +78,13 @@ def test_all_options_of_system_mail(folders: Folders, tmp_path: Path) -> None:
         do = "drop"
         """.encode(),
         folders,
+    )
+    assert [one.value() for one in config.forward.digests] == [
+        DigestPlan("daily", Schedule(Every.DAILY, 420)),
+        DigestPlan("each-hour", Schedule(Every.HOURLY, 10), ("Admin@example.org",), 100000),
+    ]
+    assert config.forward.heartbeat_value() == HeartbeatPlan(
+        Schedule(Every.DAILY, 390), ("admin@example.org",), False
     )
     settings = config.forward_settings()
     default = Forward((), SubjectMode.REPLACED, "From the machine", True)
@@ -169,6 +191,26 @@ def test_without_options_all_goes_hidden_to_the_only_target(folders: Folders) ->
             TARGET + RULE + 'do = ["forward", { forward = "x@example.org" }]\n',
             ":6: forward.rules[0] (one).do[1]: there is no [[forward.targets]] for x@example.org",
         ),
+        (
+            RULE + 'do = [{ collect = "nightly" }]\n',
+            ":3: forward.rules[0] (one).do[0]: there is no [[forward.digests]] called nightly",
+        ),
+        (DIGEST + DIGEST, ":3: forward.digests[1]: two digests are called nightly"),
+        (DIGEST + "at = '7'\n", ":3: forward.digests[0].at: '7' is no time for daily; write"),
+        (
+            DIGEST + "rcpt_tos = ['a@b.c']\n",
+            ":3: forward.digests[0].rcpt_tos: there is no [[forward",
+        ),
+        ("[[forward.digests]]\nname = '../x'\n", ":2: forward.digests[0].name: '../x' is no name"),
+        (
+            "[forward]\nheartbeat_to = ['a@b.c']\n",
+            ":2: forward.heartbeat_to: there is no [[forward.targets]]",
+        ),
+        (
+            "[forward]\nheartbeat = 'daily'\nheartbeat_at = ':00'\n",
+            ":3: forward.heartbeat_at: ':00' is no time",
+        ),
+        ("[forward]\ntime_zone = 'Bonn'\n", ":2: forward.time_zone: 'Bonn' is no time zone"),
         (
             RULE + 'do = "pass-on"\n',
             ":3: forward.rules[0] (one).do[0]: pass-on hands the message on as it is",

@@ -17,18 +17,17 @@ import gzip
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from secmailproxy.forward.digest import CollectedMail, Group, Sheet
 from secmailproxy.forward.facts import shown, steady
+from secmailproxy.forward.tally import counted
 from secmailproxy.mime.canonical import embedding
 from secmailproxy.mime.transfer import encode_base64
 
 ARCHIVE = "more-messages.tar.gz"
-_ROWS_MOST = 50
-"""Lines of one table of counts."""
 _SLUG_MOST = 40
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
@@ -94,18 +93,6 @@ def file_name(number: int, group: Group) -> str:
     """What the attached message of a group is called: its number in the text, and words of its subject."""
     slug = _NOT_IN_NAMES.sub("-", group.facts.subject.lower())[:_SLUG_MOST].strip("-")
     return f"{number:03d}-{slug}.eml" if slug else f"{number:03d}.eml"
-
-
-def counted(rows: Iterable[tuple[str, int]], most: int = _ROWS_MOST) -> Iterator[str]:
-    """A table of names with their counts added up, the largest first."""
-    counts: dict[str, int] = {}
-    for name, count in rows:
-        counts[name] = counts.get(name, 0) + count
-    ordered = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
-    for name, count in ordered[:most]:
-        yield f"{count:7d}  {name}"
-    if rest := ordered[most:]:
-        yield f"{sum(count for _, count in rest):7d}  in {len(rest)} others"
 
 
 def local_time(moment: datetime, zone: tzinfo) -> str:

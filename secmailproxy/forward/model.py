@@ -229,6 +229,8 @@ class Receipt:
     """Products that were taken by the next hop or the spool."""
     kept: int
     collected: int
+    held: int = 0
+    """Of the products those for the escrow, which wait until they are released."""
 
 
 class Seals(Protocol):

@@ -40,12 +40,14 @@ from secmailproxy.forward.model import (
     Target,
 )
 from secmailproxy.forward.rules import decide
+from secmailproxy.forward.tally import Outcome, outcomes_of
 from secmailproxy.model import Envelope
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
     from secmailproxy.folders import Folders
     from secmailproxy.forward.aliases import Resolved
+    from secmailproxy.forward.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Desk:
     outlet: Outlet
     keeper: Keeper | None = None
     collector: Collector | None = None
+    journal: Journal | None = None
 
     def process(self, mail: SystemMail) -> Receipt:
         """Returns when nothing can be lost any more. Blocks: a server calls it in a thread.
@@ -65,6 +68,19 @@ class Desk:
         message must keep it and try again, whatever the error is called: to give it back would quote it.
         """
         disposition = decide(mail, self.settings)
+        try:
+            receipt = self._carry_out(mail, disposition)
+        except Exception as error:
+            self._note(mail, (Outcome.DEFERRED,), disposition.rule, type(error).__name__)
+            raise
+        self._note(mail, outcomes_of(disposition.actions, receipt), disposition.rule)
+        return receipt
+
+    def _note(self, mail: SystemMail, outcomes: tuple[Outcome, ...], rule: str, why: str = "") -> None:
+        if self.journal is not None and mail.entrance is not Entrance.OWN:
+            self.journal.note(mail, outcomes, rule, why)
+
+    def _carry_out(self, mail: SystemMail, disposition: Disposition) -> Receipt:
         self.refuse_impossible(disposition)
         products = products_of(mail, disposition, self.settings, self.seals)
         copies = [action for action in disposition.actions if isinstance(action, Keep)]
@@ -82,7 +98,8 @@ class Desk:
                 # The message is through: an error now would bring it again.
                 with suppress(OSError):
                     copying.finish()
-        return Receipt(disposition.rule, len(products), len(copies), len(entries))
+        held = sum(bool(product.held) for product in products)
+        return Receipt(disposition.rule, len(products), len(copies), len(entries), held)
 
     def refuse_impossible(self, disposition: Disposition) -> None:
         """Raises ConfigError for an action for which there is no part of the desk."""
@@ -100,10 +117,19 @@ def desk_of(
     outlet: Outlet,
 ) -> Desk:
     """The desk that works with the files of this machine."""
+    from secmailproxy.forward.collected import collected_of
     from secmailproxy.forward.copies import Copies
+    from secmailproxy.forward.journal import journal_of
     from secmailproxy.forward.seals import KeystoreSeals
 
-    return Desk(settings, KeystoreSeals(keystore, settings), outlet, Copies(folders.traces))
+    return Desk(
+        settings,
+        KeystoreSeals(keystore, settings),
+        outlet,
+        Copies(folders.traces),
+        collected_of(folders, keystore),
+        journal_of(folders),
+    )
 
 
 def products_of(

@@ -12,9 +12,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
-from secmailproxy.forward.digestmail import counted
 from secmailproxy.forward.facts import UNKNOWN, Facts, steady
-from secmailproxy.forward.model import Action, Collect, Drop, Forward, Keep, PassOn
+from secmailproxy.forward.model import Action, Collect, Drop, Forward, Keep, PassOn, Receipt
+
+_ROWS_MOST = 50
+"""Lines of one table of counts."""
 
 
 class Outcome(StrEnum):
@@ -99,9 +101,26 @@ def tally(records: Iterable[Record]) -> Tally:
     return counts
 
 
-def outcomes_of(actions: Sequence[Action]) -> tuple[Outcome, ...]:
-    """What becomes of a message that these actions were carried out for."""
-    return tuple(dict.fromkeys(map(_outcome, actions)))
+def outcomes_of(actions: Sequence[Action], receipt: Receipt) -> tuple[Outcome, ...]:
+    """What became of a message that these actions were carried out for."""
+    found = dict.fromkeys(map(_outcome, actions))
+    if receipt.held:
+        found[Outcome.HELD] = None
+        if receipt.held == receipt.sent:
+            found.pop(Outcome.FORWARDED, None)
+    return tuple(found)
+
+
+def counted(rows: Iterable[tuple[str, int]], most: int = _ROWS_MOST) -> Iterator[str]:
+    """A table of names with their counts added up, the largest first."""
+    counts: dict[str, int] = {}
+    for name, count in rows:
+        counts[name] = counts.get(name, 0) + count
+    ordered = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
+    for name, count in ordered[:most]:
+        yield f"{count:7d}  {name}"
+    if rest := ordered[most:]:
+        yield f"{sum(count for _, count in rest):7d}  in {len(rest)} others"
 
 
 def summary(counts: Tally) -> Iterator[str]:

@@ -12,7 +12,8 @@ from keystore.errors import StoreLocked
 from keystore.letterbox import Letterbox, Slot
 from secmailproxy.forward.facts import Facts
 from secmailproxy.forward.journal import DAYS_KEPT, Journal
-from secmailproxy.forward.tally import Outcome, Record, summary, tables, tally
+from secmailproxy.forward.model import Action, Collect, Drop, Forward, Keep, PassOn, Receipt
+from secmailproxy.forward.tally import Outcome, Record, outcomes_of, summary, tables, tally
 from tests.fixtures.digests import cron, system
 
 BOX = Letterbox(bytes(range(32)))
@@ -128,3 +129,19 @@ def test_every_outcome_is_a_word_of_the_journal(outcome: Outcome, tmp_path: Path
     kept.note(system(cron("x")), (outcome,), "")
     (found,) = kept.records(NOW, BOX)
     assert found.outcomes == (outcome,)
+
+
+@pytest.mark.parametrize(
+    ("actions", "sent", "held", "outcomes"),
+    [
+        ((Drop(),), 0, 0, "dropped"),
+        ((Keep("/x", "mbox"), Collect("nightly")), 0, 0, "kept collected"),
+        ((Forward(), Forward(("a@b",))), 2, 0, "forwarded"),
+        ((Forward(), PassOn()), 3, 1, "forwarded passed-on held"),
+        ((Forward(),), 2, 2, "held"),
+    ],
+)
+def test_what_was_held_alone_was_not_forwarded(
+    actions: tuple[Action, ...], sent: int, held: int, outcomes: str
+) -> None:
+    assert " ".join(outcomes_of(actions, Receipt("", sent, 0, 0, held))) == outcomes
