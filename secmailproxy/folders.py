@@ -79,6 +79,16 @@ class Folders:
         return self.state / "collected"
 
     @property
+    def journal(self) -> Path:
+        """What became of system mail, for reports."""
+        return self.state / "journal"
+
+    @property
+    def heartbeat(self) -> Path:
+        """When the last heartbeat was sent."""
+        return self.state / "heartbeat.json"
+
+    @property
     def slot(self) -> Path:
         """The public half of the keystore's letter box; it moves with the keystore."""
         return self.keystore / "letterbox"

@@ -7,6 +7,7 @@ configuration is read again; what is being processed then is finished by the old
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,16 @@ from secmailproxy.admission import Admission
 from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
 from secmailproxy.dispatch import Dispatch
+from secmailproxy.errors import SecMailProxyError
 from secmailproxy.forward.acceptance import is_accepted
+from secmailproxy.forward.collected import keep_slot
 from secmailproxy.forward.message import from_pipe, return_path
 from secmailproxy.forward.model import Entrance, SystemMail
 from secmailproxy.forward.outlets import outlet_of
 from secmailproxy.forward.processing import Desk, desk_of
 from secmailproxy.forward.sender import with_sender
 from secmailproxy.model import Envelope
+from secmailproxy.monitoring import digests_of
 from secmailproxy.smtp.intake import Intake, IntakeServer, LocalIntake
 from secmailproxy.smtp.settings import IntakeSettings
 
@@ -47,13 +51,22 @@ class Mailroom:
         self._keystore = keystore
         self._accounts = accounts
         self._admission = Admission("system", config.listen.limits)
-        self._dispatch = Dispatch(lambda: self._config, secrets)
         self._desk = self._desk_of(config)
+        digests = digests_of(
+            lambda: self._config,
+            keystore,
+            lambda: self._desk.settings.sender,
+            lambda mail: self._desk.process(mail),
+        )
+        self._dispatch = Dispatch(lambda: self._config, secrets, digests)
         self._delivering: asyncio.Task[None] | None = None
         self._watches: dict[WatchSettings, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Begin to deliver what is queued, and to watch the mailboxes."""
+        with suppress(OSError, SecMailProxyError):
+            # So that pipes can collect and count without a secret; else they ask for it themselves.
+            await asyncio.to_thread(keep_slot, self._config.folders.slot, self._keystore.letterbox())
         self._delivering = asyncio.create_task(self._dispatch.runner.run())
         await self._watch(self._config)
 

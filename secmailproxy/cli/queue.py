@@ -121,11 +121,22 @@ def run(passphrase: Callable[[], str] | None) -> None:
 
     Where a runner is at work already, it is told to look, and this ends at once.
     """
+    from keystore.keystore import Keystore
     from secmailproxy.dispatch import Dispatch
+    from secmailproxy.forward.outlets import outlet_of
+    from secmailproxy.forward.processing import Desk
+    from secmailproxy.forward.seals import KeystoreSeals
+    from secmailproxy.forward.sender import with_sender
+    from secmailproxy.monitoring import digests_of
 
     inherited = inherited_lock()
     config = load_config()
-    dispatch = Dispatch(lambda: config, LateSecrets(config, passphrase))
+    secrets = LateSecrets(config, passphrase)
+    keystore = Keystore.open(config.keystore_settings(), secrets)
+    settings = with_sender(config.forward_settings())
+    desk = Desk(settings, KeystoreSeals(keystore, settings), outlet_of(settings, config.folders.spool))
+    digests = digests_of(lambda: config, keystore, lambda: settings.sender, desk.process)
+    dispatch = Dispatch(lambda: config, secrets, digests)
 
     async def work() -> bool:
         try:
@@ -136,6 +147,7 @@ def run(passphrase: Callable[[], str] | None) -> None:
             return True
         finally:
             await dispatch.close()
+            keystore.close()
 
     if not asyncio.run(work()):
         click.echo("A runner is at work; it was told to look.")

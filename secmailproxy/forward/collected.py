@@ -26,11 +26,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from keystore.errors import StoreDamaged
 from keystore.files import replace_file, sync_folder
-from secmailproxy.folders import make_private
+from secmailproxy.folders import Folders, make_private
 from secmailproxy.forward.digest import CollectedMail
 from secmailproxy.forward.model import Collect, Entrance, SystemMail
 from secmailproxy.mime import header
@@ -47,6 +47,13 @@ _REMEMBERED = timedelta(days=10)
 """Longer than mail programs try a message again."""
 _ABANDONED = timedelta(days=1)
 """After which a temporary file is one that nobody writes any more."""
+
+
+class HasLetterbox(Protocol):
+    """What is needed of the keystore."""
+
+    def letterbox(self) -> Letterbox:
+        """Raises KeystoreError while it is locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,11 @@ def mark_of(message: CollectedMail, letterbox: Letterbox) -> str:
     if header.find(root, "Message-ID") is None and header.find(root, "Received") is None:
         return ""
     return letterbox.mark(message.mail.octets).hex()
+
+
+def collected_of(folders: Folders, keystore: HasLetterbox) -> Collected:
+    """Those of this installation."""
+    return Collected(folders.collected, lambda: known_slot(folders.slot, keystore.letterbox))
 
 
 def known_slot(path: Path, letterbox: Callable[[], Letterbox]) -> Slot:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from keystore.errors import KeystoreError
 from secmailproxy.errors import SecMailProxyError
-from secmailproxy.folders import make_private
+from secmailproxy.folders import Folders, make_private
 from secmailproxy.forward.collected import now_utc
 from secmailproxy.forward.facts import Facts, facts_of
 from secmailproxy.forward.model import SystemMail
@@ -73,7 +73,7 @@ class Journal:
     def _write(self, mail: SystemMail, outcomes: tuple[Outcome, ...], rule: str, why: str) -> None:
         now = self.clock().astimezone(UTC)
         told: dict[str, Any] = {"at": now.isoformat(), "outcomes": outcomes, "rule": rule, "why": why}
-        with contextlib.suppress(KeystoreError):
+        with contextlib.suppress(KeystoreError, FileNotFoundError):
             facts = facts_of(parse_or_leaf(mail.octets), mail.mail_from)
             letter = self.slot().put(
                 json.dumps([facts.sender, facts.host, facts.subject]).encode(), _context(told)
@@ -94,6 +94,17 @@ class Journal:
         for path in self.folder.glob(f"*{_SUFFIX}"):
             if _day_of(path) < oldest:
                 path.unlink(missing_ok=True)
+
+
+def journal_of(folders: Folders) -> Journal:
+    """That of this installation. Nothing is unlocked for it: without a slot, less is told."""
+
+    def slot() -> Slot:
+        from keystore.letterbox import Slot  # its libraries take time to import
+
+        return Slot.from_octets(folders.slot.read_bytes())
+
+    return Journal(folders.journal, slot)
 
 
 def _day_of(path: Path) -> date:

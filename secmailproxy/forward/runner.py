@@ -30,10 +30,10 @@ class Runner:
     """Runs in one event loop; `wake` may be called from any thread."""
 
     def __init__(self, queue: Queue, deliveries: Deliveries, *others: Due) -> None:
-        """`others` are done in time too, while `run` or `once` runs."""
+        """`others` are done in time too, while `run` or `once` runs; what they queue is delivered at once."""
         self._folder = queue.folder
         self._deliveries = deliveries
-        self._rounds = Rounds((deliveries, *others))
+        self._rounds = Rounds((*others, deliveries))
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False

@@ -1,0 +1,157 @@
+"""Digests, heartbeats and reports as an administrator meets them: real processes, a real queue, real gpg."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from secmailproxy.mime import header
+from secmailproxy.mime.canonical import crlf
+from secmailproxy.mime.entity import parse
+from tests.fixtures.digests import cron, taken_out, text_of
+from tests.fixtures.gnupg import GnuPG, opened_by
+from tests.fixtures.proxy import ProxyHome, empty_home
+
+ADMIN = "admin@example.org"
+FORWARD = """
+[forward]
+via = "sendmail"
+sendmail = "{folder}/sendmail"
+sender = "host@example.org"
+{more}
+[[forward.targets]]
+address = "{admin}"
+fingerprint = "{fingerprint}"
+
+[[forward.digests]]
+name = "nightly"
+every = "hourly"
+
+[[forward.rules]]
+name = "cron"
+match = {{ header = {{ Subject = "^Cron <" }} }}
+do = {{ collect = "nightly" }}
+"""
+
+
+@pytest.fixture
+def gnupg(gnupg_home: Callable[..., GnuPG]) -> GnuPG:
+    return gnupg_home()
+
+
+@pytest.fixture
+def home(tmp_path: Path, gnupg: GnuPG) -> ProxyHome:
+    """A machine whose sendmail keeps each message in a file of its own."""
+    made = empty_home(tmp_path / "home")
+    sendmail = made.folder / "sendmail"
+    sendmail.write_text(f"#!/bin/sh\ncat > {made.folder}/sent-$$\n")
+    sendmail.chmod(0o755)
+    fingerprint = gnupg.generate(f"<{ADMIN}>")
+    (made.folder / "admin.asc").write_bytes(gnupg.export(fingerprint))
+    made.add_config(FORWARD.format(folder=made.folder, admin=ADMIN, fingerprint=fingerprint, more=""))
+    made.run("key", "import", made.folder / "admin.asc")
+    return made
+
+
+def configure(home: ProxyHome, more: str) -> None:
+    path = home.folders.config_file
+    path.write_text(path.read_text().replace("[forward]\n", f"[forward]\n{more}\n"))
+
+
+def forward(home: ProxyHome, octets: bytes) -> subprocess.CompletedProcess[bytes]:
+    """As a pipe gets it."""
+    return home.run("forward", data=octets.replace(b"\r\n", b"\n"), check=False)
+
+
+def arrived(home: ProxyHome, gnupg: GnuPG) -> list[bytes]:
+    """What was sent, decrypted by gpg; of the ciphertext nothing tells."""
+    mails = []
+    for path in sorted(home.folder.glob("sent-*")):
+        sent = path.read_bytes()
+        assert b"\nSubject: Encrypted system mail\n" in sent
+        assert not [word for word in (b"igest", b"Heartbeat", b"Cron", b"web1", b"full") if word in sent]
+        mails.append(opened_by(gnupg, crlf(sent))[0])
+    return mails
+
+
+def test_fwd_06_collected_at_once_and_sent_in_one_encrypted_mail(home: ProxyHome, gnupg: GnuPG) -> None:
+    originals = [
+        cron("95% full", number=1),
+        cron("done at 07:00:01", number=2),
+        cron("done at 07:15:09", number=3),
+    ]
+    for octets in originals:
+        assert (done := forward(home, octets)).returncode == 0, done.stderr
+    assert forward(home, originals[0]).returncode == 0  # tried again by a mail program that was not told
+    assert arrived(home, gnupg) == []
+    secret = (b"full", b"web1", b"done at")
+    state = [path.read_bytes() for path in home.folders.state.rglob("*") if path.is_file()]
+    assert not [word for word in secret if any(word in octets for octets in state)]
+
+    urgent = cron("write error: No space left on device", number=4)
+    assert forward(home, urgent).returncode == 0
+    (at_once,) = arrived(home, gnupg)
+    assert parse(at_once).body == urgent
+    (home.folder / next(iter(home.folder.glob("sent-*"))).name).unlink()
+
+    # The full hour passes by giving the digest another name: one that is not configured waits for nothing.
+    home.folders.config_file.write_text(home.folders.config_file.read_text().replace("nightly", "weekly"))
+    home.run("queue", "run")
+    (digest,) = arrived(home, gnupg)
+    assert Counter(taken_out(digest)) == Counter(originals)
+    assert "2 times, first " in text_of(digest)
+    home.run("queue", "run")
+    assert len(arrived(home, gnupg)) == 1
+
+
+def test_collecting_takes_no_secret_once_the_slot_is_known(home: ProxyHome, gnupg: GnuPG) -> None:
+    assert forward(home, cron("one", number=1)).returncode == 0
+    secrets = home.folder / "state" / "secrets.json"
+    kept = secrets.read_bytes()
+    secrets.unlink()
+    assert forward(home, cron("two", number=2)).returncode == 0
+    home.folders.slot.unlink()
+    refused = forward(home, cron("three", number=3))
+    assert refused.returncode == 75
+    assert b"three" not in refused.stderr
+    secrets.write_bytes(kept)
+    assert forward(home, cron("three", number=3)).returncode == 0
+    home.folders.config_file.write_text(home.folders.config_file.read_text().replace("nightly", "weekly"))
+    home.run("queue", "run")
+    (digest,) = arrived(home, gnupg)
+    assert len(taken_out(digest)) == 3
+
+
+def test_a_heartbeat_and_a_report(home: ProxyHome, gnupg: GnuPG) -> None:
+    configure(home, 'heartbeat = "daily"')
+    forward(home, cron("one"))
+    forward(home, b"From: root@db1\nSubject: disk FAILED\n\nx\n")
+    home.run("queue", "run")
+    home.run("queue", "run")
+    mails = [mail for mail in arrived(home, gnupg) if b"Heartbeat" in mail]
+    (heartbeat,) = mails
+    assert (header.text(parse(heartbeat), "Subject") or "").startswith("Heartbeat of ")
+    text = text_of(heartbeat)
+    assert "      1  collected" in text
+    assert "      1  forwarded" in text
+    assert "db1" not in text
+
+    report = json.loads(home.run("forward", "report", "--json").stdout)
+    assert report["messages"] == 2
+    assert report["outcomes"] == {"collected": 1, "forwarded": 1}
+    assert report["rules"] == {"": {"forwarded": 1}, "cron": {"collected": 1}}
+    assert report["subjects"] == {"Cron <root@web1> backup": 1, "disk FAILED": 1}
+    assert report["waiting"] == {"nightly": 1}
+    table = home.run("forward", "report", "--since", "24h").stdout.decode()
+    assert "      1  web1\n" in table
+    (home.folder / "state" / "secrets.json").unlink()
+    table = home.run("forward", "report").stdout.decode()
+    assert "      2  (unknown), sealed\n" in table
+    assert "web1" not in table
+    wrong = home.run("forward", "report", "--since", "yesterday", check=False)
+    assert wrong.returncode == 64
