@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from secmailproxy.cli import program
+from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.mime import header
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import parse
@@ -17,6 +19,7 @@ from tests.fixtures.digests import cron, taken_out, text_of
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.proxy import ProxyHome, empty_home
 
+Run = Callable[..., Result]
 ADMIN = "admin@example.org"
 FORWARD = """
 [forward]
@@ -63,9 +66,20 @@ def configure(home: ProxyHome, more: str) -> None:
     path.write_text(path.read_text().replace("[forward]\n", f"[forward]\n{more}\n"))
 
 
-def forward(home: ProxyHome, octets: bytes) -> subprocess.CompletedProcess[bytes]:
+@pytest.fixture
+def run(home: ProxyHome, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """One command in this process: that it works in one of its own is shown elsewhere."""
+    monkeypatch.setenv(HOME_VARIABLE, str(home.folder))
+
+    def command(*words: str, data: bytes = b"") -> Result:
+        return CliRunner().invoke(program, words, input=data)
+
+    return command
+
+
+def forward(run: Run, octets: bytes) -> Result:
     """As a pipe gets it."""
-    return home.run("forward", data=octets.replace(b"\r\n", b"\n"), check=False)
+    return run("forward", data=octets.replace(b"\r\n", b"\n"))
 
 
 def arrived(home: ProxyHome, gnupg: GnuPG) -> list[bytes]:
@@ -79,60 +93,62 @@ def arrived(home: ProxyHome, gnupg: GnuPG) -> list[bytes]:
     return mails
 
 
-def test_fwd_06_collected_at_once_and_sent_in_one_encrypted_mail(home: ProxyHome, gnupg: GnuPG) -> None:
+def test_fwd_06_collected_at_once_and_sent_in_one_encrypted_mail(
+    home: ProxyHome, gnupg: GnuPG, run: Run
+) -> None:
     originals = [
         cron("95% full", number=1),
         cron("done at 07:00:01", number=2),
         cron("done at 07:15:09", number=3),
     ]
     for octets in originals:
-        assert (done := forward(home, octets)).returncode == 0, done.stderr
-    assert forward(home, originals[0]).returncode == 0  # tried again by a mail program that was not told
+        assert forward(run, octets).exit_code == 0
+    assert forward(run, originals[0]).exit_code == 0  # tried again by a mail program that was not told
     assert arrived(home, gnupg) == []
     secret = (b"full", b"web1", b"done at")
     state = [path.read_bytes() for path in home.folders.state.rglob("*") if path.is_file()]
     assert not [word for word in secret if any(word in octets for octets in state)]
 
     urgent = cron("write error: No space left on device", number=4)
-    assert forward(home, urgent).returncode == 0
+    assert forward(run, urgent).exit_code == 0
     (at_once,) = arrived(home, gnupg)
     assert parse(at_once).body == urgent
     (home.folder / next(iter(home.folder.glob("sent-*"))).name).unlink()
 
     # The full hour passes by giving the digest another name: one that is not configured waits for nothing.
     home.folders.config_file.write_text(home.folders.config_file.read_text().replace("nightly", "weekly"))
-    home.run("queue", "run")
+    assert run("queue", "run").exit_code == 0
     (digest,) = arrived(home, gnupg)
     assert Counter(taken_out(digest)) == Counter(originals)
     assert "2 times, first " in text_of(digest)
-    home.run("queue", "run")
+    assert run("queue", "run").exit_code == 0
     assert len(arrived(home, gnupg)) == 1
 
 
-def test_collecting_takes_no_secret_once_the_slot_is_known(home: ProxyHome, gnupg: GnuPG) -> None:
-    assert forward(home, cron("one", number=1)).returncode == 0
+def test_collecting_takes_no_secret_once_the_slot_is_known(home: ProxyHome, gnupg: GnuPG, run: Run) -> None:
+    assert forward(run, cron("one", number=1)).exit_code == 0
     secrets = home.folder / "state" / "secrets.json"
     kept = secrets.read_bytes()
     secrets.unlink()
-    assert forward(home, cron("two", number=2)).returncode == 0
+    assert forward(run, cron("two", number=2)).exit_code == 0
     home.folders.slot.unlink()
-    refused = forward(home, cron("three", number=3))
-    assert refused.returncode == 75
-    assert b"three" not in refused.stderr
+    refused = forward(run, cron("three", number=3))
+    assert refused.exit_code == 75
+    assert "three" not in refused.output
     secrets.write_bytes(kept)
-    assert forward(home, cron("three", number=3)).returncode == 0
+    assert forward(run, cron("three", number=3)).exit_code == 0
     home.folders.config_file.write_text(home.folders.config_file.read_text().replace("nightly", "weekly"))
-    home.run("queue", "run")
+    assert run("queue", "run").exit_code == 0
     (digest,) = arrived(home, gnupg)
     assert len(taken_out(digest)) == 3
 
 
-def test_a_heartbeat_and_a_report(home: ProxyHome, gnupg: GnuPG) -> None:
+def test_a_heartbeat_and_a_report(home: ProxyHome, gnupg: GnuPG, run: Run) -> None:
     configure(home, 'heartbeat = "daily"')
-    forward(home, cron("one"))
-    forward(home, b"From: root@db1\nSubject: disk FAILED\n\nx\n")
-    home.run("queue", "run")
-    home.run("queue", "run")
+    forward(run, cron("one"))
+    forward(run, b"From: root@db1\nSubject: disk FAILED\n\nx\n")
+    assert run("queue", "run").exit_code == 0
+    assert run("queue", "run").exit_code == 0
     mails = [mail for mail in arrived(home, gnupg) if b"Heartbeat" in mail]
     (heartbeat,) = mails
     assert (header.text(parse(heartbeat), "Subject") or "").startswith("Heartbeat of ")
@@ -141,17 +157,17 @@ def test_a_heartbeat_and_a_report(home: ProxyHome, gnupg: GnuPG) -> None:
     assert "      1  forwarded" in text
     assert "db1" not in text
 
-    report = json.loads(home.run("forward", "report", "--json").stdout)
+    report = json.loads(run("forward", "report", "--json").stdout)
     assert report["messages"] == 2
     assert report["outcomes"] == {"collected": 1, "forwarded": 1}
     assert report["rules"] == {"": {"forwarded": 1}, "cron": {"collected": 1}}
     assert report["subjects"] == {"Cron <root@web1> backup": 1, "disk FAILED": 1}
     assert report["waiting"] == {"nightly": 1}
-    table = home.run("forward", "report", "--since", "24h").stdout.decode()
+    table = run("forward", "report", "--since", "24h").stdout
     assert "      1  web1\n" in table
     (home.folder / "state" / "secrets.json").unlink()
-    table = home.run("forward", "report").stdout.decode()
+    table = run("forward", "report").stdout
     assert "      2  (unknown), sealed\n" in table
     assert "web1" not in table
-    wrong = home.run("forward", "report", "--since", "yesterday", check=False)
-    assert wrong.returncode == 64
+    wrong = run("forward", "report", "--since", "yesterday")
+    assert wrong.exit_code == 64
