@@ -48,7 +48,10 @@ TRY_LATER = 75
 _CRYPTO_STATUSES = frozenset({"5.7.5", "4.7.5"})
 
 
-SUBCOMMANDS = {"test": "secmailproxy.cli.forwardtest:command"}
+SUBCOMMANDS = {
+    "test": "secmailproxy.cli.forwardtest:command",
+    "report": "secmailproxy.cli.forwardreport:command",
+}
 """Name -> "module:attribute", imported when it is called."""
 
 

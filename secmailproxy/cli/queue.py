@@ -124,8 +124,7 @@ def run(passphrase: Callable[[], str] | None) -> None:
     from keystore.keystore import Keystore
     from secmailproxy.dispatch import Dispatch
     from secmailproxy.forward.outlets import outlet_of
-    from secmailproxy.forward.processing import Desk
-    from secmailproxy.forward.seals import KeystoreSeals
+    from secmailproxy.forward.processing import desk_of
     from secmailproxy.forward.sender import with_sender
     from secmailproxy.monitoring import digests_of
 
@@ -134,7 +133,7 @@ def run(passphrase: Callable[[], str] | None) -> None:
     secrets = LateSecrets(config, passphrase)
     keystore = Keystore.open(config.keystore_settings(), secrets)
     settings = with_sender(config.forward_settings())
-    desk = Desk(settings, KeystoreSeals(keystore, settings), outlet_of(settings, config.folders.spool))
+    desk = desk_of(config.folders, settings, keystore, outlet_of(settings, config.folders.spool))
     digests = digests_of(lambda: config, keystore, lambda: settings.sender, desk.process)
     dispatch = Dispatch(lambda: config, secrets, digests)
 
