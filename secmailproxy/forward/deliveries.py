@@ -48,6 +48,8 @@ _AT_ONCE = 4
 _LOST_MOST = 3
 """Connections lost one after the other, after which a next hop counts as unreachable: one message alone may
 have been the cause of the first."""
+_LOOKED_AT = 1.0
+"""Seconds for which a message is left alone that somebody else has at this moment."""
 NOTICE = "-undelivered"
 """Behind the id of a message, it is that of the notification about it."""
 
@@ -74,6 +76,8 @@ class Deliveries:
         """Until when a next hop that could not be reached is spared, and why."""
         self._lost: dict[Route, int] = {}
         self._stopping = False
+        self._not_before: dict[str, float] = {}
+        """When those are tried again of which nothing could be written down."""
 
     def stop(self) -> None:
         """Begin no other message; those that are being sent are finished."""
@@ -107,28 +111,43 @@ class Deliveries:
             await self._try(name)
 
     def _due_names(self) -> list[str]:
-        now, patience = self._clock(), self._patience()
-        return [name for name in self._queue.names() if self._queue.progress(name).is_due(now, patience)]
+        names = self._queue.names()
+        self._not_before = {name: self._not_before[name] for name in names if name in self._not_before}
+        return [name for name in names if self._pause(name) == 0]
 
     def _until_next(self) -> float | None:
-        now, patience = self._clock(), self._patience()
-        waiting = [self._queue.progress(name) for name in self._queue.names()]
-        pauses = [0.0 if one.is_due(now, patience) else one.again - now for one in waiting if not one.held]
-        return min(pauses, default=None)
+        pauses = [self._pause(name) for name in self._queue.names()]
+        return min((one for one in pauses if one is not None), default=None)
+
+    def _pause(self, name: str) -> float | None:
+        """In how many seconds it is due; None for what is held."""
+        now, patience, progress = self._clock(), self._patience(), self._queue.progress(name)
+        if progress.held:
+            return None
+        again = 0.0 if progress.is_due(now, patience) else progress.again - now
+        return max(again, self._not_before.get(name, 0.0) - now)
 
     async def _try(self, name: str) -> None:
         """One message; whatever is wrong with it keeps no other waiting."""
         try:
+            await self._attempt(name)
+        except NotQueued:
+            return  # somebody has dropped it
+        except BeingDelivered:
+            # Somebody looks at it; what it is to be afterwards is not known yet.
+            self._not_before[name] = self._clock() + _LOOKED_AT
+        except Exception as error:  # noqa: BLE001  such as of a full disk: it stays in the queue
+            log.error("a queued message cannot be tried", extra={"id": name, **place(error)})
+            self._not_before[name] = self._clock() + self._patience().first
+
+    async def _attempt(self, name: str) -> None:
+        try:
             with ExitStack() as stack:
                 taken = await asyncio.to_thread(stack.enter_context, self._queue.taken(name))
                 await self._deliver(taken)
-        except (NotQueued, BeingDelivered):
-            return  # somebody has dropped it, or is about to
         except Damaged as error:
             self._alarm(f"a file of the queue cannot be read: {name}")
             await asyncio.to_thread(self._queue.set_aside, name + MAIL, error.text)
-        except Exception as error:  # noqa: BLE001  such as of a full disk: it stays in the queue
-            log.error("a queued message cannot be tried", extra={"id": name, **place(error)})
 
     async def _deliver(self, taken: Taken) -> None:
         queued, progress = taken.queued, resumed(taken.progress)

@@ -238,7 +238,7 @@ class Queue:
         names = set(found)
         for file in found:
             path = self.folder / file
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # what cannot be moved stays; it keeps no message waiting
                 if file.startswith("."):
                     self._remove_unfinished(path)
                 elif file.endswith(STATE):

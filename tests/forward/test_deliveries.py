@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -184,6 +185,65 @@ async def test_fwd_06_after_the_final_dot_it_is_sent_once_more_then_held(scene: 
         assert it.sent()["<0@host.example>"] == 2
         assert it.queue.progress(name).held == UNKNOWN_TWICE
         assert it.alarms == [f"the queued message {name} is held: {UNKNOWN_TWICE}"]
+
+
+async def test_fwd_06_the_mark_is_there_before_the_message_and_gone_after_it(scene: Start) -> None:
+    """FWD-06: whoever comes after a kill knows that the message may have left."""
+    async with scene() as it:
+        name = put(it.folder)
+        marks: list[bool] = []
+
+        async def look(peer: Peer) -> None:
+            marks.append(it.queue.progress(name).begun)
+            await peer.say(b"354 go\r\n" if peer.lines[-1] == b"DATA\r\n" and len(marks) == 1 else LATER)
+
+        async def read(peer: Peer) -> None:
+            await look(peer)
+            peer.messages.append(await peer._message())
+            await look(peer)
+
+        it.peer.script["DATA"] = read
+        await it.deliveries.due()
+        assert marks == [False, True]
+        assert not it.queue.progress(name).begun
+
+
+LATER = b"451 4.3.0 later\r\n"
+
+
+async def test_a_disk_that_cannot_be_written_sends_nothing_and_is_not_hammered(
+    scene: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene() as it:
+        name = put(it.folder)
+        tries = []
+
+        def full(*_: object) -> None:
+            tries.append(1)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as context:
+            context.setattr(os, "rename", full)
+            pause = await it.deliveries.due()
+        assert pause is not None
+        assert 55 < pause <= 60
+        assert (len(tries), it.peer.messages) == (1, [])
+        assert await it.later(60) is None
+        assert it.sent()["<0@host.example>"] == 1
+        assert name not in it.queue.names()
+
+
+async def test_what_somebody_looks_at_is_tried_a_moment_later(scene: Start) -> None:
+    async with scene() as it:
+        name = put(it.folder)
+        other = put(it.folder, sealed(1))
+        with it.queue.taken(name):
+            pause = await it.deliveries.due()
+        assert pause is not None
+        assert 0 < pause <= 1
+        assert other not in it.queue.names()
+        assert await it.later(1) is None
+        assert len(it.sent()) == 2
 
 
 async def test_one_that_fails_keeps_no_other_waiting(scene: Start) -> None:

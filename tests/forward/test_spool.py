@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,25 @@ def test_folder_and_files_are_for_their_owner_alone(folder: Path) -> None:
     folder.chmod(0o755)
     put(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_it_is_on_the_disk_before_it_is_said_to_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FWD-06: the octets before the name, the name before the return; a folder that is new as well."""
+    done: list[str] = []
+
+    def noted(name: str, act: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            kind = stat.S_IFMT(os.fstat(args[0]).st_mode) if name == "fsync" else 0
+            done.append({0: name, stat.S_IFREG: "fsync file", stat.S_IFDIR: "fsync folder"}[kind])
+            return act(*args)
+
+        return call
+
+    for name in ("fsync", "rename"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    put(folder)
+    put(folder)
+    assert done == ["fsync folder", *["fsync file", "rename", "fsync folder"] * 2]
 
 
 def test_ids_sort_by_time_and_none_is_there_twice(folder: Path) -> None:
