@@ -63,7 +63,8 @@ def show(ident: str, as_json: bool) -> None:
         return
     for name, value in told.items():
         if name != "headers":
-            click.echo(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            click.echo(f"{name:<12} {_printable(text)}")
     for header in told["headers"]:
         click.echo(f"\n{header}")
 
@@ -209,9 +210,9 @@ def _time(seconds: float) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     if "damaged" in row:
-        return f"{row['id']}  {row['damaged']}"
+        return f"{_printable(row['id'])}  {row['damaged']}"
     first = f"{row['id']}  {row['state']}  {_age(row['age_seconds'])}  {row['octets']} octets"
-    lines = [f"{first}  to {', '.join(row['to'])}"]
+    lines = [f"{first}  to {', '.join(map(_printable, row['to']))}"]
     if row["reason"]:
         again = f"; again at {row['again']}" if row["again"] else ""
         lines.append(f"    {row['reason']}{again}")
@@ -230,8 +231,9 @@ def _headers(queue: Queue, queued: Queued) -> list[str]:
     with queue.taken(queued.name) as taken:
         heads = [taken.product(at).octets[:_HEADER_MOST] for at in range(len(queued.messages))]
     texts = [head.partition(b"\r\n\r\n")[0].decode("utf-8", "replace") for head in heads]
-    return ["\n".join("".join(filter(_shown, line)) for line in text.splitlines()) for text in texts]
+    return ["\n".join(map(_printable, text.splitlines())) for text in texts]
 
 
-def _shown(character: str) -> bool:
-    return character.isprintable() or character == "\t"
+def _printable(text: str) -> str:
+    """Nothing that a terminal would obey."""
+    return "".join(one if one.isprintable() else " " for one in text)

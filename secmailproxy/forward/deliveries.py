@@ -150,6 +150,8 @@ class Deliveries:
             await asyncio.to_thread(self._queue.set_aside, name + MAIL, error.text)
 
     async def _deliver(self, taken: Taken) -> None:
+        if taken.progress.held:
+            return  # by somebody who was quicker
         queued, progress = taken.queued, resumed(taken.progress)
         down_until, why = self._down.get(queued.route, (0.0, ""))
         if progress.held:

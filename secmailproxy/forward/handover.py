@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secmailproxy.errors import ConfigError, UpstreamUnavailable
+from secmailproxy.forward.wake import HANDED_OVER
 
 NULL_SENDER = "<>"
-GUARD = "SECMAILPROXY_HANDED_OVER"
-"""Set in the environment of the program: who finds it hands nothing over to a program again."""
 _OURS = re.compile(rb"(?:\b(?:from|import)|-m)\s+secmailproxy\b")
 """In a script that starts us."""
 _PATIENCE = 300.0
@@ -44,7 +43,7 @@ def by_sendmail(program: Path, mail_from: str, rcpt_tos: Sequence[str], octets: 
             stderr=subprocess.DEVNULL,
             timeout=_PATIENCE,
             check=False,
-            env={**os.environ, GUARD: "1"},
+            env={**os.environ, HANDED_OVER: "1"},
         )
     except subprocess.TimeoutExpired:
         raise Unanswered(f"{program} did not end within {_PATIENCE:.0f} seconds") from None
@@ -58,7 +57,7 @@ def by_sendmail(program: Path, mail_from: str, rcpt_tos: Sequence[str], octets: 
 
 def refuse_ourselves(program: Path) -> None:
     """Raises ConfigError when handing over to `program` would bring the message back to us."""
-    if os.environ.get(GUARD):
+    if os.environ.get(HANDED_OVER):
         raise ConfigError(
             f"{program} hands the message back to secmailproxy (mail loop); see forward.sendmail"
         )

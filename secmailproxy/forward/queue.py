@@ -25,13 +25,12 @@ from typing import Any
 from secmailproxy.errors import SecMailProxyError, UsageError
 from secmailproxy.forward.attempts import BY_HAND, Progress
 from secmailproxy.forward.model import Product
-from secmailproxy.forward.spool import FORMAT, MAIL, STATE, Route, sync
+from secmailproxy.forward.spool import FORMAT, LINE_MOST, MAIL, STATE, Route, sync
 from secmailproxy.model import Envelope
 
 log = logging.getLogger(__name__)
 
 ASIDE = "aside"
-_LINE_MOST = 1024 * 1024
 _UNFINISHED_AFTER = 3600.0
 """Seconds after which nobody writes on at a file any more."""
 _DAMAGED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -281,7 +280,7 @@ def _is_mail(file: str) -> bool:
 
 
 def _first_line(name: str, descriptor: int) -> Queued:
-    head = os.pread(descriptor, _LINE_MOST, 0)
+    head = os.pread(descriptor, LINE_MOST, 0)
     line, end, _ = head.partition(b"\n")
     try:
         told = json.loads(line)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from secmailproxy.errors import ConfigError, NotAllowed
+from secmailproxy.errors import ConfigError, LimitExceeded, MalformedMessage, NotAllowed
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.entity import parse
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from secmailproxy.forward.model import ForwardSettings, Product
 
 FORMAT = 1
+LINE_MOST = 1024 * 1024
+"""Octets of the first line of a file."""
 MAIL, STATE = ".mail", ".state"
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_DIGITS, _RANDOM_DIGITS = 11, 4
@@ -90,7 +92,8 @@ class Spool:
 
         `bounces` is who is told when it cannot be delivered, "" for nobody. With a `name` it has that id, and
         what is queued under it already is replaced. Raises NotAllowed for a message that is not encrypted,
-        ConfigError for a folder that cannot be used, OSError.
+        MalformedMessage for one without or with too many recipients, ConfigError for a folder that cannot be
+        used, OSError.
         """
         with self.prepared(products, route, bounces, name) as prepared:
             return prepared.commit()
@@ -102,6 +105,8 @@ class Spool:
         """As `put`, with what can fail done first: the block commits, or nothing stays behind."""
         for product in products:
             refuse_clear(product)
+            if not product.envelope.rcpt_tos:
+                raise MalformedMessage("a message for nobody cannot be queued")
         self._make_folder()
         reasons = sorted({product.held for product in products}, reverse=True)
         prepared = Prepared(self.folder, tuple(name or _new_name() for _ in reasons))
@@ -109,6 +114,8 @@ class Spool:
             for one, held in zip(prepared.names, reasons, strict=True):
                 together = [product for product in products if product.held == held]
                 line = _line(together, route, bounces, held)
+                if len(line) > LINE_MOST:
+                    raise LimitExceeded("the message has too many recipients for the queue")
                 self._write(self.folder / _temporary(one), together, line)
             yield prepared
         finally:

@@ -21,6 +21,8 @@ from pathlib import Path
 LOCK, POKE = ".runner.lock", ".runner.poke"
 LOCK_VARIABLE = "SECMAILPROXY_RUNNER_LOCK"
 """In the environment of a runner that was started here: the descriptor of the lock."""
+HANDED_OVER = "SECMAILPROXY_HANDED_OVER"
+"""In the environment of a sendmail program that we call; see `handover`."""
 NEWS, HASTE = b"n", b"h"
 """What is said in a poke: look again; and do not spare a next hop that could not be reached."""
 
@@ -95,6 +97,8 @@ def start(held: int, options: Sequence[str] = ()) -> int:
                 os.set_inheritable(descriptor, descriptor == held)
     words = [sys.executable, "-m", "secmailproxy", "queue", "run", *options]
     environment = {**os.environ, LOCK_VARIABLE: str(held)}
+    # It delivers messages of others, who did not come here by a sendmail program of ours.
+    environment.pop(HANDED_OVER, None)
     nothing = [(os.POSIX_SPAWN_OPEN, one, os.devnull, os.O_RDWR, 0) for one in (0, 1, 2)]
     try:
         return os.posix_spawn(sys.executable, words, environment, file_actions=nothing, setsid=True)

@@ -113,6 +113,13 @@ def test_a_damaged_file_is_named(spool: Path) -> None:
     assert (spool / "broken.mail").exists()
 
 
+def test_a_terminal_is_told_nothing_that_it_would_obey(spool: Path) -> None:
+    name = put(spool, sealed(1, ("\x1b[31ma@example.org",)))
+    for words in (["list"], ["show", name]):
+        assert "\x1b" not in run(*words).output
+        assert "[31ma@example.org" in run(*words).output
+
+
 def test_run_tells_the_runner_that_works(spool: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("")
     (tmp_path / "config.toml").chmod(0o600)

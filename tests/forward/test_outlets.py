@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from secmailproxy.errors import ConfigError, NotAllowed, UpstreamUnavailable
-from secmailproxy.forward.handover import GUARD, by_sendmail
+from secmailproxy.forward.handover import by_sendmail
 from secmailproxy.forward.model import ForwardSettings, Outlet, Product
 from secmailproxy.forward.outlets import outlet_of
 from secmailproxy.forward.queue import Queue
 from secmailproxy.forward.spool import Route
+from secmailproxy.forward.wake import HANDED_OVER
 from secmailproxy.model import Envelope
 from tests.fixtures.queued import ADMIN, SENDER, files, sealed
 
@@ -158,10 +159,10 @@ def test_who_was_called_by_our_sendmail_calls_none(
     sendmail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard is in the environment of what we run, and stops whoever finds it, however it got there."""
-    sendmail.write_text(f'#!/bin/sh\necho "${GUARD}" > {tmp_path}/guard; cat >/dev/null\n')
+    sendmail.write_text(f'#!/bin/sh\necho "${HANDED_OVER}" > {tmp_path}/guard; cat >/dev/null\n')
     by_sendmail(sendmail, SENDER, [ADMIN], b"x\r\n")
     assert (tmp_path / "guard").read_text() == "1\n"
-    assert GUARD not in os.environ
-    monkeypatch.setenv(GUARD, "1")
+    assert HANDED_OVER not in os.environ
+    monkeypatch.setenv(HANDED_OVER, "1")
     with pytest.raises(ConfigError, match="mail loop"):
         by_sendmail(sendmail, SENDER, [ADMIN], b"x\r\n")

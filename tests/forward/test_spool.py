@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from secmailproxy.errors import ConfigError, NotAllowed
+from secmailproxy.errors import ConfigError, MalformedMessage, NotAllowed
 from secmailproxy.forward.model import ForwardSettings, Product
 from secmailproxy.forward.queue import Queue
 from secmailproxy.forward.spool import Route, Spool, route_of
@@ -96,6 +96,14 @@ def test_fwd_06_nothing_in_clear_is_ever_written(octets: bytes, folder: Path) ->
     notice = Product(octets, Envelope("", (ADMIN,)), is_notice=True)
     with Queue(folder).taken(Spool(folder).put([notice], SMARTHOST)) as taken:
         assert taken.product(0) == notice
+
+
+@pytest.mark.parametrize("rcpt_tos", [(), tuple(f"{number}@example.org" for number in range(100_000))])
+def test_a_message_for_nobody_or_for_too_many_is_refused(rcpt_tos: tuple[str, ...], folder: Path) -> None:
+    """Else it would leave the queue undelivered, or could not be read again."""
+    with pytest.raises(MalformedMessage):
+        Spool(folder).put([sealed(1), Product(sealed().octets, Envelope(SENDER, rcpt_tos))], SMARTHOST)
+    assert not folder.exists() or files(folder) == []
 
 
 def test_what_was_prepared_is_queued_by_commit_alone(folder: Path) -> None:
