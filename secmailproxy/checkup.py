@@ -22,6 +22,9 @@ from secmailproxy.accounts import Account, Credentials, Login, local_password_se
 from secmailproxy.config import Config
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, LoginRefused, SecMailProxyError, UpstreamUnavailable
+from secmailproxy.forward.alerting import facts_of
+from secmailproxy.forward.alerts import ENDED
+from secmailproxy.forward.sender import with_sender
 from secmailproxy.localtls import LocalTls, read_certificate
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost
@@ -67,6 +70,7 @@ def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> I
     with closing(keystore):
         yield from _keystore(keystore)
         yield _roots(keystore)
+        yield from _system_mail(config, keystore, now)
         for account, section in zip(config.account_values(), config.accounts, strict=True):
             yield from _key(keystore, account.address, now)
             password, finding = _password(secrets, account)
@@ -103,6 +107,15 @@ def _notifications(config: Config) -> Iterator[Check]:
             f"{min(since):%Y-%m-%d %H:%M}",
             "log in with the mail client while secmailproxy serve runs; its log says what stands in the way",
         )
+
+
+def _system_mail(config: Config, keystore: Keystore, now: datetime) -> Iterator[Check]:
+    """The certificates and keys that system mail is encrypted and signed with."""
+    for fact in facts_of(with_sender(config.forward_settings()), keystore, now):
+        stage = fact.stage(now)
+        state: State = "ok" if stage is None else "warn" if stage != ENDED else "fail"
+        remedy = "import a renewed one: secmailproxy key import FILE; what cannot be encrypted is not sent"
+        yield Check("system mail", "", state, fact.sentence(), "" if stage is None else remedy)
 
 
 def _certificate(config: Config, secrets: Secrets, now: datetime) -> Iterator[Check]:

@@ -6,16 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from keystore.keystore import Keystore
 from secmailproxy.accounts import Credentials, password_secret
 from secmailproxy.config import Config
 from secmailproxy.errors import ConfigError
+from secmailproxy.forward.alerting import Alerts
 from secmailproxy.forward.deliveries import Deliveries
 from secmailproxy.forward.hops import Hop, RelayHop, SendmailHop, SmarthostHop
+from secmailproxy.forward.outlets import outlet_of
 from secmailproxy.forward.queue import Queue
 from secmailproxy.forward.rounds import Due
 from secmailproxy.forward.runner import Runner
+from secmailproxy.forward.sender import with_sender
 from secmailproxy.forward.spool import Route
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
+
+QUEUE_CAUSE = "a message in the queue waits for a person: secmailproxy queue list"
+"""One cause for all of them: of an alert that is held itself there must be no other alert on that day."""
 
 
 class Passwords(Protocol):
@@ -23,6 +30,17 @@ class Passwords(Protocol):
 
     def get(self, name: str) -> str | None:
         """Blocks. Raises KeystoreError, SecMailProxyError."""
+
+
+def alerts_of(config: Callable[[], Config], keystore: Keystore) -> Alerts:
+    """What is told of certificates and of what waits for a person; by what `config` gives at that time."""
+    folders = config().folders
+    return Alerts(
+        lambda: with_sender(config().forward_settings()),
+        keystore,
+        lambda settings: outlet_of(settings, folders.spool),
+        folders.state,
+    )
 
 
 class Dispatch:

@@ -17,7 +17,7 @@ from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission
 from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
-from secmailproxy.dispatch import Dispatch
+from secmailproxy.dispatch import QUEUE_CAUSE, Dispatch, alerts_of
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.forward.acceptance import is_accepted
 from secmailproxy.forward.collected import keep_slot
@@ -51,14 +51,17 @@ class Mailroom:
         self._keystore = keystore
         self._accounts = accounts
         self._admission = Admission("system", config.listen.limits)
-        self._desk = self._desk_of(config)
         digests = digests_of(
             lambda: self._config,
             keystore,
             lambda: self._desk.settings.sender,
             lambda mail: self._desk.process(mail),
         )
-        self._dispatch = Dispatch(lambda: self._config, secrets, digests)
+        alerts = alerts_of(lambda: self._config, keystore)
+        self._dispatch = Dispatch(
+            lambda: self._config, secrets, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE)
+        )
+        self._desk = self._desk_of(config)
         self._delivering: asyncio.Task[None] | None = None
         self._watches: dict[WatchSettings, asyncio.Task[None]] = {}
 

@@ -21,6 +21,8 @@ from keystore.secrets import open_secrets
 from secmailproxy.config import AccountSection, Config, Secrets
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, SecMailProxyError
+from secmailproxy.forward.alerting import facts_of
+from secmailproxy.forward.sender import with_sender
 from secmailproxy.keywords import NAMES
 from secmailproxy.startreport import account_report
 from secmailproxy.supervision import LOCK
@@ -121,6 +123,7 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
     with closing(keystore):
         locked = _locked(keystore, config.secrets, problems)
         views = None if locked else _views(config, keystore, problems)
+        problems += _system_mail(config, keystore, now)
         try:
             found = [
                 _account(one, keystore, views, waits[one.address], now, problems) for one in config.accounts
@@ -129,6 +132,13 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
             if views is not None:
                 views.close()
     return tuple(found), locked or "open"
+
+
+def _system_mail(config: Config, keystore: Keystore, now: datetime) -> Iterator[str]:
+    """The certificates of system mail that end soon or cannot be used."""
+    for fact in facts_of(with_sender(config.forward_settings()), keystore, now):
+        if fact.stage(now) is not None:
+            yield f"system mail: {fact.sentence()}"
 
 
 def _views(config: Config, keystore: Keystore, problems: list[str]) -> Views | None:

@@ -16,6 +16,7 @@ from secmailproxy.config import Config
 from secmailproxy.errands.spool import Spool
 from secmailproxy.folders import Folders
 from secmailproxy.localtls import KEY_SECRET, VALID_FOR, LocalTls
+from secmailproxy.status import status_of
 from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import DAY, NOW, Authority, own
 from tests.smtp.test_notification import NOTIFICATION
@@ -165,3 +166,26 @@ def test_an_smime_key_is_checked_too(
     keystore.generate(ADDRESS)
     found = findings(config)
     assert {"key", "round trip", "S/MIME key", "S/MIME round trip"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("expires", "state", "text"),
+    [
+        (None, "ok", "can be used"),
+        (timedelta(days=29), "warn", "can be used until 2"),
+        (timedelta(seconds=1), "fail", "expired (on 2"),
+    ],
+)
+def test_fwd_03_doctor_and_status_tell_of_the_certificates_of_system_mail(
+    config: Config, keystore: Keystore, expires: timedelta | None, state: str, text: str
+) -> None:
+    admin = keystore.generate("admin@example.org", now=NOW - DAY, expires=expires and DAY + expires)
+    if state == "fail":
+        admin = keystore.generate("old@example.org", now=NOW - 3 * DAY, expires=DAY)
+    toml = f'[[forward.targets]]\naddress = "a@b.example"\nfingerprint = "{admin.fingerprint}"\n'
+    watched = Config.parse((CONFIG + toml).encode(), config.folders)
+    found = findings(watched)["system mail"]
+    assert (found.state, bool(found.remedy)) == (state, state != "ok")
+    assert found.text.startswith(f"target <a@b.example>, certificate {admin.fingerprint}: {text}")
+    problems = [one for one in status_of(watched, datetime.now(UTC)).problems if "system mail" in one]
+    assert problems == ([] if state == "ok" else [f"system mail: {found.text}"])

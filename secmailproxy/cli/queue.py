@@ -123,7 +123,7 @@ def run(passphrase: Callable[[], str] | None) -> None:
     Where a runner is at work already, it is told to look, and this ends at once.
     """
     from keystore.keystore import Keystore
-    from secmailproxy.dispatch import Dispatch
+    from secmailproxy.dispatch import QUEUE_CAUSE, Dispatch, alerts_of
     from secmailproxy.forward.outlets import outlet_of
     from secmailproxy.forward.processing import desk_of
     from secmailproxy.forward.sender import with_sender
@@ -136,7 +136,8 @@ def run(passphrase: Callable[[], str] | None) -> None:
     settings = with_sender(config.forward_settings())
     desk = desk_of(config.folders, settings, keystore, outlet_of(settings, config.folders.spool))
     digests = digests_of(lambda: config, keystore, lambda: settings.sender, desk.process)
-    dispatch = Dispatch(lambda: config, secrets, digests)
+    alerts = alerts_of(lambda: config, keystore)
+    dispatch = Dispatch(lambda: config, secrets, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE))
 
     async def work() -> bool:
         try:

@@ -65,8 +65,10 @@ class Deliveries:
         alarm: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`hop` may raise ConfigError; `alarm` hears, without content, what needs a person. Times are
-        seconds since 1970."""
+        """`hop` may raise ConfigError; `alarm` hears, without content, what needs a person, and may block.
+
+        Times are seconds since 1970.
+        """
         self._queue = queue
         self._hop = hop
         self._patience = patience
@@ -146,7 +148,7 @@ class Deliveries:
                 taken = await asyncio.to_thread(stack.enter_context, self._queue.taken(name))
                 await self._deliver(taken)
         except Damaged as error:
-            self._alarm(f"a file of the queue cannot be read: {name}")
+            await asyncio.to_thread(self._alarm, f"a file of the queue cannot be read: {name}")
             await asyncio.to_thread(self._queue.set_aside, name + MAIL, error.text)
 
     async def _deliver(self, taken: Taken) -> None:
@@ -238,7 +240,8 @@ class Deliveries:
     async def _hold(self, taken: Taken, progress: Progress) -> None:
         await asyncio.to_thread(taken.save, progress)
         log.error("a queued message is held", extra={"id": taken.queued.name, "why": progress.held})
-        self._alarm(f"the queued message {taken.queued.name} is held: {progress.held}")
+        text = f"the queued message {taken.queued.name} is held: {progress.held}"
+        await asyncio.to_thread(self._alarm, text)
 
     def _told(self, taken: Taken, at: int, fates: dict[str, Fate]) -> bool:
         """Put the notification into the queue; False where nobody may be told. Blocks."""

@@ -13,13 +13,13 @@ Security: plaintext goes to `Seals`, `Keeper` and `Collector`, and out only wher
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from secmailproxy.errors import ConfigError, NotAllowed
+from secmailproxy.errors import ConfigError, NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.forward.destinations import Resolve, destinations
 from secmailproxy.forward.message import refuse_loop
 from secmailproxy.forward.model import (
@@ -60,6 +60,8 @@ class Desk:
     keeper: Keeper | None = None
     collector: Collector | None = None
     journal: Journal | None = None
+    tell: Callable[[str], None] = field(default=lambda why: None)
+    """Hears in one line, without content, why a message is not sealed for whom it is; must not raise."""
 
     def process(self, mail: SystemMail) -> Receipt:
         """Returns when nothing can be lost any more. Blocks: a server calls it in a thread.
@@ -82,7 +84,7 @@ class Desk:
 
     def _carry_out(self, mail: SystemMail, disposition: Disposition) -> Receipt:
         self.refuse_impossible(disposition)
-        products = products_of(mail, disposition, self.settings, self.seals)
+        products = self._sealed(mail, disposition)
         copies = [action for action in disposition.actions if isinstance(action, Keep)]
         entries = [action for action in disposition.actions if isinstance(action, Collect)]
         with self.keeper.attempt(mail) if self.keeper and copies else nullcontext() as copying:
@@ -100,6 +102,16 @@ class Desk:
                     copying.finish()
         held = sum(bool(product.held) for product in products)
         return Receipt(disposition.rule, len(products), len(copies), len(entries), held)
+
+    def _sealed(self, mail: SystemMail, disposition: Disposition) -> tuple[Product, ...]:
+        try:
+            products = products_of(mail, disposition, self.settings, self.seals)
+        except (NoUsableCertificate, SigningKeyUnusable) as error:
+            self.tell(error.text)
+            raise
+        for why in dict.fromkeys(product.held for product in products if product.held):
+            self.tell(f"held: {why}")
+        return products
 
     def refuse_impossible(self, disposition: Disposition) -> None:
         """Raises ConfigError for an action for which there is no part of the desk."""
@@ -122,6 +134,11 @@ def desk_of(
     from secmailproxy.forward.journal import journal_of
     from secmailproxy.forward.seals import KeystoreSeals
 
+    def tell(why: str) -> None:
+        from secmailproxy.forward.alerting import Alerts  # for what goes wrong alone
+
+        Alerts(lambda: settings, keystore, lambda _: outlet, folders.state).tell(why)
+
     return Desk(
         settings,
         KeystoreSeals(keystore, settings),
@@ -129,6 +146,7 @@ def desk_of(
         Copies(folders.traces),
         collected_of(folders, keystore),
         journal_of(folders),
+        tell,
     )
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from keystore.model import Certificate, Fingerprint, Holder, Purpose, Scheme
-from secmailproxy.errors import NoUsableCertificate, SigningKeyUnusable
+from keystore.model import Fingerprint, Scheme
+from secmailproxy.errors import NoUsableCertificate
+from secmailproxy.forward.hostkey import host_certificate
 from secmailproxy.forward.model import Entrance, Forward, ForwardSettings, Product, SystemMail, Target
 from secmailproxy.forward.sealing import bounces_to, openpgp_product, passed, system_header
 from secmailproxy.forward.target import Pinned, pinned
@@ -29,8 +30,6 @@ from secmailproxy.stamp import RANDOM_OCTETS, Stamp
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
-
-_NAMES = {Scheme.OPENPGP: "OpenPGP", Scheme.SMIME: "S/MIME"}
 
 
 def _now() -> datetime:
@@ -106,7 +105,7 @@ class KeystoreSeals:
         self, root: Entity, action: Forward, readers: Readers, now: datetime, *, is_own: bool
     ) -> bytes:
         scheme = readers.pinned.scheme
-        host = self._host_certificate(scheme, now) if action.sign else None
+        host = host_certificate(self.keystore, self.settings, scheme, now) if action.sign else None
         author = self.settings.sender
         if host is not None and author.lower() not in host.addresses and host.addresses:
             # Readers believe a signature for the addresses of its key alone.
@@ -138,21 +137,3 @@ class KeystoreSeals:
             lambda payload: self.keystore.encrypt(payload, to.fingerprints, signer, stamp.now),
             stamp.boundary,
         )
-
-    def _host_certificate(self, scheme: Scheme, now: datetime) -> Certificate:
-        """Whose secret key signs: the configured one if it is of `scheme`, else that of the sender."""
-        chosen, sender = self.settings.host_key, self.settings.sender
-        certificate = self.keystore.certificate(chosen) if chosen else None
-        if chosen and (certificate is None or certificate.holder is Holder.NONE):
-            raise SigningKeyUnusable(f"there is no secret key for forward.host_key {chosen} in the keystore")
-        if certificate is not None and certificate.scheme is scheme:
-            usability = self.keystore.usability(certificate.fingerprint, Purpose.SIGN, now)
-            if not usability.usable:
-                raise SigningKeyUnusable(f"forward.host_key {chosen} cannot sign: {usability.explanation}")
-            return certificate
-        identity = self.keystore.identity(sender, now, scheme=scheme)
-        if identity is None:
-            unusable = self.keystore.unusable_own(sender, now, scheme=scheme)
-            why = f" ({unusable[0]}: {unusable[1].explanation})" if unusable else ""
-            raise SigningKeyUnusable(f"no {_NAMES[scheme]} key of <{sender}> can sign{why}")
-        return identity.certificate
