@@ -7,6 +7,7 @@ never a message.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -81,6 +82,18 @@ class ConditionsSection(Section):
             smaller=self.smaller or 0,
             urgent=self.urgent,
         )
+
+
+def _single(section: ConditionsSection | None) -> Iterator[tuple[str, object]]:
+    """Each condition by itself."""
+    if section is None:
+        return
+    for name, listed in (section.header or {}).items():
+        yield from ((name.lower(), one) for one in listed)
+    for option in ("mail_from", "rcpt_to", "body"):
+        yield from ((f"{option} ", one) for one in getattr(section, option))
+    if section.urgent:
+        yield "urgent ", True
 
 
 def _everybody(value: object) -> object:
@@ -169,6 +182,8 @@ class ForwardRule(Section):
         least, most = (self.match.larger, self.match.smaller) if self.match else (None, None)
         if least is not None and most is not None and least + 1 >= most:
             raise ValueError(f"no message is larger than {least} and smaller than {most} octets; correct one")
+        if set(_single(self.match)) & set(_single(self.unless)):
+            raise ValueError("never holds: the same condition stands in match and in unless; remove one")
         return self
 
     def called(self, number: int) -> str:

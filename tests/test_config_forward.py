@@ -169,6 +169,11 @@ def test_without_options_all_goes_hidden_to_the_only_target(folders: Folders) ->
             RULE + 'do = "drop"\nmatch = { larger = 9, smaller = 10 }\n',
             ":1: forward.rules[0] (one): no message",
         ),
+        (
+            RULE
+            + "do = 'drop'\nmatch = { header = { A = 'x' } }\nunless = { header = { a = ['y', 'x'] } }\n",
+            ":1: forward.rules[0] (one): never holds",
+        ),
         (RULE + 'do = ["drop", "forward"]\n', ":1: forward.rules[0] (one): drop stands alone"),
         (RULE + 'do = "drop"\ncontinue = true\n', ":1: forward.rules[0] (one): drop stands alone"),
         (

@@ -72,7 +72,7 @@ def local_name(address: str, local_domains: tuple[str, ...]) -> str | None:
 
 def _target(address: str, pinned: dict[str, Target], settings: ForwardSettings) -> Target:
     if address:
-        target = pinned.get(address.lower())
+        target = pinned.get(address.lower()) or _otherwise_written(address, settings)
         if target is None:
             called = address if is_plain(address) and address.isprintable() else "a recipient"
             raise ConfigError(f"there is no [[forward.targets]] for {called}; add it, or an alias to one")
@@ -84,3 +84,11 @@ def _target(address: str, pinned: dict[str, Target], settings: ForwardSettings) 
     raise ConfigError(
         "the recipient is not known: use --to, set forward.to, or have exactly one [[forward.targets]]"
     )
+
+
+def _otherwise_written(address: str, settings: ForwardSettings) -> Target | None:
+    """The target that is the same mailbox in another spelling: quotes, a final dot, an encoded domain."""
+    from secmailproxy.rules import normal_address  # knows all of Unicode
+
+    wanted = normal_address(address)
+    return next((one for one in settings.targets if normal_address(one.address) == wanted), None)

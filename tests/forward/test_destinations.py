@@ -51,6 +51,7 @@ def found(*rcpt_tos: str, settings: ForwardSettings = SETTINGS, action: Forward 
         ((), [ADMIN]),
         (("admin@example.org",), [ADMIN]),
         (("OPS@example.org",), [OPS]),
+        (('"ops"@EXAMPLE.org.',), [OPS]),
         (("root",), [ADMIN, OPS]),
         (("ROOT@LOCALHOST.",), [ADMIN, OPS]),
         (("sysmail",), [OPS]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import pytest
@@ -247,3 +249,16 @@ def test_the_subject_of_our_own_messages_is_never_shown() -> None:
     for mode, shown in ((SubjectMode.KEPT, SubjectMode.HIDDEN), (SubjectMode.REPLACED, SubjectMode.REPLACED)):
         (action,) = decide(own, ForwardSettings(default=Forward(subject=mode, subject_text="x"))).actions
         assert action == Forward(subject=shown, subject_text="x")
+
+
+def test_without_rules_nothing_is_imported_that_reads_messages() -> None:
+    code = (
+        "import sys; from secmailproxy.forward.processing import decide;"
+        "from secmailproxy.forward.model import *;"
+        "decide(SystemMail(b'', '', (), Entrance.PIPE), ForwardSettings());"
+        "later = {'re2', 'html', 'email', 'asyncio', 'secmailproxy.forward.reading',"
+        "'secmailproxy.forward.aliases'};"
+        "sys.exit(str(sorted(later & set(sys.modules)) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "\n"
