@@ -80,7 +80,9 @@ class Desk:
 
     def _note(self, mail: SystemMail, outcomes: tuple[Outcome, ...], rule: str, why: str = "") -> None:
         if self.journal is not None and mail.entrance is not Entrance.OWN:
-            self.journal.note(mail, outcomes, rule, why)
+            # Whatever goes wrong with it: the message is through, and must not be brought again.
+            with suppress(Exception):
+                self.journal.note(mail, outcomes, rule, why)
 
     def _carry_out(self, mail: SystemMail, disposition: Disposition) -> Receipt:
         self.refuse_impossible(disposition)

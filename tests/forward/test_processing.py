@@ -168,6 +168,22 @@ def test_once_it_is_handed_over_no_error_brings_it_again(office: Office) -> None
     assert office.desk(KEEP, TO_ADMIN).process(MAIL) == Receipt("one", 1, 1, 0)
 
 
+class _Blotted:
+    """A journal in which nothing can be noted, whatever its promise."""
+
+    def note(self, *_: object) -> None:
+        raise ValueError("blot")
+
+
+def test_fwd_01_a_journal_that_fails_changes_nothing(office: Office) -> None:
+    """An error after the hand-over would bring the message again, and again after that."""
+    desk = replace(office.desk(TO_ADMIN), journal=_Blotted())  # type: ignore[arg-type]  # it is one in all but name
+    assert desk.process(MAIL).sent == 1
+    office.failing = "take"
+    with pytest.raises(OSError, match="No space left"):
+        desk.process(MAIL)
+
+
 @pytest.mark.parametrize("action", [KEEP, DAILY])
 def test_what_cannot_be_stored_here_keeps_all_back(action: Action, office: Office) -> None:
     desk = office.desk(TO_ADMIN, KEEP, DAILY)
