@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from secmailproxy.config_values import Address, ListenAddress, Pattern, Place, Section
+from secmailproxy.config_values import Address, ListenAddress, Pattern, Place, Section, Switch
 
 if TYPE_CHECKING:
     from secmailproxy.errands.watch import WatchSettings
@@ -18,6 +18,7 @@ class ForwardListen(Section):
     smtp: Place | None = None
     lmtp: Place | None = None
     recipients: tuple[Pattern, ...] = ()
+    everyone: Switch = False
 
     @model_validator(mode="after")
     def _closed(self) -> ForwardListen:
@@ -25,6 +26,10 @@ class ForwardListen(Section):
             raise ValueError(
                 'recipients = ["*"] takes mail for anybody, from every program that reaches the port; listen '
                 "on a Unix socket for that, or name the recipients, such as @host.example.org"
+            )
+        if self.everyone and not any(one.is_path for one in self.addresses.values()):
+            raise ValueError(
+                "everyone opens Unix sockets to all users of the machine; there is none: let smtp be a path"
             )
         return self
 

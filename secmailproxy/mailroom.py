@@ -101,6 +101,7 @@ class Mailroom:
             self._config.submission.max_octets,
             name=name,
             admission=self._admission,
+            socket_mode=0o666 if self._config.forward.listen.everyone else 0o660,
         )
         return IntakeServer(settings, lambda octets, envelope: self._take(octets, envelope, entrance), kind)
 

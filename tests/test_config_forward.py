@@ -257,3 +257,11 @@ def test_each_mistake_is_told_with_its_line(text: str, expected: str, folders: F
 def test_rules_that_continue_hide_no_other(folders: Folders) -> None:
     text = RULE + "do = [{ keep = '/x' }]\ncontinue = true\n[[forward.rules]]\ndo = 'forward'\n"
     assert len(Config.parse(text.encode(), folders).forward.rules) == 2
+
+
+def test_everyone_needs_a_socket(tmp_path: Path) -> None:
+    """A port has no mode that could be opened to all: whoever wants it has misunderstood something."""
+    folders = Folders(tmp_path / "config.toml", tmp_path / "state", tmp_path / "cache")
+    octets = b'[forward.listen]\nsmtp = "127.0.0.1:2525"\neveryone = true\n'
+    with pytest.raises(ConfigProblems, match="everyone opens Unix sockets to all users"):
+        Config.parse(octets, folders)

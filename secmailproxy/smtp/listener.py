@@ -1,7 +1,7 @@
 """A listening socket, on loopback or in the file system, and the sessions of those who connect to it.
 
 Security: an address that is not loopback is refused. A Unix socket is for its owner and its group, which a
-set-group-ID folder chooses; one that somebody listens on is not taken away.
+set-group-ID folder chooses, or for all where the settings say so; one that is in use is not taken away.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pathlib import Path
 from secmailproxy.errors import ConfigError
 from secmailproxy.smtp.conversation import Conversation
 from secmailproxy.smtp.settings import ConversationSettings
-
-_SOCKET_MODE = 0o660
 
 
 class Listener:
@@ -60,7 +58,7 @@ class Listener:
         path = Path(self._host)
         await asyncio.to_thread(_clear, path)
         self._server = await asyncio.get_running_loop().create_unix_server(self._session, path)
-        os.chmod(path, _SOCKET_MODE)
+        os.chmod(path, self._settings.socket_mode)
         made = os.stat(path)
         self._socket_file = made.st_dev, made.st_ino
         return self._host, 0

@@ -24,6 +24,8 @@ class ConversationSettings:
     admission: Admission = field(default_factory=lambda: Admission("submission"))
     tls: Callable[[], ssl.SSLContext | None] = lambda: None
     """The certificate of the listener as it is now; None where there is none, and so no STARTTLS."""
+    socket_mode: int = 0o660
+    """Of a Unix socket."""
     implicit_tls: bool = False
     """TLS from the first octet (RFC 8314 section 3.3), for which there must be a certificate."""
 

@@ -6,6 +6,7 @@ import io
 import os
 import pwd
 import re
+import stat
 import subprocess
 import sys
 import tomllib
@@ -21,8 +22,8 @@ from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
 from tests.fixtures.postfix import as_root
-from tests.fixtures.processes import running, wait_until
-from tests.fixtures.proxy import SOURCES, ProxyHome, empty_home
+from tests.fixtures.processes import running, service_folder, wait_until
+from tests.fixtures.proxy import SOURCES, ProxyHome, empty_home, serving
 
 ADMIN = "admin@example.org"
 SECRETS = (b"treasure", b"windmill")
@@ -313,3 +314,28 @@ def test_fwd_07_the_queue_under_other_names(home: ProxyHome) -> None:
     assert (done.stdout, done.stderr) == (listed.stdout, listed.stderr)
     flushed = called(home, "-q")
     assert flushed.returncode == 0, flushed.stderr
+
+
+def test_fwd_07_users_without_a_configuration_hand_over_to_the_proxy(
+    home: ProxyHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They cannot read the keystore: the proxy runs as another user, with a socket for everyone."""
+    with service_folder("everyone") as folder:
+        socket = folder / "sendmail"
+        monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
+        monkeypatch.setenv(sendmail.SOCKET_VARIABLE, str(socket))
+        before = home.folders.config_file.read_text()
+        home.add_config(f'[forward.listen]\nsmtp = "{socket}"\neveryone = true\n')
+        try:
+            with serving(home):
+                assert stat.S_IMODE(socket.stat().st_mode) == 0o666
+                assert status(monkeypatch, "-i", "root", octets=b"Subject: treasure\n\nwindmill\n.\n") == 0
+                assert inside(home).endswith(b"\r\n\r\nwindmill\r\n.\r\n")
+                assert status(monkeypatch, "a@elsewhere.example") == 67
+                assert "no recipient a@elsewhere.example" in capsys.readouterr().err
+        finally:
+            home.folders.config_file.write_text(before)
+        assert status(monkeypatch, "root") == 78
+        socket.touch()
+        assert status(monkeypatch, "root") == 75
+        assert "is secmailproxy running?" in capsys.readouterr().err
