@@ -175,7 +175,9 @@ class Alerts:
                 )
             if due:
                 self._send([one.sentence() for one in due], settings, now)
-            self._write(alerts.after_warnings(facts, memory, now))
+            after = alerts.after_warnings(facts, memory, now)
+            if after != memory:  # the plans of pipes are for a folder as it was
+                self._write(after)
         return due
 
     def tell(self, why: str) -> None:

@@ -189,6 +189,16 @@ def test_fwd_03_what_could_not_be_sent_is_sent_later(office: Office) -> None:
     assert len(office.post.products) == 2
 
 
+def test_looking_again_changes_nothing_on_the_disk(office: Office) -> None:
+    """A plan by which pipes forward is good as long as the folder is as it was."""
+    assert office.warned(10) == [30]
+    before = {path.name: path.stat().st_mtime_ns for path in (office.folder, *office.folder.iterdir())}
+    assert office.warned(10.1) == []
+    assert before == {
+        path.name: path.stat().st_mtime_ns for path in (office.folder, *office.folder.iterdir())
+    }
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"[]", b'{"warnings": 1}', b"\xff", b'{"warnings": {}, "causes": {"a": "b"}}']
 )
