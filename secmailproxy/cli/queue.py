@@ -6,17 +6,21 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keystore.errors import KeystoreError
 from secmailproxy.cli.context import LateSecrets, load_config, passphrase_options, print_json
 from secmailproxy.errors import SecMailProxyError, UsageError
 from secmailproxy.folders import Folders
 from secmailproxy.forward.wake import HASTE, inherited_lock, poke, see_to_delivery
 
 if TYPE_CHECKING:
+    from secmailproxy.config import Config
+    from secmailproxy.dispatch import Dispatch
     from secmailproxy.forward.attempts import Progress
     from secmailproxy.forward.queue import Queue, Queued
 
@@ -122,6 +126,25 @@ def run(passphrase: Callable[[], str] | None) -> None:
 
     Where a runner is at work already, it is told to look, and this ends at once.
     """
+    inherited = inherited_lock()
+    config = load_config()
+    problem: KeystoreError | None = None
+    with ExitStack() as stack:
+        try:
+            dispatch = _dispatch(config, LateSecrets(config, passphrase), stack)
+        except KeystoreError as error:
+            from secmailproxy.dispatch import Dispatch
+
+            # What is queued is ciphertext, and leaves all the same.
+            problem, dispatch = error, Dispatch(lambda: config, LateSecrets(config, passphrase))
+        if not asyncio.run(_work(dispatch, inherited)):
+            click.echo("A runner is at work; it was told to look.")
+    if problem is not None:
+        raise problem
+
+
+def _dispatch(config: Config, secrets: LateSecrets, stack: ExitStack) -> Dispatch:
+    """With digests and alerts. Raises KeystoreError. `stack` closes what is opened for it."""
     from keystore.keystore import Keystore
     from secmailproxy.dispatch import QUEUE_CAUSE, Dispatch, alerts_of
     from secmailproxy.forward.outlets import outlet_of
@@ -129,29 +152,25 @@ def run(passphrase: Callable[[], str] | None) -> None:
     from secmailproxy.forward.sender import with_sender
     from secmailproxy.monitoring import digests_of
 
-    inherited = inherited_lock()
-    config = load_config()
-    secrets = LateSecrets(config, passphrase)
     keystore = Keystore.open(config.keystore_settings(), secrets)
+    stack.callback(keystore.close)
     settings = with_sender(config.forward_settings())
     desk = desk_of(config.folders, settings, keystore, outlet_of(settings, config.folders.spool))
     digests = digests_of(lambda: config, keystore, lambda: settings.sender, desk.process)
     alerts = alerts_of(lambda: config, keystore)
-    dispatch = Dispatch(lambda: config, secrets, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE))
+    return Dispatch(lambda: config, secrets, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE))
 
-    async def work() -> bool:
-        try:
-            if inherited is None:
-                return await dispatch.runner.once()
-            os.chdir("/")  # of a process that stays, the starter's folder must not be kept
-            await dispatch.runner.until_empty(inherited)
-            return True
-        finally:
-            await dispatch.close()
-            keystore.close()
 
-    if not asyncio.run(work()):
-        click.echo("A runner is at work; it was told to look.")
+async def _work(dispatch: Dispatch, inherited: int | None) -> bool:
+    """Whether it was us who did it."""
+    try:
+        if inherited is None:
+            return await dispatch.runner.once()
+        os.chdir("/")  # of a process that stays, the starter's folder must not be kept
+        await dispatch.runner.until_empty(inherited)
+        return True
+    finally:
+        await dispatch.close()
 
 
 def _queue() -> Queue:

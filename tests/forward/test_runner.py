@@ -225,6 +225,20 @@ async def test_a_runner_is_started_on_its_own_and_keeps_nothing_of_its_starter(
     os.close(held)
 
 
+async def test_what_is_queued_leaves_though_the_keystore_is_damaged(
+    home: ProxyHome, smarthost: Scripted
+) -> None:
+    """It is ciphertext already. What does need the keystore is complained of afterwards."""
+    put(home.folders.spool, route=Route("smarthost", ALICE))
+    for path in home.folders.keystore.glob("keystore.sqlite3*"):
+        path.write_bytes(b"broken\0")
+    done = await asyncio.to_thread(home.run, "queue", "run", check=False)
+    assert len(smarthost.messages) == 1
+    assert done.returncode not in (0, 1)
+    assert b"keystore" in done.stderr
+    assert Queue(home.folders.spool).names() == []
+
+
 async def test_fwd_06_a_thousand_at_once_are_delivered(home: ProxyHome, smarthost: Scripted) -> None:
     """FWD-06: none is lost or doubled, by few connections."""
     spool, route = home.folders.spool, Route("smarthost", ALICE)
