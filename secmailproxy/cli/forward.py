@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from keystore.errors import KeystoreError, StoreLocked
 from secmailproxy.cli.context import LateSecrets, Passphrase, load_config, passphrase_options
 from secmailproxy.errors import (
     ConfigError,
@@ -31,6 +30,7 @@ from secmailproxy.errors import (
     UsageError,
 )
 from secmailproxy.folders import Folders
+from secmailproxy.forward.complaint import complaint
 from secmailproxy.forward.message import NULL_SENDERS, checked_address, envelope_sender, from_pipe
 from secmailproxy.forward.model import Entrance, ForwardSettings, Outlet, SystemMail, Target
 from secmailproxy.forward.outlets import outlet_of
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from secmailproxy.forward.preparing import Before
 
 TRY_LATER = 75
-_CRYPTO_STATUSES = frozenset({"5.7.5", "4.7.5"})
 
 
 SUBCOMMANDS = {
@@ -97,24 +96,19 @@ class Pipe(click.Group):
 
 
 def _give_up(error: BaseException) -> NoReturn:
-    status, text = "4.3.0", f"internal error ({type(error).__name__})"
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        text = "interrupted"
+        line = "4.3.0 interrupted"
     elif isinstance(error, click.ClickException):
         # The text of click quotes arguments, which a recipe may take from the message.
         param = getattr(error, "param", None)
         wrong = (
             f"--{param.name.replace('_', '-')} is missing or wrong" if param is not None else "wrong options"
         )
-        text = f"{wrong}; see: secmailproxy forward --help"
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"cannot read or write: {error.strerror}"
-    elif isinstance(error, KeystoreError):
-        status, text = "4.7.5" if isinstance(error, StoreLocked) else status, " ".join(str(error).split())
-    elif isinstance(error, SecMailProxyError):
-        status, text = "4.7.5" if error.enhanced_status in _CRYPTO_STATUSES else status, error.text
+        line = f"4.3.0 {wrong}; see: secmailproxy forward --help"
+    else:
+        line = complaint(error)
     try:
-        click.echo(f"{status} {text}", err=True)
+        click.echo(line, err=True)
     finally:
         raise SystemExit(TRY_LATER)  # also when nobody listens on stderr
 

@@ -36,7 +36,15 @@ def at_door(path: str, words: list[str], octets: bytes) -> tuple[int, bytes] | N
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     except OSError:
         return None
-    options = b"\0".join(os.fsencode(one) for one in words)
+    try:
+        return _handed_over(connection, path, b"\0".join(os.fsencode(one) for one in words), octets)
+    finally:
+        connection.close()
+
+
+def _handed_over(
+    connection: _socket.socket, path: str, options: bytes, octets: bytes
+) -> tuple[int, bytes] | None:
     try:
         _be_patient(connection, _TURN_SECONDS)
         connection.connect(path)

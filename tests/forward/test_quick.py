@@ -122,7 +122,7 @@ def general(octets: bytes) -> bytes:
     return re.sub(rb"(?s)-----BEGIN.*-----END PGP MESSAGE-----", b"*", octets)
 
 
-def test_fwd_08_the_quick_way_imports_next_to_nothing(pipe: Pipe) -> None:
+def test_the_quick_way_imports_next_to_nothing(pipe: Pipe) -> None:
     ran = pipe.run()
     assert (ran.status, ran.said) == (0, b"")
     assert ran.quick
@@ -185,7 +185,7 @@ def test_fwd_01_a_sendmail_that_fails_is_told_by_the_quick_way_too(pipe: Pipe) -
     assert (pipe.home.folder / "calls").read_text() == "x\n"
 
 
-def test_fwd_04_a_certificate_that_was_deleted_is_not_used_any_more(pipe: Pipe) -> None:
+def test_fwd_03_a_certificate_that_was_deleted_is_not_used_any_more(pipe: Pipe) -> None:
     assert pipe.run().quick
     with pipe.home.keystore() as keystore:
         (certificate,) = keystore.certificates(ADMIN)
