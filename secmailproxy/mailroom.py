@@ -1,4 +1,6 @@
-"""System mail in the running proxy: its listeners, the mailboxes it watches, its queue, and the desk for all.
+"""System mail in the running proxy: its entrances, its queue, and the desk for all.
+
+The entrances are listeners, a door for pipes, and mailboxes that are watched.
 
 Everything that comes in goes through `Desk.process`, in a thread. The desk is made anew when the
 configuration is read again; what is being processed then is finished by the old one.
@@ -21,10 +23,12 @@ from secmailproxy.dispatch import QUEUE_CAUSE, Dispatch, alerts_of
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.forward.acceptance import is_accepted
 from secmailproxy.forward.collected import keep_slot
-from secmailproxy.forward.message import from_pipe, return_path
+from secmailproxy.forward.door import Door, settings_for
+from secmailproxy.forward.message import envelope_sender, from_pipe, return_path
 from secmailproxy.forward.model import Entrance, SystemMail
 from secmailproxy.forward.outlets import outlet_of
 from secmailproxy.forward.processing import Desk, desk_of
+from secmailproxy.forward.quick import DOOR
 from secmailproxy.forward.sender import with_sender
 from secmailproxy.model import Envelope
 from secmailproxy.monitoring import digests_of
@@ -62,6 +66,8 @@ class Mailroom:
             lambda: self._config, secrets, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE)
         )
         self._desk = self._desk_of(config)
+        self._served = _version(config)
+        self._door = Door(config.folders.state / DOOR, self._take_piped)
         self._delivering: asyncio.Task[None] | None = None
         self._watches: dict[WatchSettings, asyncio.Task[None]] = {}
 
@@ -72,17 +78,23 @@ class Mailroom:
             await asyncio.to_thread(keep_slot, self._config.folders.slot, self._keystore.letterbox())
         self._delivering = asyncio.create_task(self._dispatch.runner.run())
         await self._watch(self._config)
+        try:
+            await self._door.start()
+        except OSError as error:
+            # A path too long for a socket, for one: pipes then do all by themselves.
+            log.warning("pipes cannot hand their messages over", extra={"why": error.strerror or str(error)})
 
     async def replace(self, config: Config) -> None:
         """Go by this configuration from now on. What it does not change goes on."""
         self._desk = self._desk_of(config)
-        self._config = config
+        self._config, self._served = config, _version(config)
         self._admission.change(config.listen.limits)
         self._dispatch.runner.wake()
         await self._watch(config)
 
     async def stop(self, grace: float) -> None:
         """End, within `grace` seconds: what a watch is handing on is finished by its thread in any case."""
+        await self._door.stop(grace)
         watches, self._watches = list(self._watches.values()), {}
         await _end(watches)
         if self._delivering is not None:
@@ -120,6 +132,21 @@ class Mailroom:
         )
         self._desk.process(mail)
 
+    def _take_piped(self, options: tuple[str, ...], octets: bytes) -> bool:
+        """The same for a pipe. False where the pipe must do it by itself.
+
+        That is where its options need more, or the configuration on disk is not the one that is served.
+        """
+        desk = self._desk
+        settings = settings_for(options, desk.settings)
+        if settings is None or len(octets) > settings.max_octets or _version(self._config) != self._served:
+            return False
+        message = from_pipe(octets)
+        came_from = envelope_sender(octets)
+        mail_from = settings.sender if came_from is None else came_from
+        replace(desk, settings=settings).process(SystemMail(message, mail_from, (), Entrance.PIPE))
+        return True
+
     def _take_found(self, octets: bytes) -> None:
         """The same for a message of a watched mailbox."""
         message = from_pipe(octets)
@@ -143,6 +170,15 @@ class Mailroom:
 
                 watch = Watch(one, self._accounts, self._take_found, config.folders.watched)
                 self._watches[one] = asyncio.create_task(watch.run())
+
+
+def _version(config: Config) -> tuple[int, ...]:
+    """Differs after each change of the configuration file, and of who may change it."""
+    try:
+        found = config.folders.config_file.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

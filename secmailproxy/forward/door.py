@@ -189,6 +189,6 @@ def settings_for(words: Sequence[str], settings: ForwardSettings) -> ForwardSett
         wanted = [one.address for one in settings.targets if one.address.lower() == words[1].lower()]
     else:
         wanted = [] if words else [one.address for one in settings.targets]
-    if len(wanted) != 1 or not settings.sender:
+    if len(wanted) != 1 or not settings.sender or (settings.via == "smarthost" and not settings.account):
         return None
     return replace(settings, default=replace(settings.default, rcpt_tos=(wanted[0],)))

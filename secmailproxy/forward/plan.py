@@ -18,7 +18,6 @@ that was given to the same question, while nothing has changed of what the answe
 import os
 import stat
 import sys
-import zlib
 
 import secmailproxy
 
@@ -47,6 +46,7 @@ _FIELDS_MOST = 200
 _RECEIVED_MOST = 50
 _SUBJECT_MOST = 500
 _OPTIONS = ("--to", "--from", "--fingerprint", "--via", "--sendmail", "--account")
+_NULL_SENDERS = (b"", b"<>", b"MAILER-DAEMON")
 _IDENTIFYING = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -77,7 +77,7 @@ def are_plain(words: list[str]) -> bool:
 
 def path(state: str, words: list[str]) -> str:
     """Where the plan for these options is, if there is one."""
-    return f"{state}/forward-plan-{zlib.crc32(_joined(words)) % SLOTS}"
+    return f"{state}/forward-plan-{_crc32(_joined(words)) % SLOTS}"
 
 
 def caller(words: list[str]) -> bytes:
@@ -113,6 +113,12 @@ def _stamp(path: str) -> str:
     return f"{found.st_dev} {found.st_ino} {found.st_size} {times} {found.st_mode} {found.st_uid}"
 
 
+def _crc32(octets: bytes) -> int:
+    import zlib  # who finds the daemon at work needs no plan
+
+    return zlib.crc32(octets)
+
+
 def _joined(words: list[str]) -> bytes:
     return b"\0".join(os.fsencode(one) for one in words)
 
@@ -120,13 +126,13 @@ def _joined(words: list[str]) -> bytes:
 def to_octets(fields: Fields) -> bytes:
     """A plan as it is written."""
     body = b"".join(b"%s %d\n%s\n" % (name.encode(), len(text), text) for name, text in fields.items())
-    return b"%s%08x\n%s" % (_MAGIC, zlib.crc32(body), body)
+    return b"%s%08x\n%s" % (_MAGIC, _crc32(body), body)
 
 
 def from_octets(octets: bytes) -> Fields:
     """Raises ValueError for what `to_octets` did not write."""
     first, _, body = octets.partition(b"\n")
-    if first != b"%s%08x" % (_MAGIC, zlib.crc32(body)):
+    if first != b"%s%08x" % (_MAGIC, _crc32(body)):
         raise ValueError("not a plan, or a damaged one")
     fields, at = {}, 0
     while at < len(body):
@@ -171,8 +177,12 @@ def plain(octets: bytes, rcpt_to: bytes) -> tuple[bytes, bool, bytes] | None:
 
     None for one that is not of the plainest kind, which the full way must judge.
     """
+    said = None
     if octets.startswith(b"From "):
-        octets = octets[octets.find(b"\n") + 1 :]
+        separator, _, octets = octets.partition(b"\n")
+        said = separator[5:].split(b" ", 1)[0]
+        if separator[5:].lstrip(b" \t").startswith(b":"):
+            return None
     head, found, _ = octets.partition(b"\n\n")
     if not found or len(octets) > MESSAGE_MOST or not octets.isascii():
         return None
@@ -184,7 +194,9 @@ def plain(octets: bytes, rcpt_to: bytes) -> tuple[bytes, bool, bytes] | None:
     if fields is None or not _is_simple(fields, rcpt_to.lower()):
         return None
     subject = fields["subject"][0] + b"\r\n" if "subject" in fields else b""
-    null = any(raw.partition(b":")[2].strip() == b"<>" for raw in fields.get("return-path", ()))
+    for raw in fields.get("return-path", ()):
+        said = raw.partition(b":")[2]
+    null = said is not None and said.strip().removeprefix(b"<").removesuffix(b">") in _NULL_SENDERS
     return subject, null, octets.replace(b"\n", b"\r\n")
 
 

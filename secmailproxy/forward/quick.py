@@ -17,6 +17,8 @@ from secmailproxy.forward import plan
 
 DOOR = "forward.sock"
 """The socket in the state folder; `knock` and `door` are its two ends."""
+GUARD = "SECMAILPROXY_HANDED_OVER"
+"""Set in the environment of the sendmail program: who finds it hands nothing over to a program again."""
 TRY_LATER = 75
 
 _READ_MOST = 64 * 1024 * 1024
@@ -30,14 +32,14 @@ def run(words: list[str]) -> None:
     `words` are the arguments after `forward`. Standard input is then as if nobody had read it.
     """
     places = plan.places()
-    if places is None or not plan.are_plain(words):
+    if places is None or not plan.are_plain(words) or GUARD in os.environ:
         return
     config, state = places
-    door, file = f"{state}/{DOOR}", plan.path(state, words)
-    if not (os.path.exists(door) or os.path.exists(file)) or os.isatty(0):
+    door = f"{state}/{DOOR}"
+    if not (os.path.exists(door) or os.path.exists(plan.path(state, words))) or os.isatty(0):
         return
     octets = _standard_input()
-    outcome = _by_daemon(door, words, octets) or _by_plan(file, config, words, octets)
+    outcome = _by_daemon(door, words, octets) or _by_plan(plan.path(state, words), config, words, octets)
     if outcome is None:
         _give_back(octets)
         return
@@ -137,7 +139,11 @@ def _handed_over(program: str, words: list[str], octets: bytes) -> tuple[int, by
     ]
     try:
         child = os.posix_spawn(
-            program, [program, *words], os.environ, file_actions=actions, setsigdef=[_signal.SIGPIPE]
+            program,
+            [program, *words],
+            {**os.environ, GUARD: "1"},
+            file_actions=actions,
+            setsigdef=[_signal.SIGPIPE],
         )
     except OSError as error:
         return TRY_LATER, b"4.3.0 cannot run %s: %s" % (name, os.strerror(error.errno or 0).encode())

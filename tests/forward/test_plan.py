@@ -17,7 +17,7 @@ from keystore.model import Fingerprint
 from secmailproxy.config import Config
 from secmailproxy.folders import HOME_VARIABLE, Folders
 from secmailproxy.forward import plan
-from secmailproxy.forward.message import from_pipe, has_null_sender, refuse_loop
+from secmailproxy.forward.message import envelope_sender, from_pipe, refuse_loop
 from secmailproxy.forward.model import Conditions as Holds
 from secmailproxy.forward.model import Drop, Forward, ForwardSettings, Rule, SubjectMode, Target
 from secmailproxy.forward.preparing import look, prepare
@@ -317,6 +317,7 @@ REFUSED = [
     b"Subject: s\t\n\nx\n",
     b"Subject: " + b"s" * 500 + b"\n\nx\n",
     b" Subject: s\n\nx\n",
+    b"From : a@b\nSubject: s\n\nx\n",
     b"Sub ject: s\n\nx\n",
     b"Subject : s\n\nx\n",
     b"Subject: s\nno field\n\nx\n",
@@ -339,6 +340,8 @@ TAKEN = [
     (PLAIN, b"Subject: s\r\n", False),
     (b"From root@host Thu Jan  1\nReturn-Path: <>\nSubject: s\n\nx", b"Subject: s\r\n", True),
     (b"To: root\n\nx\n", b"", False),
+    (b"From MAILER-DAEMON Thu Jan  1\nTo: root\n\nx\n", b"", True),
+    (b"From MAILER-DAEMON Thu\nReturn-Path: <a@b>\nTo: root\n\nx\n", b"", False),
     (b"sUBJECT:s\nTo: a,\n b\nDelivered-To: root\nContent-Type: text/html\n\nx\n", b"sUBJECT:s\r\n", False),
     (b"Subject: s\n\n" + b"x" * 998 + b"\nFrom here\n.\n", b"Subject: s\r\n", False),
 ]
@@ -373,6 +376,6 @@ def test_what_is_plain_the_full_way_would_take_too(octets: bytes) -> None:
     assert from_pipe(octets) == message
     root = parse(message)
     refuse_loop(message, ADMIN, "any")
-    assert (has_null_sender(message), made(root), embedding(message)) == (null, Made.NOTHING, "7bit")
+    assert (envelope_sender(octets) == "", made(root), embedding(message)) == (null, Made.NOTHING, "7bit")
     subjects = [field.raw(message) for field in root.fields if field.named("Subject")]
     assert b"".join(subjects) == subject

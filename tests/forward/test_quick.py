@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from secmailproxy.forward.quick import GUARD
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
 from tests.fixtures.processes import wait_until
-from tests.fixtures.proxy import SOURCES, ProxyHome, empty_home
+from tests.fixtures.proxy import SOURCES, ProxyHome, empty_home, serving
 
 ADMIN = "admin@example.org"
 CRON = (
@@ -126,6 +127,7 @@ def test_the_quick_way_imports_next_to_nothing(pipe: Pipe) -> None:
     ran = pipe.run()
     assert (ran.status, ran.said) == (0, b"")
     assert ran.quick
+    assert pipe.payload().endswith(b"\r\nwindmill \r\n.\r\nend")
     assert not HEAVY & ran.imported
     assert len(ran.imported) < 60
 
@@ -151,18 +153,14 @@ def test_fwd_02_both_ways_make_the_same(name: str, pipe: Pipe) -> None:
     assert re.fullmatch(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000", date[1])
 
 
-NOT_PLAIN = {
-    "8-bit, CRLF": b"Subject: s\r\n\r\nM\xc3\xbcnchen\r\n",
-    "large": b"Subject: s\n\n" + b"0123456789\n" * 110_000,
-}
+NOT_PLAIN = b"Subject: s\r\n t\r\n\r\nM\xc3\xbcnchen\r\n" + b"0123456789\r\n" * 110_000
 
 
-@pytest.mark.parametrize("name", NOT_PLAIN)
-def test_what_is_not_plain_arrives_whole_by_the_full_way(name: str, pipe: Pipe) -> None:
-    ran = pipe.run(NOT_PLAIN[name])
+def test_fwd_02_what_is_not_plain_arrives_whole_by_the_full_way(pipe: Pipe) -> None:
+    """Larger than a pipe of the system holds: what was read and what was not come to the full way in one."""
+    ran = pipe.run(NOT_PLAIN)
     assert (ran.status, ran.said, ran.quick) == (0, b"", False)
-    whole = NOT_PLAIN[name].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    assert pipe.payload().endswith(b"\r\n\r\n" + whole)
+    assert pipe.payload().endswith(b"\r\n\r\n" + NOT_PLAIN)
 
 
 def test_fwd_01_what_the_full_way_refuses_is_refused(pipe: Pipe) -> None:
@@ -183,6 +181,47 @@ def test_fwd_01_a_sendmail_that_fails_is_told_by_the_quick_way_too(pipe: Pipe) -
     assert (ran.status, ran.quick) == (75, True)
     assert ran.said == f"4.3.0 {pipe.home.folder}/sendmail ended with status 69\n".encode()
     assert (pipe.home.folder / "calls").read_text() == "x\n"
+    (pipe.home.folder / "calls").unlink()
+
+
+def test_fwd_05_what_a_sendmail_program_brings_back_goes_the_full_way(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GUARD, "1")
+    ran = pipe.run()
+    assert (ran.status, ran.quick) == (75, False)
+    assert b"mail loop" in ran.said
+
+
+def test_a_running_daemon_does_it(pipe: Pipe) -> None:
+    """The pipe imports even less. A daemon that was killed, or knows an old configuration, is no loss."""
+    with serving(pipe.home) as proxy:
+        ran = pipe.run()
+        assert (ran.status, ran.said, ran.quick) == (0, b"", True)
+        assert "_socket" in ran.imported
+        assert not {"openpgp", "zlib", *HEAVY} & ran.imported
+        assert pipe.payload().endswith(b"\r\nwindmill \r\n.\r\nend")
+        assert pipe.words[2] == "bounce@host.example"
+        (pipe.home.folder / "broken").touch()
+        failed = pipe.run()
+        (pipe.home.folder / "broken").unlink()
+        assert (failed.status, failed.quick) == (75, True)
+        assert failed.said == f"4.3.0 {pipe.home.folder}/sendmail ended with status 69\n".encode()
+        assert (pipe.home.folder / "calls").read_text() == "x\n"
+        (pipe.home.folder / "calls").unlink()
+        assert not leaked(proxy.log().encode())
+        pipe.home.folders.config_file.touch()
+        other = pipe.run()
+        assert (other.status, other.quick) == (0, False)
+        proxy.process.kill()
+        proxy.process.wait()
+        assert (pipe.home.folders.state / "forward.sock").exists()
+        assert pipe.run().status == 0
+        assert pipe.payload().endswith(b"\r\nwindmill \r\n.\r\nend")
+
+
+def leaked(octets: bytes) -> bool:
+    return any(word in octets for word in (b"windmill", b"treasure"))
 
 
 def test_fwd_03_a_certificate_that_was_deleted_is_not_used_any_more(pipe: Pipe) -> None:
