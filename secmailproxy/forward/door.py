@@ -188,7 +188,8 @@ def settings_for(words: Sequence[str], settings: ForwardSettings) -> ForwardSett
     if len(words) == 2 and words[0] == "--to":
         wanted = [one.address for one in settings.targets if one.address.lower() == words[1].lower()]
     else:
-        wanted = [] if words else [one.address for one in settings.targets]
+        addresses = [settings.to] if settings.to else [one.address for one in settings.targets]
+        wanted = [] if words else addresses
     if len(wanted) != 1 or not settings.sender or (settings.via == "smarthost" and not settings.account):
         return None
     return replace(settings, default=replace(settings.default, rcpt_tos=(wanted[0],)))

@@ -30,6 +30,8 @@ _UNKNOWN = b"4.3.0 the daemon did not say whether it has sent the message; see i
 
 def at_door(path: str, words: list[str], octets: bytes) -> tuple[int, bytes] | None:
     """The exit status and the line to print; None when the daemon certainly does nothing with the message."""
+    if not octets:
+        return None  # the first line would be all there is, and so be taken for a whole message
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode) or len(octets) > MESSAGE_MOST:
             return None

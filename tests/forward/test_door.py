@@ -67,7 +67,7 @@ async def knock(path: Path, message: bytes = MESSAGE, *words: str) -> tuple[int,
     return await asyncio.to_thread(at_door, str(path), list(words), message)
 
 
-@pytest.mark.parametrize("message", [MESSAGE, b"", b"\0\xff\r\n" * 300_000], ids=["small", "empty", "large"])
+@pytest.mark.parametrize("message", [MESSAGE, b"x", b"\0\xff\r\n" * 300_000], ids=["small", "tiny", "large"])
 async def test_a_message_is_taken_whole(message: bytes, path: Path) -> None:
     inside = Inside()
     async with open_door(path, inside):
@@ -113,6 +113,13 @@ async def test_who_is_not_let_in_does_it_alone(path: Path) -> None:
     inside = Inside()
     async with open_door(path, inside, users=frozenset({os.geteuid() + 1})):
         assert await knock(path) is None
+    assert inside.messages == []
+
+
+async def test_no_message_is_not_handed_over(path: Path) -> None:
+    inside = Inside()
+    async with open_door(path, inside):
+        assert await knock(path, b"") is None
     assert inside.messages == []
 
 
@@ -314,7 +321,9 @@ ONE, TWO = Target("admin@example.org", ()), Target("other@example.org", ())
 def test_which_options_the_daemon_knows(
     words: list[str], targets: tuple[Target, ...], wanted: str | None
 ) -> None:
-    found = settings_for(words, ForwardSettings(targets=targets, sender="bounce@host.example"))
+    found = settings_for(
+        words, ForwardSettings(targets=targets, sender="bounce@host.example", via="sendmail")
+    )
     assert (found.default if found else None) == (Forward((wanted,)) if wanted else None)
 
 
