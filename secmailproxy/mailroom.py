@@ -9,6 +9,7 @@ configuration is read again; what is being processed then is finished by the old
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ from secmailproxy.smtp.settings import IntakeSettings
 
 if TYPE_CHECKING:
     from secmailproxy.errands.watch import WatchSettings
+
+log = logging.getLogger(__name__)
 
 _KINDS: dict[str, tuple[type[Intake], Entrance]] = {
     "smtp": (Intake, Entrance.SMTP),

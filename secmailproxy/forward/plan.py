@@ -18,6 +18,7 @@ that was given to the same question, while nothing has changed of what the answe
 import os
 import stat
 import sys
+import time
 
 import secmailproxy
 
@@ -242,6 +243,19 @@ def date(moment: tuple[int, ...]) -> bytes:
     year, month, day, hour, minute, second, weekday = moment[:7]
     text = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} {hour:02}:{minute:02}:{second:02} +0000"
     return text.encode()
+
+
+def journal(fields: Fields, moment: tuple[int, ...]) -> str:
+    """The file in which messages of this day are counted (`journal`); `moment` as `time.gmtime` gives it."""
+    return f"{os.fsdecode(fields['journal'])}/{moment[0]:04}-{moment[1]:02}-{moment[2]:02}.journal"
+
+
+def record(now: float, *, is_sent: bool) -> bytes:
+    """The line about one message, in the form of `journal`, without what would have to be sealed."""
+    year, month, day, hour, minute, second = time.gmtime(now)[:6]
+    at = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00"
+    outcome, why = ("forwarded", "") if is_sent else ("deferred", "UpstreamUnavailable")
+    return f'{{"at": "{at}", "outcomes": ["{outcome}"], "rule": "", "why": "{why}"}}\n'.encode()
 
 
 def message_id(digits: str, domain: bytes) -> bytes:

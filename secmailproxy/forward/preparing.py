@@ -100,6 +100,7 @@ def prepare(
             "stamps": after,
             "from": str(int(before.moment)).encode(),
             "until": str(int(before.moment + WINDOW.total_seconds())).encode(),
+            "journal": os.fsencode(folders.journal),
             "sendmail": os.fsencode(settings.sendmail),
             "key": found[0],
             "key_id": bytes.fromhex(key_id(found[1])),

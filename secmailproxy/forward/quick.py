@@ -96,6 +96,9 @@ def _by_plan(file: str, config: str, words: list[str], octets: bytes) -> tuple[i
     fields = plan.read(file, config, words, now)
     if fields is None:
         return None
+    journal = plan.journal(fields, time.gmtime(now))
+    if not os.path.exists(journal):
+        return None  # the first message of a day: the full way clears away what is old
     try:
         made = _product(fields, octets, now)
     except Exception:  # noqa: BLE001  # nothing was sent: the full way will find the same, and say it
@@ -105,7 +108,18 @@ def _by_plan(file: str, config: str, words: list[str], octets: bytes) -> tuple[i
     null, product = made
     mail_from = "<>" if null else os.fsdecode(fields["sender"])
     words = ["-i", "-f", mail_from, "--", os.fsdecode(fields["rcpt_to"])]
-    return _handed_over(os.fsdecode(fields["sendmail"]), words, product)
+    outcome = _handed_over(os.fsdecode(fields["sendmail"]), words, product)
+    _note(journal, plan.record(now, is_sent=outcome[0] == 0))
+    return outcome
+
+
+def _note(journal: str, line: bytes) -> None:
+    """One more is counted; where that cannot be written the message is where it is all the same."""
+    try:
+        descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.write(descriptor, line)
+    except OSError:
+        return
 
 
 def _product(fields: plan.Fields, octets: bytes, now: float) -> tuple[bool, bytes] | None:

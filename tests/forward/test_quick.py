@@ -8,10 +8,11 @@ import sys
 import sysconfig
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from secmailproxy.forward.journal import journal_of
 from secmailproxy.forward.quick import GUARD
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
@@ -151,6 +152,25 @@ def test_fwd_02_both_ways_make_the_same(name: str, pipe: Pipe) -> None:
     date = re.search(rb"\r\nDate: ([^\r\n]+)\r\n", pipe.payload())
     assert date is not None
     assert re.fullmatch(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000", date[1])
+
+
+def test_both_ways_are_counted(pipe: Pipe) -> None:
+    def outcomes() -> list[tuple[str, ...]]:
+        since = datetime.now(UTC) - timedelta(days=1)
+        found = journal_of(pipe.home.folders).records(since, None)
+        return [record.outcomes for record in found]
+
+    before = len(outcomes())
+    assert pipe.run().quick
+    (pipe.home.folder / "broken").touch()
+    assert pipe.run().quick
+    (pipe.home.folder / "broken").unlink()
+    (pipe.home.folder / "calls").unlink()
+    assert outcomes()[before:] == [("forwarded",), ("deferred",)]
+    for file in pipe.home.folders.journal.iterdir():
+        file.unlink()
+    assert not pipe.run().quick
+    assert outcomes() == [("forwarded",)]
 
 
 NOT_PLAIN = b"Subject: s\r\n t\r\n\r\nM\xc3\xbcnchen\r\n" + b"0123456789\r\n" * 110_000
