@@ -14,6 +14,7 @@ import pytest
 
 from secmailproxy.forward.journal import journal_of
 from secmailproxy.forward.quick import GUARD
+from secmailproxy.forward.wake import HANDED_OVER
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
 from tests.fixtures.processes import wait_until
@@ -207,6 +208,7 @@ def test_fwd_01_a_sendmail_that_fails_is_told_by_the_quick_way_too(pipe: Pipe) -
 def test_fwd_05_what_a_sendmail_program_brings_back_goes_the_full_way(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert GUARD == HANDED_OVER
     monkeypatch.setenv(GUARD, "1")
     ran = pipe.run()
     assert (ran.status, ran.quick) == (75, False)
