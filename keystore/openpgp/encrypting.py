@@ -1,7 +1,7 @@
 """One message, encrypted to keys that somebody has judged.
 
-`message.encrypt` does so for whole certificates. A program that lives for some hundredths of a second, and
-has the keys written down, needs this module alone: it imports nothing but the engine.
+`message.encrypt` does so for whole certificates; `keystore.quick` does the same for one key, in a process
+that must not import this package.
 
 Standards: RFC 9580 sections 5.1 (PKESK), 10.3 (composition of messages).
 """

@@ -1,7 +1,6 @@
 """What a system message becomes, whoever knows the keys: its outside, the OpenPGP message around it. PURE.
 
-`seals` asks the keystore for the keys; a pipe that has them written down asks nobody. Both use these, which
-import little.
+`seals` asks the keystore for the keys; `preparing` writes down for pipes what is made here.
 
 Security: nothing is returned that was not taken apart again and compared with what was decided.
 """

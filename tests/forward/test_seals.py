@@ -33,7 +33,7 @@ from secmailproxy.mime import header
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import parse, parse_or_leaf
-from secmailproxy.mime.system import SUBJECT, SystemHeader, system_message
+from secmailproxy.mime.system import SUBJECT
 from secmailproxy.mime.transfer import decoded_body
 from secmailproxy.model import DecryptionState, Verdict
 from tests.fixtures.digests import collected, taken_out
@@ -385,21 +385,3 @@ def test_fwd_01_a_locked_keystore_encrypts_and_does_not_sign(keystore: Keystore,
         assert embedded(inside(keystore, product.octets)) == MAIL
         with pytest.raises(StoreLocked):
             seal(opened, MAIL, action=SIGNED, now=datetime.now(UTC))
-
-
-def test_it_costs_no_more_than_its_mime_and_its_encryption(keystore: Keystore) -> None:
-    """A pipe with the keys written down makes the same of the same parts."""
-    from keystore.openpgp.encrypting import encrypt_to
-    from keystore.openpgp.message import recipient_key
-    from secmailproxy.forward.sealing import openpgp_product
-
-    admin = keystore.certificate(fingerprint(keystore, ADMIN))
-    assert admin is not None
-    from keystore.model import Purpose
-
-    (key, *_) = keystore.usability(admin.fingerprint, Purpose.ENCRYPT, CLOCK).keys
-    written_down = recipient_key(admin.octets, key)
-    head = SystemHeader(SENDER, (ADMIN,), "mark")
-    ready = system_message(parse(MAIL), head, date="Sat, 21 Nov 2026 12:00:00 +0000", message_id="<1@x>")
-    product = openpgp_product(ready, lambda payload: encrypt_to(payload, [written_down]), "=-boundary")
-    assert embedded(inside(keystore, product)) == MAIL
