@@ -271,7 +271,9 @@ def opened_desk(
     try:
         yield desk_of(config.folders, settings, keystore, _outlet(config, settings, passphrase)), keystore
     finally:
-        keystore.close()
+        # A message that is through must not be brought again because of it.
+        with suppress(Exception):
+            keystore.close()
 
 
 def _outlet(config: Config, settings: ForwardSettings, passphrase: Passphrase) -> Outlet:

@@ -89,21 +89,26 @@ class Desk:
         products = self._sealed(mail, disposition)
         copies = [action for action in disposition.actions if isinstance(action, Keep)]
         entries = [action for action in disposition.actions if isinstance(action, Collect)]
-        with self.keeper.attempt(mail) if self.keeper and copies else nullcontext() as copying:
-            for copy in copies:
-                assert copying is not None  # there is a keeper
-                copying.keep(copy)
-            for entry in entries:
-                assert self.collector is not None  # asked above, before anything is stored
-                self.collector.collect(mail, entry)
-            if products:
-                self.outlet.take(products)
-            if copying is not None:
-                # The message is through: an error now would bring it again.
-                with suppress(OSError):
+        receipt: Receipt | None = None
+        try:
+            with self.keeper.attempt(mail) if self.keeper and copies else nullcontext() as copying:
+                for copy in copies:
+                    assert copying is not None  # there is a keeper
+                    copying.keep(copy)
+                for entry in entries:
+                    assert self.collector is not None  # asked above, before anything is stored
+                    self.collector.collect(mail, entry)
+                if products:
+                    self.outlet.take(products)
+                held = sum(bool(product.held) for product in products)
+                receipt = Receipt(disposition.rule, len(products), len(copies), len(entries), held)
+                if copying is not None:
                     copying.finish()
-        held = sum(bool(product.held) for product in products)
-        return Receipt(disposition.rule, len(products), len(copies), len(entries), held)
+        except Exception:
+            if receipt is None:
+                raise
+            # The message is through: an error now would bring it again.
+        return receipt
 
     def _sealed(self, mail: SystemMail, disposition: Disposition) -> tuple[Product, ...]:
         try:

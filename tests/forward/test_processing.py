@@ -66,6 +66,7 @@ class Office:
     def attempt(self, mail: SystemMail) -> Iterator[Office]:
         self.mail = mail
         yield self
+        self.note("leave")
 
     def keep(self, action: Keep) -> None:
         self.note("keep")
@@ -106,6 +107,7 @@ def test_sealing_comes_first_and_one_hand_over_last(office: Office) -> None:
         "collect",
         "take",
         "finish",
+        "leave",
     ]
     assert set(office.stored.values()) == {PLAIN}
 
@@ -124,10 +126,10 @@ def test_nobody_gets_a_message_twice(office: Office) -> None:
 @pytest.mark.parametrize(
     ("actions", "noted"),
     [
-        ([KEEP], ["keep", "finish"]),
+        ([KEEP], ["keep", "finish", "leave"]),
         ([DAILY], ["collect"]),
         ([Drop()], []),
-        ([KEEP, DAILY], ["keep", "collect", "finish"]),
+        ([KEEP, DAILY], ["keep", "collect", "finish", "leave"]),
     ],
 )
 def test_what_is_not_forwarded_is_not_handed_over(
@@ -160,11 +162,12 @@ def test_fwd_01_whatever_fails_nothing_is_sent_and_the_next_try_does_all(
     assert office.noted == before[: [step.split()[0] for step in before].index(failing) + 1]
     office.failing, office.noted = "", []
     assert desk.process(MAIL) == Receipt("one", 1, 1, 1)
-    assert office.noted == [*before, "finish"]
+    assert office.noted == [*before, "finish", "leave"]
 
 
-def test_once_it_is_handed_over_no_error_brings_it_again(office: Office) -> None:
-    office.failing = "finish"
+@pytest.mark.parametrize("failing", ["finish", "leave"])
+def test_once_it_is_handed_over_no_error_brings_it_again(failing: str, office: Office) -> None:
+    office.failing = failing
     assert office.desk(KEEP, TO_ADMIN).process(MAIL) == Receipt("one", 1, 1, 0)
 
 
