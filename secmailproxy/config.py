@@ -272,6 +272,10 @@ class Config(Section):
                     f"[[forward.watch]] is for {watch.account}, which is no account here; correct it or add "
                     "the account"
                 )
+        refuse_repeated(
+            [f"{one.mailbox} of {one.account.lower()}" for one in self.forward.watch],
+            "two of [[forward.watch]] are for",
+        )
         refuse_one_port_twice({**self.listen.addresses, **self.forward.listen.addresses})
         return self
 

@@ -37,7 +37,7 @@ from secmailproxy.smtp.intake import Intake, IntakeServer, LocalIntake
 from secmailproxy.smtp.settings import IntakeSettings
 
 if TYPE_CHECKING:
-    from secmailproxy.errands.watch import WatchSettings
+    from secmailproxy.errands.watch import Watch, WatchSettings
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class Mailroom:
         self._served = _version(config)
         self._door = Door(config.folders.state / DOOR, self._take_piped)
         self._delivering: asyncio.Task[None] | None = None
-        self._watches: dict[WatchSettings, asyncio.Task[None]] = {}
+        self._watches: dict[WatchSettings, Watch] = {}
+        self._watching: dict[WatchSettings, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Begin to deliver what is queued, and to watch the mailboxes."""
@@ -88,18 +89,20 @@ class Mailroom:
             log.warning("pipes cannot hand their messages over", extra={"why": error.strerror or str(error)})
 
     async def replace(self, config: Config) -> None:
-        """Go by this configuration from now on. What it does not change goes on."""
+        """Go by this configuration from now on, also with the messages that wait for a better one."""
         self._desk = self._desk_of(config)
         self._config, self._served = config, _version(config)
         self._admission.change(config.listen.limits)
         self._dispatch.runner.wake()
+        for watch in self._watches.values():
+            watch.hurry()
         await self._watch(config)
 
     async def stop(self, grace: float) -> None:
         """End, within `grace` seconds: what a watch is handing on is finished by its thread in any case."""
         await self._door.stop(grace)
-        watches, self._watches = list(self._watches.values()), {}
-        await _end(watches)
+        tasks, self._watching = list(self._watching.values()), {}
+        await _end(tasks)
         if self._delivering is not None:
             self._dispatch.runner.close()
             await asyncio.wait({self._delivering}, timeout=grace)
@@ -162,17 +165,16 @@ class Mailroom:
 
     async def _watch(self, config: Config) -> None:
         """Watch what is to be watched, and nothing else."""
-        wanted = [
-            replace(one.value(), size_limit=config.submission.max_octets) for one in config.forward.watch
-        ]
-        ended = [self._watches.pop(one) for one in list(self._watches) if one not in wanted]
-        await _end(ended)
+        limit = config.submission.max_octets
+        wanted = [replace(one.value(), size_limit=limit) for one in config.forward.watch]
+        await _end([self._watching.pop(one) for one in list(self._watching) if one not in wanted])
         for one in wanted:
-            if one not in self._watches:
+            if one not in self._watching:
                 from secmailproxy.errands.watch import Watch  # its library makes every start slower
 
-                watch = Watch(one, self._accounts, self._take_found, config.folders.watched)
-                self._watches[one] = asyncio.create_task(watch.run())
+                self._watches[one] = Watch(one, self._accounts, self._take_found, config.folders.watched)
+                self._watching[one] = asyncio.create_task(self._watches[one].run())
+        self._watches = {one: self._watches[one] for one in wanted}
 
 
 def _version(config: Config) -> tuple[int, ...]:

@@ -206,6 +206,10 @@ class Client:
         """From now on, `idle` returns at once when the server has told of a message meanwhile."""
         self._line.news.clear()
 
+    def stir(self) -> None:
+        """Have `idle` return."""
+        self._line.news.set()
+
     async def idle(self, seconds: float) -> None:
         """Until there may be a new message, at most so long (IDLE). Raises Refused, UpstreamLost."""
         line = self._line

@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from keystore.errors import KeystoreError
 from secmailproxy.accounts import ImapLogin
@@ -87,22 +87,30 @@ class Watch:
         self._known = HandedOn(folder, settings.account, settings.mailbox)
         self._pause = settings.first_pause
         """Before the next connection."""
+        self._client: Client | None = None
         self._failures: dict[int, int] = {}
         self._again: dict[int, float] = {}
         """When a message that failed is tried again, on the clock of the loop."""
 
+    def hurry(self) -> None:
+        """Try now what has failed: what was wrong may have been mended."""
+        self._again = dict.fromkeys(self._again, 0.0)
+        if self._client is not None:
+            self._client.stir()
+
     async def run(self) -> None:
-        """Connect, watch, connect again, for ever."""
+        """Connect, watch, connect again, until cancelled; a message that is being handed on is waited for."""
         while True:
             client = None
             try:
-                client = await self._connect()
+                client = self._client = await self._connect()
                 await self._watch(client)
             except (SecMailProxyError, KeystoreError, OSError) as error:
                 self._tell("a watched mailbox cannot be read", error, again=self._pause)
             except Exception as error:  # noqa: BLE001 - one mailbox must not end the watch over it for ever
                 log.error("a watched mailbox cannot be read", extra={**self._names, **place(error)})
             finally:
+                self._client = None
                 if client is not None:
                     client.abort()
             await asyncio.sleep(self._pause)
@@ -193,7 +201,7 @@ class Watch:
         if message is None:
             return False
         try:
-            await asyncio.to_thread(self._take_once, uid, message.octets)
+            await _to_its_end(asyncio.to_thread(self._take_once, uid, message.octets))
         except NotAllowed:
             raise
         except Exception as error:  # noqa: BLE001 - what comes after this message must not wait for it
@@ -203,7 +211,7 @@ class Watch:
         return True
 
     def _take_once(self, uid: int, octets: bytes) -> None:
-        """In one thread, which ends even when its task is cancelled: what was handed on is remembered."""
+        """What was handed on is remembered, whatever becomes of the watch meanwhile."""
         self._take(octets)
         self._known.done(uid)
 
@@ -241,3 +249,14 @@ class Watch:
         else:
             more |= place(error)
         log.warning(event, extra=more)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`. When that is cancelled, it is only after the work has ended: another watch may follow."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        task.exception()  # it has been looked at; who would hear of it is gone
+        raise

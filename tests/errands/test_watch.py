@@ -219,6 +219,21 @@ async def test_a_message_that_fails_keeps_no_other_waiting(
     assert not [one for one in said if "news of" in one]
 
 
+async def test_what_failed_is_tried_at_once_when_told(watched: Watched) -> None:
+    """As after SIGHUP: a pause that has become long is cut short."""
+    watched.errors[letter("one")] = [OSError(28, "full")]
+    await watched.append("one")
+    settings = WatchSettings(watched.mailbox.address, "INBOX", first_pause=600.0)
+    watch = Watch(settings, watched, watched.take, watched.folder)
+    task = asyncio.create_task(watch.run())
+    await until(lambda: not watched.errors[letter("one")])
+    while not watched.taken:
+        watch.hurry()
+        await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_fwd_05_what_may_not_leave_is_left_alone(watched: Watched) -> None:
     """Such as our own message in a loop: tried once, never deleted, also not after a restart."""
     watched.errors[letter("loop")] = [NotAllowed("a mail loop")] * 3
@@ -238,11 +253,13 @@ async def test_fwd_06_stopped_while_a_message_is_handed_on(watched: Watched) -> 
     """What was begun is finished and remembered, though the watch is over; the original goes next time."""
     watched.gate.clear()
     await watched.append("one")
-    async with watched.watching(After.MOVE):
+    async with watched.watching(After.MOVE) as task:
         await until(watched.reached.is_set)
-    watched.gate.set()
-    await watched.until_taken("one")
-    await until(lambda: list(watched.folder.glob("*.json")))
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=0.1)
+        assert not done
+        watched.gate.set()
+    assert watched.taken == [letter("one")]
     assert await watched.stored() == [letter("one")]
     async with watched.watching(After.MOVE):
         await watched.until_stored()
