@@ -40,7 +40,7 @@ def parsed(toml: str, folder: Path = Path("/nonexistent")) -> Config:
         ('[forward.listen]\nlmtp = "127.0.0.1:1"\nrecipients = ["*"]', 1, "listen on a Unix socket"),
         ('[forward.listen]\nlmtp = "127.0.0.1:1"\nrecipients = ["root"]', 3, "is no pattern"),
         ('[[forward.watch]]\naccount = "y@example.org"', 0, "which is no account here"),
-        ('[[forward.watch]]\naccount = "x@example.org"\n' * 2, 0, "two of [[forward.watch]] are for INBOX"),
+        ('[[forward.watch]]\naccount = "x@example.org"\n' * 2, 0, "two of [[forward.watch]] are for inbox"),
         ('[[forward.watch]]\naccount = "x@example.org"\nafter = "move"', 1, "needs move_to"),
         ('[[forward.watch]]\naccount = "x@example.org"\nmove_to = "A"', 1, "needs move_to"),
         (
