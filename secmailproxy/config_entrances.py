@@ -22,10 +22,11 @@ class ForwardListen(Section):
 
     @model_validator(mode="after")
     def _closed(self) -> ForwardListen:
-        if "*" in self.recipients and any(not one.is_path for one in self.addresses.values()):
+        is_open = self.everyone or any(not one.is_path for one in self.addresses.values())
+        if "*" in self.recipients and is_open:
             raise ValueError(
-                'recipients = ["*"] takes mail for anybody, from every program that reaches the port; listen '
-                "on a Unix socket for that, or name the recipients, such as @host.example.org"
+                'recipients = ["*"] takes mail for anybody, from every program that can connect; listen on a '
+                "Unix socket without everyone for that, or name the recipients, such as @host.example.org"
             )
         if self.everyone and not any(one.is_path for one in self.addresses.values()):
             raise ValueError(

@@ -38,6 +38,7 @@ def parsed(toml: str, folder: Path = Path("/nonexistent")) -> Config:
         ('[forward.listen]\nsmtp = "/run/x"\nlmtp = "/run/x"', 0, "same address and port"),
         ('[forward.listen]\nsmtp = "127.0.0.1:1143"', 0, "imap and smtp have the same address and port"),
         ('[forward.listen]\nlmtp = "127.0.0.1:1"\nrecipients = ["*"]', 1, "listen on a Unix socket"),
+        ('[forward.listen]\nlmtp = "/x"\neveryone = true\nrecipients = ["*"]', 1, "without everyone"),
         ('[forward.listen]\nlmtp = "127.0.0.1:1"\nrecipients = ["root"]', 3, "is no pattern"),
         ('[[forward.watch]]\naccount = "y@example.org"', 0, "which is no account here"),
         ('[[forward.watch]]\naccount = "x@example.org"\n' * 2, 0, "two of [[forward.watch]] are for inbox"),
@@ -70,7 +71,7 @@ def test_what_is_listened_on() -> None:
         "lmtp": "/run/lmtp",
     }
     told = alone.as_json()["forward"]["listen"]
-    assert told == {"smtp": "[::1]:2525", "lmtp": "/run/lmtp", "recipients": ["@example.net"]}
+    assert [told["smtp"], told["lmtp"], told["recipients"]] == ["[::1]:2525", "/run/lmtp", ["@example.net"]]
     assert list(parsed(TARGET).listeners) == []
     everybody = parsed('[forward.listen]\nlmtp = "/run/lmtp"\nrecipients = ["*"]')
     assert everybody.forward.listen.recipients == ("*",)
