@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from secmailproxy.forward.severity import DEFAULT_WORDS, urgent_word
 from secmailproxy.mime.entity import parse
 from tests.fixtures.growth import assert_linear
+from tests.fixtures.proxy import SOURCES
 
 QUIET = b"Subject: Cron <root@host> backup\r\n\r\n"
 
@@ -62,3 +63,8 @@ def test_the_cost_grows_with_the_message() -> None:
         lambda message: urgent_word(message, DEFAULT_WORDS),
         8000,
     )
+
+
+def test_the_words_without_any_configuration_are_documented() -> None:
+    told = " ".join((SOURCES / "docs" / "system-mail.md").read_text().split())
+    assert f"backup programs: {', '.join(DEFAULT_WORDS)}." in told
