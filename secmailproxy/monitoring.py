@@ -11,18 +11,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from secmailproxy.config import Config
+from secmailproxy.forward.alerting import facts_of
 from secmailproxy.forward.collected import Collected, collected_of
 from secmailproxy.forward.digestmail import local_time
 from secmailproxy.forward.digests import Digests, DigestSettings, local_zone
+from secmailproxy.forward.facts import shown
 from secmailproxy.forward.heartbeat import Heartbeat, Section
 from secmailproxy.forward.journal import journal_of
 from secmailproxy.forward.model import SystemMail
 from secmailproxy.forward.queue import Damaged, NotQueued, Queue
+from secmailproxy.forward.sender import with_sender
 from secmailproxy.forward.tally import Outcome, summary, tally
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
 
+_LINE_MOST = 500
 _THE_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,8 +66,17 @@ def _sections(config: Config, keystore: Keystore, since: datetime | None) -> Seq
     return [
         Section("What became of messages since then", list(summary(counts)), bool(troubled)),
         Section("In the queue", [line for _, line in queued], stuck),
+        _certificates(config, keystore),
         Section("Collected for digests", list(_waiting(collected_of(folders, keystore)))),
     ]
+
+
+def _certificates(config: Config, keystore: Keystore) -> Section:
+    """Those that cannot be used, or soon cannot."""
+    now = datetime.now(UTC)
+    facts = facts_of(with_sender(config.forward_settings()), keystore, now)
+    lines = [f"  {shown(one.sentence(), _LINE_MOST)}" for one in facts if one.why or one.ends is not None]
+    return Section("Certificates that end, or have ended", lines, bool(lines))
 
 
 def _queued(queue: Queue) -> Iterator[tuple[bool, str]]:

@@ -80,9 +80,9 @@ class Journal:
             )
             told["letter"] = base64.b64encode(letter).decode("ascii")
         path = self.folder / f"{now:%Y-%m-%d}{_SUFFIX}"
-        if not self.folder.is_dir():
+        if not path.exists():
             make_private(self.folder)
-        self._forget(now.date() - timedelta(days=DAYS_KEPT))
+            self._forget(now.date() - timedelta(days=DAYS_KEPT))
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             # One call: lines of several processes do not mix.

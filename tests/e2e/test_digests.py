@@ -17,7 +17,8 @@ from secmailproxy.mime.canonical import crlf
 from secmailproxy.mime.entity import parse
 from tests.fixtures.digests import cron, taken_out, text_of
 from tests.fixtures.gnupg import GnuPG, opened_by
-from tests.fixtures.proxy import ProxyHome, empty_home
+from tests.fixtures.processes import wait_until
+from tests.fixtures.proxy import ProxyHome, empty_home, serving
 
 Run = Callable[..., Result]
 ADMIN = "admin@example.org"
@@ -52,7 +53,8 @@ def home(tmp_path: Path, gnupg: GnuPG) -> ProxyHome:
     """A machine whose sendmail keeps each message in a file of its own."""
     made = empty_home(tmp_path / "home")
     sendmail = made.folder / "sendmail"
-    sendmail.write_text(f"#!/bin/sh\ncat > {made.folder}/sent-$$\n")
+    sent = f"{made.folder}/sent-$$"
+    sendmail.write_text(f"#!/bin/sh\ncat > {sent}.new && mv {sent}.new {sent}\n")
     sendmail.chmod(0o755)
     fingerprint = gnupg.generate(f"<{ADMIN}>")
     (made.folder / "admin.asc").write_bytes(gnupg.export(fingerprint))
@@ -85,7 +87,7 @@ def forward(run: Run, octets: bytes) -> Result:
 def arrived(home: ProxyHome, gnupg: GnuPG) -> list[bytes]:
     """What was sent, decrypted by gpg; of the ciphertext nothing tells."""
     mails = []
-    for path in sorted(home.folder.glob("sent-*")):
+    for path in sorted(home.folder.glob("sent-*[0-9]")):
         sent = path.read_bytes()
         assert b"\nSubject: Encrypted system mail\n" in sent
         assert not [word for word in (b"igest", b"Heartbeat", b"Cron", b"web1", b"full") if word in sent]
@@ -105,15 +107,13 @@ def test_fwd_06_collected_at_once_and_sent_in_one_encrypted_mail(
         assert forward(run, octets).exit_code == 0
     assert forward(run, originals[0]).exit_code == 0  # tried again by a mail program that was not told
     assert arrived(home, gnupg) == []
-    secret = (b"full", b"web1", b"done at")
-    state = [path.read_bytes() for path in home.folders.state.rglob("*") if path.is_file()]
-    assert not [word for word in secret if any(word in octets for octets in state)]
+    assert not leaks(home)
 
     urgent = cron("write error: No space left on device", number=4)
     assert forward(run, urgent).exit_code == 0
     (at_once,) = arrived(home, gnupg)
     assert parse(at_once).body == urgent
-    (home.folder / next(iter(home.folder.glob("sent-*"))).name).unlink()
+    (home.folder / next(iter(home.folder.glob("sent-*[0-9]"))).name).unlink()
 
     # The full hour passes by giving the digest another name: one that is not configured waits for nothing.
     home.folders.config_file.write_text(home.folders.config_file.read_text().replace("nightly", "weekly"))
@@ -143,19 +143,44 @@ def test_collecting_takes_no_secret_once_the_slot_is_known(home: ProxyHome, gnup
     assert len(taken_out(digest)) == 3
 
 
+def test_the_running_proxy_sends_what_is_due(home: ProxyHome, gnupg: GnuPG, run: Run) -> None:
+    """Also what was collected while it did not run, and of a digest that is no longer configured."""
+    assert forward(run, cron("95% full")).exit_code == 0
+    home.folders.config_file.write_text(home.folders.config_file.read_text().replace("nightly", "weekly"))
+    with serving(home):
+        wait_until(lambda: arrived(home, gnupg), "a digest")
+        (digest,) = arrived(home, gnupg)
+        assert taken_out(digest) == [cron("95% full")]
+        waiting = home.folders.collected / "nightly"
+        wait_until(lambda: not list(waiting.iterdir()), "the end of what was collected")
+    assert not leaks(home)
+
+
+def leaks(home: ProxyHome) -> list[str]:
+    """Files in which something of the messages stands in clear."""
+    places = (home.folders.state.rglob("*"), home.folder.glob("serve.log"))
+    files = [path for place in places for path in place if path.is_file()]
+    return [path.name for path in files if any(word in path.read_bytes() for word in (b"% full", b"web1"))]
+
+
 def test_a_heartbeat_and_a_report(home: ProxyHome, gnupg: GnuPG, run: Run) -> None:
     configure(home, 'heartbeat = "daily"')
+    _, _, fingerprint = home.folders.config_file.read_text().partition('fingerprint = "')
+    gnupg.run("--quick-set-expire", fingerprint[:40], "7d")
+    assert run("key", "import", "-", data=gnupg.export(fingerprint[:40])).exit_code == 0
     forward(run, cron("one"))
     forward(run, b"From: root@db1\nSubject: disk FAILED\n\nx\n")
     assert run("queue", "run").exit_code == 0
     assert run("queue", "run").exit_code == 0
     mails = [mail for mail in arrived(home, gnupg) if b"Heartbeat" in mail]
     (heartbeat,) = mails
-    assert (header.text(parse(heartbeat), "Subject") or "").startswith("Heartbeat of ")
+    assert (header.text(parse(heartbeat), "Subject") or "").endswith(": 1 to look at")
     text = text_of(heartbeat)
     assert "      1  collected" in text
     assert "      1  forwarded" in text
     assert "db1" not in text
+    assert f"target <{ADMIN}>, certificate " in text  # it ends in a week
+    assert "Certificates that end, or have ended\r\n\r\n  target" in text
 
     report = json.loads(run("forward", "report", "--json").stdout)
     assert report["messages"] == 2
