@@ -61,6 +61,7 @@ class Trace:
 def trace_of(folder: Path, mail: SystemMail) -> Iterator[Trace]:
     """The notes of this message in `folder`, which nobody else has meanwhile. Raises ConfigError, OSError."""
     make_private(folder)
+    _sweep(folder)
     digest = hashlib.sha256(mail.mail_from.encode("utf-8", "surrogateescape") + b"\0" + mail.octets)
     descriptor, path = _locked(folder, digest.hexdigest())
     try:
@@ -101,8 +102,8 @@ def _notes(descriptor: int) -> dict[str, Any]:
     return {}
 
 
-def sweep(folder: Path) -> None:
-    """Remove what is too old to matter. Raises OSError."""
+def _sweep(folder: Path) -> None:
+    """Remove what is too old to matter: notes of messages that nobody has brought again."""
     for path in folder.glob("*.*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > FORGOTTEN_AFTER:

@@ -15,7 +15,7 @@ import pytest
 
 from secmailproxy.forward.copies import Copies
 from secmailproxy.forward.model import Entrance, Keep, SystemMail
-from secmailproxy.forward.traces import FORGOTTEN_AFTER, sweep
+from secmailproxy.forward.traces import FORGOTTEN_AFTER
 
 OCTETS = b"From: root@host\r\nSubject: x\r\n\r\nbody \xff\r\nFrom here on\r\n"
 TEXT = OCTETS.replace(b"\r\n", b"\n")
@@ -111,7 +111,7 @@ def test_notes_are_forgotten_in_time(copies: Copies, action: Keep) -> None:
     attempt(copies, action, through=False)
     assert len(stored(action)) == 2
     os.utime(note, (long_ago, long_ago))
-    sweep(copies.traces)
+    attempt(copies, action, SystemMail(b"another", "a@b", (), Entrance.PIPE))
     assert list(copies.traces.iterdir()) == []
 
 

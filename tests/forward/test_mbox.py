@@ -151,12 +151,12 @@ WRITER = """
 import sys
 from pathlib import Path
 from secmailproxy.forward import mbox
-for number in range(10):
+for number in range(7):
     octets = f"Subject: {sys.argv[2]}-{number}\\n\\n{'x' * 5000}\\nFrom here\\n".encode()
     mbox.deliver(Path(sys.argv[1]), mbox.entry(octets, "a@b", 0), None, lambda _: None)
 """
 PROCMAIL = """
-for number in 0 1 2 3 4 5 6 7 8 9; do
+for number in 0 1 2 3 4 5 6; do
     printf 'Subject: %s-%s\\n\\n%05000d\\nFrom here\\n' "$1" "$number" 7 | procmail -f a@b -m "$2" || exit 1
 done
 """
@@ -179,7 +179,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SUBJECTS = {
     f"{name}-{number}"
     for name in ("ours0", "ours1", "ours2", "procmail0", "procmail1")
-    for number in range(10)
+    for number in range(7)
 }
 
 
