@@ -18,7 +18,7 @@ from secmailproxy.mime import header
 from secmailproxy.mime.entity import parse
 from tests.fixtures.alone import ALICE, PASSWORD, alone
 from tests.fixtures.certificates import TestCA
-from tests.fixtures.killing import Killer, killer
+from tests.fixtures.killing import DELIVER, Killer, killer
 from tests.fixtures.people import SUBJECT, TEXT, leaked
 from tests.fixtures.proxy import ProxyHome
 from tests.fixtures.queued import ADMIN, put, sealed
@@ -101,10 +101,10 @@ async def test_fwd_06_the_runner_is_killed_at_every_step(home: ProxyHome, smarth
             step += 1
             put(spool, sealed(2 * step), sealed(2 * step + 1, ("nobody@example.org",)), route=route)
             before = len(smarthost.messages)
-            status = await asyncio.to_thread(run.run, "queue", "run", step=step)
+            status = await asyncio.to_thread(run.run, DELIVER, step=step)
             assert status in (0, KILLED), step
             if Queue(spool).names():
-                assert await asyncio.to_thread(run.run, "queue", "run") == 0
+                assert await asyncio.to_thread(run.run, DELIVER) == 0
             assert Queue(spool).names() == [], step
             got = smarthost.messages[before:]
             ids = Counter(header.value(parse(one), "Message-ID") or b"" for one in got)
