@@ -49,6 +49,23 @@ async def test_what_is_8_bit_is_said_so_and_arrives_as_it_is(peer: Scripted) -> 
     assert peer.messages == ["Subject: ä\r\n\r\nö\r\n.\r\n".encode()]
 
 
+async def test_what_the_sender_asked_for_stays(peer: Scripted) -> None:
+    """Options of the original envelope; a server without DSN is not asked what it does not know."""
+    envelope = Envelope(
+        "", ("a@example.org",), ("RET=HDRS", "ENVID=x", "SMTPUTF8", "BODY=8BITMIME"), (("NOTIFY=NEVER",),)
+    )
+    product = Product(b"A: b\r\n\r\nc\r\n", envelope)
+    await asyncio.to_thread(to_relay, at(peer), product)
+    peer.script["EHLO"] = b"250-peer.example\r\n250 SMTPUTF8\r\n"
+    await asyncio.to_thread(to_relay, at(peer), product)
+    assert [line for line in peer.lines if line[:4] in (b"mail", b"rcpt")] == [
+        b"mail FROM:<> RET=HDRS ENVID=x SMTPUTF8\r\n",
+        b"rcpt TO:<a@example.org> NOTIFY=NEVER\r\n",
+        b"mail FROM:<> SMTPUTF8\r\n",
+        b"rcpt TO:<a@example.org>\r\n",
+    ]
+
+
 @pytest.mark.parametrize(
     ("script", "said", "kind"),
     [
