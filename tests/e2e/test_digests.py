@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from keystore.model import Trust
 from secmailproxy.cli import program
 from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.mime import header
@@ -57,9 +58,9 @@ def home(tmp_path: Path, gnupg: GnuPG) -> ProxyHome:
     sendmail.write_text(f"#!/bin/sh\ncat > {sent}.new && mv {sent}.new {sent}\n")
     sendmail.chmod(0o755)
     fingerprint = gnupg.generate(f"<{ADMIN}>")
-    (made.folder / "admin.asc").write_bytes(gnupg.export(fingerprint))
     made.add_config(FORWARD.format(folder=made.folder, admin=ADMIN, fingerprint=fingerprint, more=""))
-    made.run("key", "import", made.folder / "admin.asc")
+    with made.keystore() as keystore:
+        keystore.import_keys(gnupg.export(fingerprint), source="test", trust=Trust.VERIFIED)
     return made
 
 

@@ -165,8 +165,8 @@ def test_the_times_are_those_of_collecting() -> None:
     assert "2027-06-08 09:00 +0200" in text_of(mails(late)[0])
 
 
-def test_a_thousand_messages_cost_a_thousand_times_one() -> None:
+def test_the_cost_grows_with_the_number_of_messages() -> None:
     def prepare(size: int) -> list[CollectedMail]:
         return collected(*(cron(f"{number % 300}% of disk full", number=number) for number in range(size)))
 
-    assert_linear(prepare, mails, 1000)
+    assert_linear(prepare, mails, 400)
