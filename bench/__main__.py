@@ -1,4 +1,4 @@
-"""`python -m bench [crypto] [smtp] [source] [imap] [fetch] [footprint] [hostile]`: a table with the aims."""
+"""`python -m bench [PART ...]`: a table with the aims. The parts are those of PARTS; default: all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.measure import Aim, Row
 
-PARTS = ("crypto", "smtp", "source", "imap", "fetch", "footprint", "hostile")
+PARTS = ("crypto", "smtp", "source", "imap", "fetch", "footprint", "hostile", "forward")
 PROGRAMS = {
     "gpg": ["gpg", "--version"],
     "Dovecot": ["dovecot", "--version"],
