@@ -44,7 +44,7 @@ def machine(proxies: ProxyFactory, dovecot: Dovecot, administrator: GnuPGUser) -
 def recipe(machine: ProxyUser, command: list[str], folder: Path) -> Path:
     """examples/procmailrc with `command` in place of its own, for this machine."""
     example = (SOURCES / "examples" / "procmailrc").read_text()
-    line = "| secmailproxy forward --to admin@example.org\n"
+    line = "| /opt/secmailproxy/bin/secmailproxy forward --to admin@example.org\n"
     assert line in example
     rules = example.replace(line, f"| {' '.join(command)}\n")
     path = folder / "procmailrc"
