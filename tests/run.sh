@@ -47,6 +47,8 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086  # a list of words
     tests/packages.sh $missing
 fi
+# Mail servers beside Postfix, which are unpacked where they are tried, with what they need.
+tests/debs.sh exim4-base exim4-daemon-light libidn12 libgnutls-dane0 libunbound8 opensmtpd libevent-2.1-7
 examples/install.sh demo,test
 
 checks=passed
