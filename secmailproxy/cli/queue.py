@@ -235,7 +235,7 @@ def _line(row: dict[str, Any]) -> str:
     lines = [f"{first}  to {', '.join(map(_printable, row['to']))}"]
     if row["reason"]:
         again = f"; again at {row['again']}" if row["again"] else ""
-        lines.append(f"    {row['reason']}{again}")
+        lines.append(f"    {_printable(row['reason'])}{again}")
     return "\n".join(lines)
 
 

@@ -26,14 +26,18 @@ from secmailproxy.forward.recipients import mailboxes
 
 ADDRESSES_MOST = 1000
 """Addresses behind one name, and words looked at on the way."""
+INCLUDED_MOST = 4 * 1024 * 1024
+"""Characters of all included files together, each counted as often as it is included."""
 DEPTH_MOST = 50
 """Aliases of aliases; the limit of Postfix."""
 
 _NAME = re.compile(r'[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)+)"|(?P<plain>[^\s":,][^\s:]*))[ \t]*:(?P<value>.*)')
-_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)|<[^<>]*>|[^",(<])+')
+# What is not closed goes on to the end of the line: looked for from each quote, it would cost the square.
+_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|\((?:[^()\\]|\\.)*+(?:\)|\\?\Z)|<[^<>]*>|[^",(<])+')
 _COMMENT = re.compile(r"\((?:[^()\\]|\\.)*\)")
 _ESCAPED = re.compile(r"\\(.)")
 _INCLUDE = ":include:"
+_WORD_MOST = 1000
 
 Reader = Callable[[str], str]
 """Gives the text of a file that :include: names by its absolute path; raises OSError."""
@@ -101,6 +105,7 @@ class _Search:
     addresses: list[str] = field(default_factory=list)
     left_out: list[Other] = field(default_factory=list)
     looked_at: int = 0
+    included: int = 0
 
     def name(self, name: str, above: tuple[str, ...]) -> None:
         """Follow a local name; `above` are those that led here."""
@@ -142,12 +147,15 @@ class _Search:
         except (OSError, UnicodeDecodeError):
             self.left_out.append(Other.UNREADABLE)
             return
+        self.included += len(text)
+        if self.included > INCLUDED_MOST:
+            raise LimitExceeded(f"aliases include more than {INCLUDED_MOST} characters")
         words = tuple(word for _, line in _logical_lines(text) for word in _words(line))
         self.words(words, (*above, path))
 
     def mailbox(self, word: str, above: tuple[str, ...], *, expand: bool) -> None:
         try:
-            found = mailboxes(_COMMENT.sub(" ", word).encode())
+            found = mailboxes(_COMMENT.sub(" ", word).encode()) if len(word) <= _WORD_MOST else ()
         except (MalformedMessage, UnicodeEncodeError):
             found = ()
         if not found:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import errno
+import os
+import stat
 
 from secmailproxy.errors import ConfigError
 from secmailproxy.forward.aliases import Resolved, read_aliases, resolve
@@ -24,8 +26,12 @@ def resolve_name(name: str, path: str) -> Resolved:
 
 
 def _text(path: str) -> str:
-    with Path(path).open("rb") as file:
+    # Whoever owns an included file could make a named pipe of it, on which everything would wait.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
         octets = file.read(_OCTETS_MOST + 1)
     if len(octets) > _OCTETS_MOST:
-        raise OSError(27, f"it has more than {_OCTETS_MOST} octets")
+        raise OSError(errno.EFBIG, f"it has more than {_OCTETS_MOST} octets")
     return octets.decode("utf-8")

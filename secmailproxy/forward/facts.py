@@ -32,12 +32,14 @@ _TEXT_MOST = 256 * 1024
 
 _CRON = re.compile(r"Cron <[^@>\s]+@([^>\s]+)>")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
-_HOP = re.compile(r"\s*(?:from\s+([^\s;()]+).*?)?\bby\s+([^\s;()]+)|\s*from\s+([^\s;()]+)", re.DOTALL)
+# What is taken is never given back: a long word would cost its square.
+_HOP = re.compile(r"\s*+(?:from\s++([^\s;()]++).*?)?\bby\s++([^\s;()]++)|\s*+from\s++([^\s;()]++)", re.DOTALL)
 _LOCAL = re.compile(r"localhost(?:\..*)?|.*\.(?:invalid|localdomain)", re.IGNORECASE)
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
-_CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?"
+# Not in the middle of an address: "00:16:3e:..." of one card is not that of another.
+_CLOCK = r"(?<![0-9A-Fa-f:]:)\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?!:[0-9A-Fa-f])"
 _NAMED = r"UTC|GMT|CES?T|WES?T|EES?T|[BIJKM]S[TK]|[ECMP][SD]T|A[CEW][SD]T|NZ[SD]T"
 _ZONE = rf"(?: ?(?:Z|[+-]\d\d:?\d\d|{_NAMED})\b)?"
 _CHANGING = re.compile(
@@ -46,7 +48,7 @@ _CHANGING = re.compile(
     rf"(?:,? +{_CLOCK}{_ZONE}(?: +\d{{4}})?)?"
     rf"|\b{_CLOCK}{_ZONE}"
     r"|\b\d{1,2}[./]\d{1,2}[./]\d{4}\b"
-    r"|\b1\d{9}(?:\.\d{1,9})?\b"  # seconds since 1970
+    r"|\b1[6-9]\d{8}(?:\.\d{1,9})?\b(?! ?(?:bytes|octets|B)\b)"  # seconds since 1970, from 2020 to 2033
     r"|\b\d{1,9}(?:[.,]\d{1,9})? ?(?:ms|msecs?|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?)\b"
     r"|\b\d{1,6}m\d{1,2}(?:[.,]\d{1,9})?s\b"
     r"|\[\d{1,10}\]"

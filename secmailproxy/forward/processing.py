@@ -168,6 +168,9 @@ def _products(
     mail: SystemMail, disposition: Disposition, settings: ForwardSettings, seals: Seals
 ) -> Iterator[Product]:
     served: set[str] = set()
+    if any(isinstance(action, Collect) for action in disposition.actions):
+        # Else a digest that comes back would be in the next one.
+        refuse_loop(mail.octets, "", settings.mark)
     for action in disposition.actions:
         if isinstance(action, PassOn):
             yield _passed_on(mail, settings)

@@ -20,7 +20,8 @@ from secmailproxy.forward.recipients import mailboxes
 from secmailproxy.mime import header
 
 _SEPARATORS = re.compile(rb"(?:>*From [^\n]*\n)+")
-_LINE_END = re.compile(rb"\r*\n")
+# Tried at the first of a run of CR only: from each of them, a long run would cost its square.
+_LINE_END = re.compile(rb"(?<!\r)\r*+\n")
 _DOT = re.compile(rb"^\.\r*(?:\n|\Z)", re.MULTILINE)
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
 _HEADER_MOST = 256 * 1024

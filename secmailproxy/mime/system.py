@@ -31,6 +31,8 @@ from secmailproxy.mime.protected import ProtectedMessage, Protects, field_name, 
 
 SUBJECT = b"Subject: Encrypted system mail\r\n"
 LOOP_FIELD = "X-Loop"
+_MARK = re.compile(rb"secmailproxy-[0-9a-f]{20}")
+"""What an installation writes there (`forward.message.loop_mark`)."""
 _SUBJECT_MOST = 500
 _OUTSIDE = ("from", "to", "date", "message-id", "subject", "auto-submitted")
 _STRUCTURE = frozenset(
@@ -183,10 +185,17 @@ def _tag(first: int) -> int:
 
 
 def passed_on(root: Entity, loop: str) -> bytes:
-    """A sealed message with the mark of this host in front, and of its header what may be shown."""
+    """A sealed message with the mark of this host in front, and of its header what may be shown.
+
+    The marks of other hosts stay: two that send to each other would never know theirs again.
+    """
     return (f"{LOOP_FIELD}: {loop}\r\n".encode("ascii") if loop else b"") + header.filter_fields(
-        root.octets, lambda field: field.name.lower() in _PASSED
+        root.octets, lambda field: field.name.lower() in _PASSED or _is_mark(field, root.octets)
     )
+
+
+def _is_mark(field: header.Field, octets: bytes) -> bool:
+    return field.named(LOOP_FIELD) and _MARK.fullmatch(field.value(octets).strip()) is not None
 
 
 def _prove(ready: ProtectedMessage, content: bytes, head: SystemHeader) -> None:

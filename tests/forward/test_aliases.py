@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from secmailproxy.errors import ConfigError, LimitExceeded
-from secmailproxy.forward.aliases import Other, Resolved, read_aliases, resolve
+from secmailproxy.forward.aliases import INCLUDED_MOST, Other, Resolved, read_aliases, resolve
 from secmailproxy.forward.aliasfile import resolve_name
+from tests.fixtures.growth import assert_linear
 
 TEXT = r"""
 # the administrator
@@ -130,3 +132,30 @@ def test_the_file_is_read_anew(tmp_path: Path) -> None:
         resolve_name("root", str(path))
     with pytest.raises(ConfigError, match="No such file"):
         resolve_name("root", str(tmp_path / "none"))
+
+
+def test_a_named_pipe_that_is_included_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Its owner could stop all mail of whoever includes it."""
+    path, pipe = tmp_path / "aliases", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path.write_text(f"root: a@example.org, :include:{pipe}\n")
+    assert resolve_name("root", str(path)) == Resolved(("a@example.org",), (Other.UNREADABLE,))
+    with pytest.raises(ConfigError, match="no regular file"):
+        resolve_name("root", str(pipe))
+
+
+def test_files_that_are_included_again_and_again_have_an_end() -> None:
+    read_so_far: list[str] = []
+
+    def large(path: str) -> str:
+        read_so_far.append(path)
+        return "# nothing\n" * (INCLUDED_MOST // 100)
+
+    with pytest.raises(LimitExceeded, match="include more than"):
+        resolve("root", read_aliases("root: " + ", ".join([":include:/large"] * 500)), large)
+    assert len(read_so_far) == 11
+
+
+@pytest.mark.parametrize("unclosed", ['"', "(", "<"])
+def test_what_is_not_closed_is_looked_for_once(unclosed: str) -> None:
+    assert_linear(lambda size: "root: " + f"{unclosed}\\" * size, read_aliases, 20_000)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secmailproxy.forward.facts import Facts, facts_of, likeness, shown, steady
-from secmailproxy.mime.entity import parse
+from secmailproxy.mime.entity import Entity, parse, parse_or_leaf
 from tests.fixtures.growth import assert_linear
 
 CRON = b"From: root@example.org (Cron Daemon)\r\nSubject: Cron <backup@%s> run-parts /etc\r\n%s\r\n\r\n"
@@ -69,6 +69,7 @@ ALIKE = [
     ("real 0m3.218s, 12 ms, 3.5 seconds", "real 10m3.2s, 1 ms, 12 seconds"),
     ("pid 4711, attempt 3", "PID=12, attempt #17"),
     ("epoch 1763765555", "epoch 1763769999.12"),
+    ("07:00:01: ok", "07:00:02: ok"),
 ]
 APART = [
     ("/dev/sda1 is 95% full", "/dev/sda1 is 99% full"),
@@ -81,6 +82,11 @@ APART = [
     ("10.0.0.1 refused", "10.0.0.2 refused"),
     ("0 failed", "1 failed"),
     ("192.168.17.2026", "192.168.17.2027"),
+    ("new station 00:16:3e:12:34:56", "new station 00:17:3e:12:34:57"),
+    ("new station 12:34:56:78:90:12", "new station 12:34:56:78:90:13"),
+    ("login from 2001:db8::12:34", "login from 2001:db8::12:35"),
+    ("1730000000 bytes free", "1690000000 bytes free"),
+    ("total 1073741824", "total 1493741824"),
 ]
 
 
@@ -131,3 +137,14 @@ def test_the_end_of_a_large_text_counts() -> None:
 @pytest.mark.parametrize("line", ["Mon 12 ", "1 ", "12:00:00.1 ", "2026-11-21 ", "process ", "1763765555."])
 def test_the_cost_grows_with_the_text(line: str) -> None:
     assert_linear(lambda size: line * size, steady, 16000)
+
+
+@pytest.mark.parametrize("value", ["from {}", "from a{}", "by{}", "{}from a", "from by {}"])
+@pytest.mark.parametrize("filling", ["a", " ", "by ", "from "])
+def test_a_hostile_received_field_costs_its_length(value: str, filling: str) -> None:
+    """Anybody can write one, and every message is looked at after it was sent."""
+
+    def message(size: int) -> Entity:
+        return parse_or_leaf(f"Received: {value.format(filling * size)}\r\n\r\n".encode())
+
+    assert_linear(message, facts_of, 8000)

@@ -235,6 +235,14 @@ def test_fwd_05_loops_are_refused_before_anything_is_made(fields: bytes, office:
     assert office.noted == []
 
 
+def test_fwd_05_a_digest_that_comes_back_is_not_collected(office: Office) -> None:
+    """It would be in the next one, with all that was in it, for ever."""
+    came_back = replace(MAIL, octets=b"X-Loop: %s\r\n" % MARK.encode() + PLAIN)
+    with pytest.raises(NotAllowed, match="mail loop"):
+        office.desk(KEEP, Collect("daily")).process(came_back)
+    assert office.noted == []
+
+
 def test_fwd_05_what_the_machine_says_by_itself_is_forwarded(office: Office) -> None:
     """Cron says that it is automatic, and so is all system mail; it is forwarded, and never answered."""
     mail = SystemMail(b"Auto-Submitted: auto-generated\r\n" + PLAIN, "", (), Entrance.PIPE)

@@ -18,6 +18,7 @@ from secmailproxy.forward.sendmailinput import (
     date_text,
     header_recipients,
 )
+from tests.fixtures.growth import assert_linear
 
 NOW = datetime(2026, 3, 7, 8, 9, 10, tzinfo=timezone(timedelta(hours=-3, minutes=-30)))
 MISSING = Missing("root@host.example", "Charlie Root", NOW, "<1@host.example>")
@@ -129,3 +130,12 @@ def test_headers_have_an_end() -> None:
 def test_a_recipient_counts_once_and_addresses_may_be_international() -> None:
     message = "To: ü@b.example, root\r\nCc: root, Root <root>\r\n".encode()
     assert header_recipients(message) == ("ü@b.example", "root")
+
+
+def test_a_long_run_of_carriage_returns_costs_its_length() -> None:
+    """Such as a program leaves that draws its progress."""
+    assert_linear(
+        lambda size: b"Subject: x\n\n" + b"\r" * size + b"x",
+        lambda octets: collected(octets, ends_at_dot=True),
+        40_000,
+    )

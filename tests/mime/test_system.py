@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secmailproxy.errors import UsageError
+from secmailproxy.forward.message import loop_mark
 from secmailproxy.mime import assemble, header, transfer
 from secmailproxy.mime.entity import parse, parse_or_leaf
 from secmailproxy.mime.protected import ProtectedMessage
@@ -208,3 +209,14 @@ def test_fwd_05_what_is_passed_on_keeps_its_body_and_of_its_header_what_may_be_s
     message = sealed()
     passed = passed_on(parse(message), "mark")
     assert passed == b"X-Loop: mark\r\n" + message.replace(b"X-Cron-Env: <SECRET=1>\r\n", b"")
+
+
+def test_fwd_05_two_hosts_that_pass_mail_on_to_each_other_know_their_own_marks_again() -> None:
+    """What one has sealed the other only passes on: without its mark it would go round for ever."""
+    one, other = loop_mark("one"), loop_mark("other")
+    message = passed_on(parse(b"X-Loop: not ours\r\n" + sealed()), one)
+    for mark in (other, one):
+        marks = header.values(parse(message), "X-Loop")
+        assert (mark.encode() in marks) is (mark == one)
+        message = passed_on(parse(message), mark)
+    assert header.values(parse(message), "X-Loop") == tuple(mark.encode() for mark in (one, other, one))
