@@ -18,13 +18,12 @@ from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Holder, Scheme, SignatureState
 from keystore.secrets import Secrets, open_secrets
+from secmailproxy import systemmail
 from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, LoginRefused, SecMailProxyError, UpstreamUnavailable
-from secmailproxy.forward.alerting import facts_of
 from secmailproxy.forward.alerts import ENDED
-from secmailproxy.forward.sender import with_sender
 from secmailproxy.localtls import LocalTls, read_certificate
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost
@@ -57,7 +56,8 @@ def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> I
         secrets = open_secrets(config.secrets_settings(passphrase))
         secrets.get("keystore-key")
     except (KeystoreError, SecMailProxyError) as error:
-        yield Check("secrets", "", "fail", str(error), f"see [secrets] in {config.folders.config_file}")
+        yield _without_secrets(config, error)
+        yield from _system_mail(config, systemmail.NoSecrets(error), now)
         return
     yield Check("secrets", "", "ok", f"the {config.secrets.backend} backend can be read")
     config.folders.prepare()
@@ -70,7 +70,7 @@ def check_all(config: Config, passphrase: Callable[[], str], now: datetime) -> I
     with closing(keystore):
         yield from _keystore(keystore)
         yield _roots(keystore)
-        yield from _system_mail(config, keystore, now)
+        yield from _system_mail(config, secrets, now)
         for account, section in zip(config.account_values(), config.accounts, strict=True):
             yield from _key(keystore, account.address, now)
             password, finding = _password(secrets, account)
@@ -86,11 +86,20 @@ def worst(checks: list[Check]) -> State:
 
 
 def _accounts_present(config: Config) -> Iterator[Check]:
-    count = len(config.accounts)
+    count, file = len(config.accounts), config.folders.config_file
     if count:
-        yield Check("config", "", "ok", f"{config.folders.config_file}: {count} account(s)")
+        yield Check("config", "", "ok", f"{file}: {count} account(s)")
+    elif systemmail.is_used(config):
+        yield Check("config", "", "ok", f"{file}: system mail alone, no account")
     else:
-        yield Check("config", "", "warn", "there is no account", "run: secmailproxy setup you@your.domain")
+        remedy = "run: secmailproxy setup you@your.domain; or, for system mail, write [[forward.targets]]"
+        yield Check("config", "", "warn", "there is no account", remedy)
+
+
+def _without_secrets(config: Config, error: KeystoreError | SecMailProxyError) -> Check:
+    if systemmail.needs_secrets(config):
+        return Check("secrets", "", "fail", str(error), f"see [secrets] in {config.folders.config_file}")
+    return Check("secrets", "", "ok", "none can be had, and as it is configured system mail needs none")
 
 
 def _notifications(config: Config) -> Iterator[Check]:
@@ -109,13 +118,28 @@ def _notifications(config: Config) -> Iterator[Check]:
         )
 
 
-def _system_mail(config: Config, keystore: Keystore, now: datetime) -> Iterator[Check]:
-    """The certificates and keys that system mail is encrypted and signed with."""
-    for fact in facts_of(with_sender(config.forward_settings()), keystore, now):
+def _system_mail(config: Config, secrets: Secrets, now: datetime) -> Iterator[Check]:
+    """Whether system mail can be encrypted, signed, and sent on; what waits."""
+    if not systemmail.is_used(config):
+        return
+    name = "system mail"
+    try:
+        with closing(Keystore.open(config.keystore_settings(), secrets)) as keystore:
+            facts = systemmail.facts(config, keystore, now)
+    except (KeystoreError, SecMailProxyError) as error:
+        yield _unusable(error)
+        return
+    for fact in facts:
         stage = fact.stage(now)
         state: State = "ok" if stage is None else "warn" if stage != ENDED else "fail"
-        remedy = "import a renewed one: secmailproxy key import FILE; what cannot be encrypted is not sent"
-        yield Check("system mail", "", state, fact.sentence(), "" if stage is None else remedy)
+        remedy = "import it, or a renewed one, as this user: secmailproxy key import FILE; until then nothing"
+        remedy += " is sent to it"
+        yield Check(name, "", state, fact.sentence(), "" if stage is None else remedy)
+    wrong, remedy = systemmail.way_out(config)
+    yield Check("way out", "", "fail" if wrong else "ok", wrong or systemmail.in_short(config), remedy)
+    waits = systemmail.waiting(config.folders.spool)
+    if waits.held or waits.failed:
+        yield Check("queue", "", "warn", str(waits), "see: secmailproxy queue list")
 
 
 def _certificate(config: Config, secrets: Secrets, now: datetime) -> Iterator[Check]:

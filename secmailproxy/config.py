@@ -214,7 +214,8 @@ class Config(Section):
             octets = path.read_bytes()
         except FileNotFoundError:
             raise ConfigError(
-                f"There is no configuration at {path}; run: secmailproxy setup you@your.domain"
+                f"There is no configuration at {path}; run: secmailproxy setup you@your.domain (for system "
+                "mail: write [forward] there, or run this as the user whose pipe or service it is)"
             ) from None
         except PermissionError as error:
             raise ConfigError(

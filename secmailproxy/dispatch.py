@@ -81,7 +81,9 @@ class Dispatch:
         def credentials() -> Credentials:
             password = self._secrets.get(password_secret(account.address))
             if password is None:
-                raise ConfigError(f"no password is stored for {account.address}; run: secmailproxy setup")
+                raise ConfigError(
+                    f"no password is stored for {account.address}; run: secmailproxy setup {account.address}"
+                )
             return Credentials(account.smtp_username, password)
 
         settings = config.smarthost_settings(account)

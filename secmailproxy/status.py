@@ -17,12 +17,12 @@ from pathlib import Path
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
 from keystore.model import Scheme
+from keystore.secrets import Secrets as SecretStore
 from keystore.secrets import open_secrets
+from secmailproxy import systemmail
 from secmailproxy.config import AccountSection, Config, Secrets
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, SecMailProxyError
-from secmailproxy.forward.alerting import facts_of
-from secmailproxy.forward.sender import with_sender
 from secmailproxy.keywords import NAMES
 from secmailproxy.startreport import account_report
 from secmailproxy.supervision import LOCK
@@ -64,6 +64,10 @@ class Status:
     errands: int
     """Mailboxes whose encryption or decryption in place has begun and not ended."""
     problems: tuple[str, ...]
+    system_mail: str = ""
+    """To whom and by whom it is sent, for people; "" where there is none."""
+    queue: str = ""
+    """What of it waits, for people."""
 
 
 def status_of(config: Config, now: datetime) -> Status:
@@ -73,7 +77,7 @@ def status_of(config: Config, now: datetime) -> Status:
     accounts, keystore = _accounts(config, now, problems)
     errands = sum(path.stat().st_size > 0 for path in (config.folders.state / "errands").glob("*.journal"))
     if process is None:
-        problems.insert(0, "mail clients reach nothing: start secmailproxy serve")
+        problems[:0] = _missing(config)
     if errands:
         problems.append(
             f"{errands} mailbox errand(s) not finished: give the same `secmailproxy mailbox` again"
@@ -85,7 +89,21 @@ def status_of(config: Config, now: datetime) -> Status:
     ]
     listeners = {name: str(address) for name, address in config.listeners.items()}
     name = _verdict_field(config, problems)
-    return Status(process, since, listeners, keystore, name, accounts, errands, tuple(problems))
+    mail = queue = ""
+    if systemmail.is_used(config):
+        mail, waits = systemmail.in_short(config), systemmail.waiting(config.folders.spool)
+        queue = str(waits)
+        if waits.held:
+            problems.append(f"system mail: {waits.held} held in the queue: see secmailproxy queue list")
+    return Status(process, since, listeners, keystore, name, accounts, errands, tuple(problems), mail, queue)
+
+
+def _missing(config: Config) -> Iterator[str]:
+    """What nobody does while no proxy runs."""
+    if config.accounts or not systemmail.is_used(config):
+        yield "mail clients reach nothing: start secmailproxy serve"
+    if lack := systemmail.needs_serve(config):
+        yield f"{lack}: start secmailproxy serve"
 
 
 def _verdict_field(config: Config, problems: list[str]) -> str:
@@ -115,13 +133,17 @@ def _process(state: Path) -> tuple[int | None, datetime | None]:
 def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple[AccountStatus, ...], str]:
     waits = Counter(one.account for one in waiting(config.folders.notifications))
     try:
-        keystore = Keystore.open(config.keystore_settings(), open_secrets(config.secrets_settings(None)))
+        secrets: SecretStore = open_secrets(config.secrets_settings(None))
+    except (KeystoreError, SecMailProxyError) as error:
+        secrets = systemmail.NoSecrets(error)
+    try:
+        keystore = Keystore.open(config.keystore_settings(), secrets)
     except (KeystoreError, SecMailProxyError) as error:
         problems.append(f"the keystore cannot be used: {error}")
         unknown = tuple(AccountStatus(one.address, "", waits[one.address]) for one in config.accounts)
         return unknown, _UNUSABLE
     with closing(keystore):
-        locked = _locked(keystore, config.secrets, problems)
+        locked = _locked(keystore, config, problems)
         views = None if locked else _views(config, keystore, problems)
         problems += _system_mail(config, keystore, now)
         try:
@@ -136,9 +158,9 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
 
 def _system_mail(config: Config, keystore: Keystore, now: datetime) -> Iterator[str]:
     """The certificates of system mail that end soon or cannot be used."""
-    for fact in facts_of(with_sender(config.forward_settings()), keystore, now):
+    for fact in systemmail.facts(config, keystore, now):
         if fact.stage(now) is not None:
-            yield f"system mail: {fact.sentence()}"
+            yield f"system mail: {fact.sentence()}; `secmailproxy doctor` says what to do"
 
 
 def _views(config: Config, keystore: Keystore, problems: list[str]) -> Views | None:
@@ -149,14 +171,16 @@ def _views(config: Config, keystore: Keystore, problems: list[str]) -> Views | N
         return None
 
 
-def _locked(keystore: Keystore, secrets: Secrets, problems: list[str]) -> str:
+def _locked(keystore: Keystore, config: Config, problems: list[str]) -> str:
     """What is wrong with the keystore, or nothing."""
     try:
         if not keystore.locked:
             return ""
-        if remedy := _unlocking(secrets):
+        if remedy := _unlocking(config.secrets):
             problems.append(f"the keystore is locked: {remedy}; see [secrets]")
     except KeystoreError as error:
+        if not systemmail.needs_secrets(config):
+            return "locked, which is enough for this system mail"
         problems.append(f"the keystore cannot be used: {error}")
         return _UNUSABLE
     return "locked"

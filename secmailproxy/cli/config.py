@@ -4,6 +4,7 @@ mail clients need to know.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 import click
@@ -57,14 +58,18 @@ def check(context: click.Context, /, as_json: bool) -> None:
         )
         print_json({"version": 1, "ok": False, "problems": problems})
         context.exit(error.exit_status)
-    accounts = len(config.accounts)
     if as_json:
         print_json({"version": 1, "ok": True, "problems": []})
     else:
-        click.echo(
-            f"{config.folders.config_file} is right: "
-            f"{accounts} account{'s' if accounts != 1 else ''}, {len(config.rules)} rules."
-        )
+        counts = [_count(config.accounts, "account"), _count(config.rules, "rule")]
+        if config.forward.targets or config.forward.rules:
+            counts.append(f"system mail: {_count(config.forward.targets, 'target')}")
+            counts.append(_count(config.forward.rules, "rule"))
+        click.echo(f"{config.folders.config_file} is right: {', '.join(counts)}.")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' if len(things) != 1 else ''}"
 
 
 @command.command("show")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from keystore.errors import StoreLocked
+from keystore.errors import KeystoreError, NotReadable, StoreDamaged
 from secmailproxy.cli.context import load_config, open_keystore, passphrase_options, print_json
 from secmailproxy.errors import UsageError
 
@@ -43,7 +43,9 @@ def command(since: str, as_json: bool, passphrase: Callable[[], str]) -> None:
     with closing(open_keystore(config, passphrase)) as keystore:
         try:
             letterbox = keystore.letterbox()
-        except StoreLocked:
+        except (StoreDamaged, NotReadable):
+            raise
+        except KeystoreError:  # locked, or without any secrets on this machine
             letterbox = None
         counts = tally(journal_of(config.folders).records(start, letterbox))
         collected = collected_of(config.folders, keystore)

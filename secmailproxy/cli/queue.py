@@ -49,7 +49,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif not rows:
-        click.echo("The queue is empty.")
+        click.echo(f"The queue is empty ({queue.folder}).")
     for row in [] if as_json else rows:
         click.echo(_line(row))
 

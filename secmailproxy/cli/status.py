@@ -39,9 +39,13 @@ def command(context: click.Context, /, as_json: bool) -> None:
 def _print(status: Status) -> None:
     since = f" since {status.since:%Y-%m-%d %H:%M} UTC" if status.since else ""
     click.echo(f"serve     {f'runs, process {status.process}{since}' if status.process else 'does not run'}")
-    click.echo("listens   " + ", ".join(f"{name} {where}" for name, where in status.listeners.items()))
+    if status.listeners:
+        click.echo("listens   " + ", ".join(f"{name} {where}" for name, where in status.listeners.items()))
     click.echo(f"keystore  {status.keystore}")
-    if status.verdict_field:
+    if status.system_mail:
+        click.echo(f"system    mail {status.system_mail}")
+        click.echo(f"          {status.queue}")
+    if status.verdict_field and status.accounts:
         click.echo(f"verdicts  {status.verdict_field}")
     for account in status.accounts:
         click.echo(f"account   {account.address}{_about(account)}")

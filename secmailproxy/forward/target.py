@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keystore.model import Fingerprint, Purpose, Scheme, Trust
+from keystore.model import Fingerprint, Purpose, Reason, Scheme, Trust, Usability
 from secmailproxy.errors import ConfigError, NoUsableCertificate, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def pinned(keystore: Keystore, target: Target, now: datetime) -> Pinned:
     judged = [(one, keystore.usability(one, Purpose.ENCRYPT, now)) for one in target.fingerprints]
     usable = tuple(dict.fromkeys(one for one, usability in judged if usability.usable))
     if not usable:
-        why = "; ".join(f"certificate {one}: {usability.explanation}" for one, usability in judged)
+        why = "; ".join(f"certificate {one}: {_explained(usability)}" for one, usability in judged)
         raise NoUsableCertificate(f"no encryption key for <{target.address}> ({why})")
     # Every one that is usable is here.
     schemes = {found.scheme for one in usable if (found := keystore.certificate(one)) is not None}
@@ -57,6 +57,13 @@ def pinned(keystore: Keystore, target: Target, now: datetime) -> Pinned:
             f"the certificates pinned for <{target.address}> are of OpenPGP and of S/MIME; pin those of one"
         )
     return Pinned(schemes.pop(), usable)
+
+
+def _explained(usability: Usability) -> str:
+    """Whose keystore was looked into is what goes wrong first: that of the user who runs the pipe."""
+    if usability.reason is Reason.NO_CERTIFICATE:
+        return "not in the keystore of this user; run: secmailproxy key import FILE"
+    return usability.explanation
 
 
 def _only(keystore: Keystore, address: str, now: datetime) -> Pinned:

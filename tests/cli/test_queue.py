@@ -34,7 +34,7 @@ def run(*words: str, data: str = "") -> Result:
 
 
 def test_an_empty_queue_says_so(spool: Path) -> None:
-    assert run("list").output == "The queue is empty.\n"
+    assert run("list").output == f"The queue is empty ({spool}).\n"
     assert json.loads(run("list", "--json").output) == []
 
 
