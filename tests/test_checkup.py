@@ -188,4 +188,5 @@ def test_fwd_03_doctor_and_status_tell_of_the_certificates_of_system_mail(
     assert (found.state, bool(found.remedy)) == (state, state != "ok")
     assert found.text.startswith(f"target <a@b.example>, certificate {admin.fingerprint}: {text}")
     problems = [one for one in status_of(watched, datetime.now(UTC)).problems if "system mail" in one]
-    assert problems == ([] if state == "ok" else [f"system mail: {found.text}"])
+    advice = "; `secmailproxy doctor` says what to do"
+    assert problems == ([] if state == "ok" else [f"system mail: {found.text}{advice}"])
