@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 from keystore.errors import KeystoreError, StoreDamaged
@@ -24,6 +25,7 @@ from secmailproxy.config import Config
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, LoginRefused, SecMailProxyError, UpstreamUnavailable
 from secmailproxy.forward.alerts import ENDED
+from secmailproxy.forward.aliasfile import mistakes
 from secmailproxy.localtls import LocalTls, read_certificate
 from secmailproxy.probe import try_imap
 from secmailproxy.smtp.smarthost import Smarthost
@@ -140,6 +142,21 @@ def _system_mail(config: Config, secrets: Secrets, now: datetime) -> Iterator[Ch
     waits = systemmail.waiting(config.folders.spool)
     if waits.held or waits.failed:
         yield Check("queue", "", "warn", str(waits), "see: secmailproxy queue list")
+    if config.forward.aliases and Path(config.forward.aliases).exists():
+        yield from _aliases(config.forward.aliases)
+
+
+def _aliases(path: str) -> Iterator[Check]:
+    """What the aliases file holds that is no alias."""
+    try:
+        wrong = mistakes(path)
+    except ConfigError as error:
+        yield Check("aliases", "", "fail", error.text, "mail for local names is not sent until then")
+        return
+    if wrong:
+        lines = ", ".join(map(str, wrong[:5])) + (" and others" if len(wrong) > 5 else "")
+        remedy = "write it as name: destination, ...; until then mail for it goes to the target of local mail"
+        yield Check("aliases", "", "warn", f"no alias in {path}, line {lines}", remedy)
 
 
 def _certificate(config: Config, secrets: Secrets, now: datetime) -> Iterator[Check]:

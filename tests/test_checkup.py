@@ -190,3 +190,31 @@ def test_fwd_03_doctor_and_status_tell_of_the_certificates_of_system_mail(
     problems = [one for one in status_of(watched, datetime.now(UTC)).problems if "system mail" in one]
     advice = "; `secmailproxy doctor` says what to do"
     assert problems == ([] if state == "ok" else [f"system mail: {found.text}{advice}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "state", "text"),
+    [
+        (b"root: a@b.example\n", "ok", ""),
+        (b"root: a@b.example\nno alias\n\n+auto.aliases\n# \xfc\n", "warn", "no alias in {}, line 2, 4"),
+        (b"x\n" * 6, "warn", "no alias in {}, line 1, 2, 3, 4, 5 and others"),
+        (None, "fail", "cannot read the aliases in {}: Is a directory"),
+    ],
+)
+def test_mistakes_in_the_aliases_are_told(
+    config: Config, keystore: Keystore, tmp_path: Path, content: bytes | None, state: str, text: str
+) -> None:
+    path, admin = tmp_path / "aliases", keystore.generate("admin@example.org")
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    toml = f'[forward]\naliases = "{path}"\n[[forward.targets]]\naddress = "a@b.example"\n'
+    toml += f'fingerprint = "{admin.fingerprint}"\n'
+    found = findings(Config.parse((CONFIG + toml).encode(), config.folders)).get("aliases")
+    if state == "ok":
+        assert found is None
+        return
+    assert found is not None
+    assert (found.state, bool(found.remedy)) == (state, True)
+    assert found.text.startswith(text.format(path))

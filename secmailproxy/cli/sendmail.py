@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -25,7 +26,7 @@ import click
 
 from keystore.errors import KeystoreError
 from secmailproxy.errors import ConfigError, LimitExceeded, SecMailProxyError, UsageError
-from secmailproxy.folders import Folders
+from secmailproxy.folders import HOME_VARIABLE, Folders
 from secmailproxy.forward.model import Entrance, SystemMail
 from secmailproxy.forward.sendmailinput import Missing, collected, completed, header_recipients
 from secmailproxy.forward.sendmailoptions import CommandLine, Mode, command_line
@@ -190,7 +191,7 @@ def _own_config() -> Config | None:
     """The configuration of the user who calls, if it says where system mail goes."""
     # Looking for plugins of pydantic costs a pipe a tenth of its time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    folders = Folders.of_user()
+    folders = _own_folders()
     if not os.access(folders.config_file, os.R_OK):
         # It may be that of the machine, which others cannot read: then its socket is for them.
         return None
@@ -198,6 +199,18 @@ def _own_config() -> Config | None:
 
     config = Config.load(folders)
     return config if config.forward.targets else None
+
+
+def _own_folders() -> Folders:
+    """Those of the user who calls, also where HOME names another folder: sudo has its mailer run with "/"."""
+    import pwd
+
+    folders = Folders.of_user()
+    if HOME_VARIABLE not in os.environ and not os.path.lexists(folders.config_file):
+        with suppress(KeyError):
+            os.environ["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
+            return Folders.of_user()
+    return folders
 
 
 def _socket() -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from secmailproxy.errors import ConfigError, LimitExceeded, MalformedMessage
+from secmailproxy.errors import LimitExceeded, MalformedMessage
 from secmailproxy.forward.recipients import mailboxes
 
 ADDRESSES_MOST = 1000
@@ -66,16 +66,22 @@ Aliases = dict[str, tuple[str, ...]]
 """Name in lower case to the words of its line."""
 
 
-def read_aliases(text: str, path: str = "the aliases file") -> Aliases:
-    """The table in `text`. Raises ConfigError naming `path` and the line."""
+def read_aliases(text: str) -> Aliases:
+    """The table in `text`. A line that is no alias is left out, as Postfix does: `wrong_lines` tells of it.
+
+    Mail for whoever was meant by it goes to the target of local mail; for all others nothing changes.
+    """
     aliases: Aliases = {}
-    for number, line in _logical_lines(text):
-        found = _NAME.fullmatch(line)
-        if found is None:
-            raise ConfigError(f"{path}, line {number}: an alias is written as name: destination, ...")
-        name = _ESCAPED.sub(r"\1", found["quoted"]) if found["quoted"] else found["plain"]
-        aliases.setdefault(name.lower(), _words(found["value"]))
+    for _, line in _logical_lines(text):
+        if found := _NAME.fullmatch(line):
+            name = _ESCAPED.sub(r"\1", found["quoted"]) if found["quoted"] else found["plain"]
+            aliases.setdefault(name.lower(), _words(found["value"]))
     return aliases
+
+
+def wrong_lines(text: str) -> tuple[int, ...]:
+    """The numbers of the lines in `text`, from 1, that are no alias."""
+    return tuple(number for number, line in _logical_lines(text) if _NAME.fullmatch(line) is None)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

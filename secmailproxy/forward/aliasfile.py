@@ -7,7 +7,7 @@ import os
 import stat
 
 from secmailproxy.errors import ConfigError
-from secmailproxy.forward.aliases import Resolved, read_aliases, resolve
+from secmailproxy.forward.aliases import Resolved, read_aliases, resolve, wrong_lines
 
 _OCTETS_MOST = 4 * 1024 * 1024
 
@@ -17,12 +17,21 @@ def resolve_name(name: str, path: str) -> Resolved:
 
     Raises ConfigError when the file cannot be read, LimitExceeded.
     """
+    return resolve(name, read_aliases(_table(path)), _text)
+
+
+def mistakes(path: str) -> tuple[int, ...]:
+    """The numbers of the lines in the file at `path` that are no alias. Raises ConfigError as above."""
+    return wrong_lines(_table(path))
+
+
+def _table(path: str) -> str:
     try:
-        text = _text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the aliases in {path}: {why}; correct forward.aliases") from None
-    return resolve(name, read_aliases(text, path), _text)
+        return _text(path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the aliases in {path}: {error.strerror}; correct forward.aliases"
+        ) from None
 
 
 def _text(path: str) -> str:
@@ -34,4 +43,5 @@ def _text(path: str) -> str:
         octets = file.read(_OCTETS_MOST + 1)
     if len(octets) > _OCTETS_MOST:
         raise OSError(errno.EFBIG, f"it has more than {_OCTETS_MOST} octets")
-    return octets.decode("utf-8")
+    # What is no UTF-8 stands in comments of old files; elsewhere it makes no address.
+    return octets.decode("utf-8-sig", "surrogateescape")

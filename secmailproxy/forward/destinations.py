@@ -1,6 +1,7 @@
 """Whom a message goes to: the recipients as they came, what the aliases make of them, the targets. PURE.
 
     root              -> the aliases of root, each of them again
+    root+disk         -> the aliases of root+disk; without any, those of root
     sysmail           -> a local user without an alias: the target of local mail
     admin@example.org -> its target; without one the message cannot leave
 
@@ -54,6 +55,10 @@ def _addresses(rcpt_tos: tuple[str, ...], settings: ForwardSettings, resolve: Re
                 raise LimitExceeded(f"the recipients are more than {_STEPS_MOST} local names")
             seen.add(name)
             behind = resolve(name).addresses if settings.aliases else ()
+            user, plus, _ = name.partition("+")
+            if user and plus and behind == (name,):
+                waiting.append(user)
+                continue
             others = [one for one in behind if local_name(one, settings.local_domains) != name]
             if others:
                 waiting += others

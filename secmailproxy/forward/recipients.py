@@ -1,7 +1,8 @@
 """Lists of mailboxes as programs of the machine write them: addresses, and bare local names such as "root".
 
 PURE. Unlike `mime.address`, which shows whatever there is, this gives an address only where every reader
-finds the same one: mail is sent there.
+finds the same one: mail is sent there. Display names may be what no standard allows, such as an address
+("a@b <a@b>") or a word in brackets: many programs write them so.
 
 Standards: RFC 5322 section 3.4 (mailbox-list, group), without obsolete routes.
 Security: no address begins with "-", "/" or "|", or holds a blank, a quote, a control character, or what
@@ -17,6 +18,8 @@ from secmailproxy.mime.lexical import Broken, Lexer
 
 _WORD = r"[^\s\x00-\x20\x7f-\x9f\"(),:;<>@\[\\\]|/!%-][^\s\x00-\x20\x7f-\x9f\"(),:;<>@\[\\\]|]*"
 _ADDRESS = re.compile(rf"{_WORD}(?:@{_WORD})?")
+_BARE_NAME = re.compile(rb"[^\x00-\x1f\x7f\"(),:;<>\\]++(?=<)")
+"""A display name without quotes, of words and marks that mean nothing in a list."""
 
 
 def mailboxes(value: bytes) -> tuple[str, ...]:
@@ -52,6 +55,8 @@ def _list(lexer: Lexer, found: list[str], *, within_group: bool) -> None:
 def _one(lexer: Lexer, found: list[str], *, within_group: bool) -> None:
     """One mailbox or one group."""
     start = lexer.position
+    if name := _BARE_NAME.match(lexer.value, start):
+        lexer.position = name.end()
     if lexer.peek() == b"<":
         _angle(lexer, found)
         return

@@ -52,7 +52,7 @@ class StandAlone:
         self._wire.feed(self._with_line_ends(octets))
         replies = bytearray()
         while not self.is_over and (reply := self._next()) is not None:
-            replies += render(with_status(reply))
+            replies += render(reply)
             self._faults += 400 < reply.code < 600
             if self._faults > _FAULTS_MOST:
                 replies += render(Reply(421, "4.7.0 too many errors"))
@@ -72,20 +72,22 @@ class StandAlone:
             if gathered is None:
                 return None
             self._gathering = False
-            return self._taken(gathered)
+            return with_status(self._taken(gathered))
         try:
             line = self._wire.line()
-            return None if line is None else self._command(line.decode("utf-8"))
+            if line is None:
+                return None
+            verb, _, argument = line.decode("utf-8").partition(" ")
+            if (name := verb.upper()) in ("EHLO", "HELO"):
+                return self._hello(name == "EHLO")
+            return with_status(self._command(name, argument))
         except (LineFault, UnicodeDecodeError):
             return Reply(500, "5.5.2 a line that is no command")
         except Refused as refused:
-            return refused.reply
+            return with_status(refused.reply)
 
-    def _command(self, line: str) -> Reply:
-        verb, _, argument = line.partition(" ")
-        match verb.upper():
-            case "EHLO" | "HELO":
-                return self._hello(verb.upper() == "EHLO")
+    def _command(self, verb: str, argument: str) -> Reply:
+        match verb:
             case "MAIL":
                 return self._mail_from(argument)
             case "RCPT":
@@ -106,6 +108,7 @@ class StandAlone:
                 return Reply(500, "5.5.2 command not recognized")
 
     def _hello(self, extended: bool) -> Reply:
+        """A keyword begins each line: this reply has no status (RFC 2034 section 4)."""
         self._forget()
         keywords = ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", f"SIZE {self.size_limit}"]
         return Reply(250, "\n".join([self.host, *([*keywords, *sorted(_OFFERED)] if extended else ())]))

@@ -196,6 +196,45 @@ def test_a_machine_without_a_proxy_for_all(
     assert "nobody listens at" in capsys.readouterr().err
 
 
+def test_sudo(home: ProxyHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls the mailer as `sendmail -t` with HOME=/, and looks at no exit status."""
+    for folder, place in ((home.folder, ".config"), (home.folders.state, ".local/state")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "secmailproxy").symlink_to(folder)
+    entry = pwd.getpwuid(os.getuid())
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd((*entry[:5], str(tmp_path), entry[6])))
+    for name in (HOME_VARIABLE, "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/")
+    report = (
+        b"To: root\nFrom: bob\nAuto-Submitted: auto-generated\n"
+        b"Subject: *** SECURITY information for host ***\n\nhost : bob : user NOT in sudoers ; windmill\n\n"
+    )
+    assert status(monkeypatch, "-t", octets=report) == 0
+    message = inside(home)
+    assert b"\r\nSubject: *** SECURITY information for host ***\r\n" in message
+    assert message.endswith(b"\r\n\r\nhost : bob : user NOT in sudoers ; windmill\r\n\r\n")
+
+
+def test_mutt_with_an_attachment(home: ProxyHome, tmp_path: Path) -> None:
+    """It calls sendmail as -oem -oi -f SENDER -B8BITMIME -- ADDRESS."""
+    (tmp_path / "windmill.bin").write_bytes(bytes(range(256)))
+    (tmp_path / "muttrc").write_text(
+        f'set sendmail="{home.folder}/sendmail -oem -oi"\nset from="root@host.example"\n'
+        "set use_envelope_from=yes\nset copy=no\nset charset=utf-8\nset send_charset=utf-8\n"
+    )
+    subprocess.run(
+        ["mutt", "-F", tmp_path / "muttrc", "-s", "treasure", "-a", tmp_path / "windmill.bin", "--", "root"],
+        input="ü\n.\nFrom here\n".encode(),
+        env={**home.environment, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        check=True,
+    )
+    text, attachment = message_from_bytes(inside(home)).get_payload()
+    assert text.get_payload(decode=True) == "ü\r\n.\r\nFrom here\r\n".encode()
+    assert attachment.get_payload(decode=True) == bytes(range(256))
+
+
 def test_bsd_mailx(home: ProxyHome) -> None:
     """As smartd and apticron call it: mail -s SUBJECT ADDRESS, with more fields by -a."""
     (home.folder / "mailrc").write_text(f"set sendmail={home.folder}/sendmail\n")

@@ -18,6 +18,7 @@ ALIASES = read_aliases(
     """
     root: sysmail, admin@example.org
     sysmail: ops@example.org
+    root+cron: admin@example.org
     postmaster: root@localhost
     backup: "|/usr/bin/log", /var/mail/backup
     bob: bob
@@ -55,6 +56,11 @@ def found(*rcpt_tos: str, settings: ForwardSettings = SETTINGS, action: Forward 
         (("root",), [ADMIN, OPS]),
         (("ROOT@LOCALHOST.",), [ADMIN, OPS]),
         (("sysmail",), [OPS]),
+        (("sysmail+disk",), [OPS]),
+        (("Sysmail+Disk+sda@HOST",), [OPS]),
+        (("root+cron",), [ADMIN]),
+        (("+sysmail",), [ADMIN]),
+        (("nobody+sysmail",), [ADMIN]),
         (("postmaster@host",), [ADMIN, OPS]),
         (("backup",), [ADMIN]),
         (("bob",), [ADMIN]),

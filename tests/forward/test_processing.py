@@ -276,8 +276,8 @@ def test_aliases_of_the_file_choose_the_target(office: Office, tmp_path: Path) -
     aliases.unlink()
     office.desk(aliases=str(aliases)).process(mail)
     assert office.noted[2:] == ["seal admin@example.org", "take"]
-    aliases.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    aliases.mkdir()
+    with pytest.raises(ConfigError, match="Is a directory"):
         office.desk(aliases=str(aliases)).process(mail)
 
 

@@ -48,6 +48,21 @@ def test_fwd_07_a_whole_session_however_it_comes(cuts: list[int], by_lines: bool
     assert talk.is_over
 
 
+def test_fwd_07_a_client_finds_the_extensions() -> None:
+    """The reply to EHLO has a keyword at the beginning of each line, and no status in front of it."""
+    talk, _ = session()
+    assert talk.receive(b"EHLO me\r\n").splitlines() == [
+        b"250-host.example",
+        b"250-PIPELINING",
+        b"250-8BITMIME",
+        b"250-ENHANCEDSTATUSCODES",
+        b"250-SIZE 1000",
+        b"250-DSN",
+        b"250 SMTPUTF8",
+    ]
+    assert talk.receive(b"HELO me\r\n") == b"250 host.example\r\n"
+
+
 DIALOGUES = [
     ([b"MAIL FROM:<>", b"RCPT TO:<root>", b"RSET", b"RCPT TO:<root>"], [250, 250, 250, 503]),
     ([b"HELO x", b"NOOP", b"VRFY root", b"HELP", b"EXPN root"], [250, 250, 252, 500, 500]),
