@@ -13,51 +13,12 @@ import pytest
 
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.machine import SYSMAIL
-from tests.fixtures.postfix import MASTER
-from tests.fixtures.systemmail import CRON, EIGHT_BIT, MESSAGES, SystemMailSite, example, system_mail_site
-
-MAIN = """
-compatibility_level = 3.6
-maillog_file = /var/log/postfix.log
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-myhostname = host.example.org
-mydestination = host.example.org
-mynetworks =
-default_transport = lmtp:inet:127.0.0.1:{port}
-lmtp_host_lookup = native
-smtp_dns_support_level = disabled
-queue_run_delay = 1s
-minimal_backoff_time = 1s
-maximal_backoff_time = 1s
-in_flow_delay = 0
-"""
-LOCAL = "local unix - n n - - local\n"
-
-
-class PostfixSite(SystemMailSite):
-    """With Postfix."""
-
-    def configure(self, main: str = "", master: str = "") -> None:
-        """Start Postfix, or have it read these lines."""
-        services = MASTER[MASTER.index("pickup") :] + LOCAL + master
-        self.machine.write("/etc/postfix/main.cf", MAIN.format(port=self.outgoing.port) + main)
-        self.machine.write("/etc/postfix/master.cf", services)
-        self.machine.sh("newaliases; postfix status 2>&1 && postfix reload || postfix start")
-
-    def log(self) -> str:
-        return self.machine.log("postfix.log")
-
-    def tried(self, *messages: bytes) -> None:
-        """Asserts that mail for root comes through as the examples say."""
-        self.comes_through(*messages, waits="status=deferred", again="postqueue -f")
-        assert "status=bounced" not in self.log()
+from tests.fixtures.systemmail import CRON, EIGHT_BIT, MESSAGES, PostfixSite, example, system_mail_site
 
 
 @pytest.fixture(scope="module")
 def site(dovecot: Dovecot) -> Iterator[PostfixSite]:
     with system_mail_site(PostfixSite, dovecot) as made:
-        made.machine.write("/etc/aliases", "")
         made.configure()
         yield made
 
