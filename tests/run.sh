@@ -38,6 +38,7 @@ bsd-mailx bsd-mailx
 /usr/lib/git-core/git-send-email git-email
 cron cron
 fail2ban-regex fail2ban
+systemd-analyze systemd
 END
 # Libraries, for which there is no program to look for: git send-email needs one, swaks another for TLS.
 perl -MMail::Address -e 1 2>/dev/null || missing="$missing libmailtools-perl"

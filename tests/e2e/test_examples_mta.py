@@ -1,4 +1,4 @@
-"""FWD-02, FWD-03, FWD-08: the examples for mail servers, tried with these servers.
+"""FWD-02, FWD-03, FWD-04, FWD-08: the examples for mail servers, tried with these servers.
 
 A machine with a user sysmail as docs/system-mail.md has it; mail for root comes from /usr/sbin/sendmail, as
 cron sends it, and goes to the administrator at Dovecot, who reads it with GnuPG. The wire between is listened
