@@ -8,6 +8,8 @@ import os
 import sys
 
 _PIPE = "forward"
+_TRY_LATER = 75
+_FAILED = b"4.3.0 secmailproxy cannot run: out of memory, or its files are being replaced\n"
 
 
 def main() -> None:
@@ -15,10 +17,9 @@ def main() -> None:
     # Whatever is written, to whichever folder, is for the owner alone.
     os.umask(0o077)
     _open_standard_streams()
-    if sys.argv[1:2] == [_PIPE]:
-        from secmailproxy.forward import quick
-
-        quick.run(sys.argv[2:])
+    words = sys.argv[1:]
+    if words[:1] == [_PIPE] and _has_no_subcommand(words[1:]):
+        _pipe(words[1:])
     from secmailproxy.cli import program
 
     program.main()
@@ -28,9 +29,47 @@ def sendmail() -> None:
     """The console script `secmailproxy-sendmail`, whatever the name of the link to it; exits."""
     os.umask(0o077)
     _open_standard_streams()
-    from secmailproxy.cli.sendmail import run
+    try:
+        from secmailproxy.cli.sendmail import run
 
-    run(sys.argv[0], sys.argv[1:])
+        run(sys.argv[0], sys.argv[1:])
+    except Exception:  # noqa: BLE001  it says its own errors: it could not even be read
+        _give_up()
+
+
+def _pipe(words: list[str]) -> None:
+    """Exits with 0 or 75: whatever else a pipe ends with, Postfix returns the message for, and quotes it."""
+    try:
+        from secmailproxy.forward import quick
+
+        quick.run(words)
+        from secmailproxy.cli import program
+
+        program.main()
+    except SystemExit as end:
+        if end.code not in (None, 0, _TRY_LATER):
+            _give_up()
+        raise
+    except BaseException:  # noqa: BLE001  no memory, files of two versions: the message stays where it is
+        _give_up()
+
+
+def _has_no_subcommand(words: list[str]) -> bool:
+    """Whether these arguments are options with their values alone."""
+    is_value = False
+    for word in words:
+        if not is_value and not word.startswith("-"):
+            return False
+        is_value = not is_value and "=" not in word
+    return True
+
+
+def _give_up() -> None:
+    # At once: to take Python apart needs memory too, and may end with a status of its own.
+    try:
+        os.write(2, _FAILED)
+    finally:
+        os._exit(_TRY_LATER)
 
 
 def _open_standard_streams() -> None:

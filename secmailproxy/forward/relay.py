@@ -46,16 +46,23 @@ def send(
     Raises UpstreamUnavailable when the server cannot be reached, or is lost before the message is sent.
     """
     host, port = address_of(relay)
+    server = smtplib.SMTP(local_hostname=_LOCAL_NAME, timeout=_TIMEOUT)
     try:
-        with smtplib.SMTP(local_hostname=_LOCAL_NAME, timeout=_TIMEOUT) as server:
-            code, _ = server.connect(host, port)
-            if code != 220:
-                raise UpstreamUnavailable(f"{relay} refuses the connection with {code}")
-            server.ehlo_or_helo_if_needed()
-            return _transaction(server, product, rcpt_tos, begun, for_all_or_none)
+        code, _ = server.connect(host, port)
+        if code != 220:
+            raise UpstreamUnavailable(f"{relay} refuses the connection with {code}")
+        server.ehlo_or_helo_if_needed()
+        fates = _transaction(server, product, rcpt_tos, begun, for_all_or_none)
+        with suppress(smtplib.SMTPException, OSError):
+            # Not by `with`: that hears the reply, and one it does not like would undo what is settled.
+            server.putcmd("QUIT")
+        return fates
     except (smtplib.SMTPException, OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it broke the connection"
         raise UpstreamUnavailable(f"{relay} cannot be reached: {why}") from None
+    finally:
+        with suppress(OSError):
+            server.close()
 
 
 def address_of(relay: str) -> tuple[str, int]:

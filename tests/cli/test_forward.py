@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -98,6 +99,47 @@ def test_a_closed_stdout_and_stderr_change_nothing(home: ProxyHome, fingerprint:
             ["sh", "-c", f"{line.replace(ADMIN, to)} >&- 2>&-"], input=CRON, env=home.environment, check=False
         )
         assert done.returncode == status
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("click", "raise ImportError('half of an upgrade')"),
+        ("click", "def half("),
+        ("click", "raise MemoryError"),
+    ],
+)
+def test_a_program_that_cannot_even_be_read_keeps_the_message_where_it_is(
+    module: str, text: str, home: ProxyHome, tmp_path: Path
+) -> None:
+    """Any other status has Postfix return the message, and quote it in clear."""
+    (tmp_path / f"{module}.py").write_text(text)
+    done = subprocess.run(
+        home.command(*words(home, "--to", ADMIN)),
+        input=CRON,
+        env={**home.environment, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert done.stderr.startswith(b"4.3.0 ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_message_beyond_the_memory_is_75(home: ProxyHome) -> None:
+    door = home.folder / "state" / "forward.sock"
+    door.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(door))
+    line = " ".join(home.command(*words(home, "--to", ADMIN)))
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 100000; head -c 60000000 /dev/zero | {line}"],
+        env=home.environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 75
+    assert done.stderr.startswith(b"4.3.0 ")
 
 
 FAILURES = [

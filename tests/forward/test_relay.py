@@ -32,6 +32,11 @@ async def refuse_b(peer: Peer) -> None:
     await peer.say(b"550 5.1.1 who?\r\n" if b"<b@" in peer.lines[-1] else b"250 ok\r\n")
 
 
+async def hush(peer: Peer) -> None:
+    """Says nothing until the client has gone."""
+    await peer.reader.read()
+
+
 async def test_the_envelope_and_the_octets_arrive(peer: Scripted) -> None:
     await asyncio.to_thread(to_relay, at(peer), PRODUCT)
     assert peer.messages == [b"A: b\r\n\r\n..dot\r\n...two\r\nend\r\n.\r\n"]
@@ -88,6 +93,14 @@ async def test_it_is_all_or_an_error(
         await asyncio.to_thread(to_relay, at(peer), PRODUCT)
     assert type(raised.value) is kind
     assert bool(peer.messages) == ("." in script)
+
+
+@pytest.mark.parametrize("answer", [b"421 4.3.2 going down\r\n", b"nonsense\r\n", cut, hush])
+async def test_what_is_taken_stays_so_whatever_is_said_to_quit(answer: Answer, peer: Scripted) -> None:
+    """An error after 250 would bring the message again, and again."""
+    peer.script["QUIT"] = answer
+    await asyncio.wait_for(asyncio.to_thread(to_relay, at(peer), PRODUCT), 10)
+    assert len(peer.messages) == 1
 
 
 async def test_each_recipient_has_a_fate(peer: Scripted) -> None:
