@@ -6,15 +6,16 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from keystore.errors import KeystoreError
 from secmailproxy.cli.context import LateSecrets, load_config, passphrase_options, print_json
-from secmailproxy.errors import SecMailProxyError, UsageError
+from secmailproxy.errors import ConfigError, SecMailProxyError, UsageError
 from secmailproxy.folders import Folders
 from secmailproxy.forward.wake import HASTE, inherited_lock, poke, see_to_delivery
 
@@ -78,11 +79,14 @@ def show(ident: str, as_json: bool) -> None:
 def flush(idents: tuple[str, ...]) -> None:
     """Try messages now: these, or all that are not held."""
     queue = _queue()
-    names = _existing(queue, idents) or [one for one in queue.names() if not queue.progress(one).held]
-    _each(names, queue.hasten)
-    if names:
-        see_to_delivery(queue.folder)
-        poke(queue.folder, HASTE)
+    names = _existing(queue, idents) or [one for one in queue.names() if not _is_held(queue, one)]
+    try:
+        _each(names, queue.hasten)
+    finally:
+        # What could be changed must not wait because of what could not.
+        if names:
+            see_to_delivery(queue.folder)
+            poke(queue.folder, HASTE)
     click.echo(f"{len(names)} to be tried now")
 
 
@@ -101,8 +105,10 @@ def release(idents: tuple[str, ...]) -> None:
     """Deliver held messages after all."""
     queue = _queue()
     names = _existing(queue, idents)
-    _each(names, queue.release)
-    see_to_delivery(queue.folder)
+    try:
+        _each(names, queue.release)
+    finally:
+        see_to_delivery(queue.folder)
     click.echo(f"{len(names)} released")
 
 
@@ -124,26 +130,61 @@ def drop(idents: tuple[str, ...], yes: bool) -> None:
 def run(passphrase: Callable[[], str] | None) -> None:
     """Do what is due now, and end: deliveries, digests, warnings. For a timer, where no daemon runs.
 
-    Where a runner is at work already, it is told to look, and this ends at once.
+    Where a runner is at work already, it is told to look, and delivers.
     """
     inherited = inherited_lock()
-    config = load_config()
+    current = _Current(passphrase)
     problem: KeystoreError | None = None
     with ExitStack() as stack:
         try:
-            dispatch = _dispatch(config, LateSecrets(config, passphrase), stack)
+            dispatch = _dispatch(current, stack)
         except KeystoreError as error:
             from secmailproxy.dispatch import Dispatch
 
             # What is queued is ciphertext, and leaves all the same.
-            problem, dispatch = error, Dispatch(lambda: config, LateSecrets(config, passphrase))
+            problem, dispatch = error, Dispatch(current.config, current)
         if not asyncio.run(_work(dispatch, inherited)):
             click.echo("A runner is at work; it was told to look.")
     if problem is not None:
         raise problem
 
 
-def _dispatch(config: Config, secrets: LateSecrets, stack: ExitStack) -> Dispatch:
+class _Current:
+    """The configuration as it is on the disk, with its secrets: a runner may live for days."""
+
+    def __init__(self, passphrase: Callable[[], str] | None) -> None:
+        """Raises ConfigError."""
+        self.passphrase = passphrase
+        self._file = Folders.of_user().config_file
+        self._version = _version(self._file)
+        self._config = load_config()
+        self._secrets = LateSecrets(self._config, passphrase)
+
+    def config(self) -> Config:
+        """The last one that was right."""
+        version = _version(self._file)
+        if version != self._version:
+            self._version = version
+            with suppress(ConfigError):  # while it is being written, the old one will do
+                self._config = load_config()
+                self._secrets = LateSecrets(self._config, self.passphrase)
+        return self._config
+
+    def get(self, name: str) -> str | None:
+        """A secret, from where the configuration has them now. Raises KeystoreError, SecMailProxyError."""
+        self.config()
+        return self._secrets.get(name)
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _dispatch(current: _Current, stack: ExitStack) -> Dispatch:
     """With digests and alerts. Raises KeystoreError. `stack` closes what is opened for it."""
     from keystore.keystore import Keystore
     from secmailproxy.dispatch import QUEUE_CAUSE, Dispatch, alerts_of
@@ -152,13 +193,14 @@ def _dispatch(config: Config, secrets: LateSecrets, stack: ExitStack) -> Dispatc
     from secmailproxy.forward.sender import with_sender
     from secmailproxy.monitoring import digests_of
 
-    keystore = Keystore.open(config.keystore_settings(), secrets)
+    config = current.config()
+    keystore = Keystore.open(config.keystore_settings(), LateSecrets(config, current.passphrase))
     stack.callback(keystore.close)
     settings = with_sender(config.forward_settings())
     desk = desk_of(config.folders, settings, keystore, outlet_of(settings, config.folders.spool))
     digests = digests_of(lambda: config, keystore, lambda: settings.sender, desk.process)
-    alerts = alerts_of(lambda: config, keystore)
-    return Dispatch(lambda: config, secrets, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE))
+    alerts = alerts_of(current.config, keystore)
+    return Dispatch(current.config, current, digests, alerts, alarm=lambda _: alerts.tell(QUEUE_CAUSE))
 
 
 async def _work(dispatch: Dispatch, inherited: int | None) -> bool:
@@ -177,6 +219,15 @@ def _queue() -> Queue:
     from secmailproxy.forward.queue import Queue
 
     return Queue(Folders.of_user().spool)
+
+
+def _is_held(queue: Queue, name: str) -> bool:
+    from secmailproxy.forward.queue import Damaged
+
+    try:
+        return bool(queue.progress(name).held)
+    except Damaged:
+        return False
 
 
 def _existing(queue: Queue, idents: Sequence[str]) -> list[str]:

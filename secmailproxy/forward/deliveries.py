@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from keystore.errors import KeystoreError
-from secmailproxy.errors import SecMailProxyError, UpstreamLost
+from secmailproxy.errors import ConfigError, SecMailProxyError, UpstreamLost
 from secmailproxy.forward.attempts import (
     TOLD_NOBODY,
     Fate,
@@ -36,7 +36,7 @@ from secmailproxy.forward.attempts import (
     resumed,
 )
 from secmailproxy.forward.hops import Hop
-from secmailproxy.forward.queue import BeingDelivered, Damaged, NotQueued, Queue, Taken
+from secmailproxy.forward.queue import BeingDelivered, Damaged, NotQueued, Queue, Taken, Unreadable
 from secmailproxy.forward.spool import MAIL, Route, Spool
 from secmailproxy.forward.undelivered import Undelivered, notice
 from secmailproxy.logs import place
@@ -91,7 +91,7 @@ class Deliveries:
 
     def waiting(self) -> bool:
         """Whether anything is in the queue that will be tried again. Blocks."""
-        return any(not self._queue.progress(name).held for name in self._queue.names())
+        return any(self._pause(name) is not None for name in self._queue.names())
 
     async def due(self) -> float | None:
         """Try what is due; in how many seconds there is more to do, None when nothing waits."""
@@ -123,11 +123,15 @@ class Deliveries:
 
     def _pause(self, name: str) -> float | None:
         """In how many seconds it is due; None for what is held."""
-        now, patience, progress = self._clock(), self._patience(), self._queue.progress(name)
+        now, patience = self._clock(), self._patience()
+        spared = _spared(self._not_before.get(name, 0.0), now, max(_LOOKED_AT, patience.first))
+        try:
+            progress = self._queue.progress(name)
+        except Damaged:
+            return spared  # the try finds out more, and keeps no other waiting
         if progress.held:
             return None
-        again = 0.0 if progress.is_due(now, patience) else progress.again - now
-        return max(again, self._not_before.get(name, 0.0) - now)
+        return max(0.0 if progress.is_due(now, patience) else progress.again - now, spared)
 
     async def _try(self, name: str) -> None:
         """One message; whatever is wrong with it keeps no other waiting."""
@@ -141,12 +145,15 @@ class Deliveries:
         except Exception as error:  # noqa: BLE001  such as of a full disk: it stays in the queue
             log.error("a queued message cannot be tried", extra={"id": name, **place(error)})
             self._not_before[name] = self._clock() + self._patience().first
+            await asyncio.to_thread(self._alarm, f"the queued message {name} cannot be tried")
 
     async def _attempt(self, name: str) -> None:
         try:
             with ExitStack() as stack:
                 taken = await asyncio.to_thread(stack.enter_context, self._queue.taken(name))
                 await self._deliver(taken)
+        except Unreadable:
+            raise
         except Damaged as error:
             await asyncio.to_thread(self._alarm, f"a file of the queue cannot be read: {name}")
             await asyncio.to_thread(self._queue.set_aside, name + MAIL, error.text)
@@ -159,7 +166,7 @@ class Deliveries:
         if progress.held:
             await self._hold(taken, progress)
             return
-        if self._clock() < down_until:
+        if _spared(down_until, self._clock(), self._patience().first):
             await self._postpone(taken, progress, why)
             return
         try:
@@ -169,6 +176,9 @@ class Deliveries:
             if isinstance(error, Damaged):
                 raise
             self._not_reached(queued.route, error)
+            if isinstance(error, ConfigError):
+                # No server will ever be asked, until a person has changed something.
+                await asyncio.to_thread(self._alarm, f"the queued message {queued.name} has no way out")
             await self._postpone(taken, progress, " ".join(str(error).split()))
             return
         self._lost.pop(queued.route, None)
@@ -257,3 +267,8 @@ class Deliveries:
         Spool(self._queue.folder).put([told], queued.route, name=name)
         log.error("a queued message is given up", extra={"id": queued.name, "recipients": len(fates)})
         return True
+
+
+def _spared(until: float, now: float, most: float) -> float:
+    """Seconds left until that time; none where it is farther away than ever: the clock was set back."""
+    return max(0.0, until - now) if until - now <= most else 0.0

@@ -55,6 +55,13 @@ class Damaged(SecMailProxyError):
     """A file of the queue is not what was written."""
 
 
+class Unreadable(Damaged):
+    """A file of the queue cannot be read at this moment; later it may be."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(f"{name} cannot be read: {error.strerror}")
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One of the messages of a file: its envelope, and where it lies."""
@@ -108,12 +115,16 @@ class Taken:
         return Product(octets, message.envelope, is_notice=message.is_notice)
 
     def save(self, progress: Progress, *, durable: bool = True) -> None:
-        """Keep how far it is; not `durable`: a power cut may lose that. Raises OSError."""
+        """Keep how far it is; not `durable`: a power cut may lose a try. Raises OSError."""
+        # Whom it has reached already must never be forgotten, nor how often nobody knew.
+        durable = durable or bool(progress.settled or progress.unknown)
         path = self.queue.folder / (self.queued.name + STATE)
         temporary = path.with_name(f".{path.name}")
         descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, _written(progress))
+            left = memoryview(_written(progress))
+            while left:  # of what a disk that is almost full takes, the first part is no state
+                left = left[os.write(descriptor, left) :]
             if durable:
                 os.fsync(descriptor)
         finally:
@@ -149,12 +160,15 @@ class Queue:
         return sorted(one.removesuffix(MAIL) for one in found)
 
     def progress(self, name: str) -> Progress:
-        """How far the message is; from the beginning, where that is not told."""
+        """How far the message is; from the beginning, where that is not told. Raises Unreadable."""
         try:
             return _read_state((self.folder / (name + STATE)).read_bytes())
         except FileNotFoundError:
             return self._at_first(name)
-        except (ValueError, TypeError, LookupError, OSError):
+        except OSError as error:
+            # It may be held, or have reached somebody.
+            raise Unreadable(name + STATE, error) from None
+        except (ValueError, TypeError, LookupError):
             # What is not known of the past may have been an attempt.
             return Progress(begun=True)
 
@@ -163,8 +177,12 @@ class Queue:
             descriptor = self._open(name)
         except (NotQueued, Damaged):
             return Progress()
+        except OSError as error:
+            raise Unreadable(name + MAIL, error) from None
         try:
             return Progress(held=_first_line(name, descriptor).held)
+        except Unreadable:
+            raise
         except Damaged:
             return Progress()
         finally:
@@ -280,7 +298,10 @@ def _is_mail(file: str) -> bool:
 
 
 def _first_line(name: str, descriptor: int) -> Queued:
-    head = os.pread(descriptor, LINE_MOST, 0)
+    try:
+        head = os.pread(descriptor, LINE_MOST, 0)
+    except OSError as error:
+        raise Unreadable(name + MAIL, error) from None
     line, end, _ = head.partition(b"\n")
     try:
         told = json.loads(line)

@@ -13,9 +13,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from secmailproxy.errors import ConfigError
 from secmailproxy.forward.deliveries import Deliveries
 from secmailproxy.forward.queue import Queue
 from secmailproxy.forward.rounds import Due, Rounds
+from secmailproxy.forward.spool import make_folder
 from secmailproxy.forward.wake import HASTE, POKE, lock, poke
 from secmailproxy.logs import place
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _LOCK_AGAIN = 5.0
 """Seconds after which the daemon asks for the lock again, while another runner has it."""
+_NAP_MOST = 300.0
+"""Seconds after which the next look comes in any case: clocks are set, and machines sleep."""
 _ROUNDS_MOST = 10
 
 
@@ -33,6 +37,9 @@ class Runner:
         """`others` are done in time too, while `run` or `once` runs; what they queue is delivered at once."""
         self._folder = queue.folder
         self._deliveries = deliveries
+        self._others = Rounds(others)
+        self._others_at = 0.0
+        """When those are asked again while another runner delivers, on the clock of the loop."""
         self._rounds = Rounds((*others, deliveries))
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -50,15 +57,11 @@ class Runner:
         while not self._closing:
             try:
                 held = await asyncio.to_thread(self._lock)
-            except OSError as error:
+            except (ConfigError, OSError) as error:
                 log.error("the queue cannot be used", extra=place(error))
                 held = None
             if held is None:
-                # The other one takes what is new, and hears of it as we do.
-                await self._wait(_LOCK_AGAIN)
-                if self._news.is_set():
-                    self._news.clear()
-                    poke(self._folder)
+                await self._while_another_delivers()
                 continue
             try:
                 await self._serve()
@@ -73,10 +76,11 @@ class Runner:
         self._news.set()
 
     async def once(self) -> bool:
-        """Everything that is due: for a timer. Whether it was ours; else the runner that works was told."""
+        """Everything that is due: for a timer. Whether deliveries were ours; else their runner was told."""
         held = await asyncio.to_thread(self._lock)
         if held is None:
             poke(self._folder, HASTE)
+            await self._others.once()
             return False
         try:
             for _ in range(_ROUNDS_MOST):
@@ -100,6 +104,18 @@ class Runner:
             waits = await asyncio.to_thread(self._deliveries.waiting)
             descriptor = await asyncio.to_thread(self._lock) if waits else None
 
+    async def _while_another_delivers(self) -> None:
+        """It may do nothing else, and for days: one that a pipe has started waits for the last retry."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._others_at:
+            pause = await self._others.once()
+            self._others_at = loop.time() + (_NAP_MOST if pause is None else min(pause, _NAP_MOST))
+        await self._wait(_LOCK_AGAIN)
+        if self._news.is_set():
+            self._news.clear()
+            self._others_at = 0.0
+            poke(self._folder)
+
     async def _serve(self, *, until_empty: bool = False) -> None:
         rounds = Rounds((self._deliveries,)) if until_empty else self._rounds
         with self._poked():
@@ -114,11 +130,11 @@ class Runner:
         if self._closing:
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(_NAP_MOST if pause is None else min(pause, _NAP_MOST)):
                 await self._news.wait()
 
     def _lock(self) -> int | None:
-        os.makedirs(self._folder, 0o700, exist_ok=True)
+        make_folder(self._folder)
         return lock(self._folder)
 
     @contextmanager

@@ -69,9 +69,16 @@ class Prepared:
 
     def commit(self) -> str:
         """Into the queue, for good when this returns; the id of the last file. Raises OSError."""
-        for name in self.names:
-            os.rename(self.folder / _temporary(name), self.folder / (name + MAIL))
-        sync(self.folder)
+        try:
+            for name in self.names:
+                os.rename(self.folder / _temporary(name), self.folder / (name + MAIL))
+            sync(self.folder)
+        except BaseException:
+            # Whoever brought it will bring it again: what is there must not leave as well.
+            for name in self.names:
+                with suppress(OSError):
+                    os.unlink(self.folder / (name + MAIL))
+            raise
         return self.names[-1]
 
     def discard(self) -> None:
@@ -107,7 +114,7 @@ class Spool:
             refuse_clear(product)
             if not product.envelope.rcpt_tos:
                 raise MalformedMessage("a message for nobody cannot be queued")
-        self._make_folder()
+        make_folder(self.folder)
         reasons = sorted({product.held for product in products}, reverse=True)
         prepared = Prepared(self.folder, tuple(name or _new_name() for _ in reasons))
         try:
@@ -133,20 +140,22 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def _make_folder(self) -> None:
-        try:
-            found = os.lstat(self.folder)
-        except FileNotFoundError:
-            os.makedirs(self.folder.parent, 0o700, exist_ok=True)
-            with suppress(FileExistsError):
-                os.mkdir(self.folder, 0o700)
-            # The folder's own name too must outlast a power cut.
-            sync(self.folder.parent)
-            found = os.lstat(self.folder)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise ConfigError(f"{self.folder} is no folder of this user's; the queue cannot be kept there")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            os.chmod(self.folder, 0o700)
+
+def make_folder(folder: Path) -> None:
+    """Have the folder of a queue, for its owner alone. Raises ConfigError, OSError."""
+    try:
+        found = os.lstat(folder)
+    except FileNotFoundError:
+        os.makedirs(folder.parent, 0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        # The folder's own name too must outlast a power cut.
+        sync(folder.parent)
+        found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise ConfigError(f"{folder} is no folder of this user's; the queue cannot be kept there")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        os.chmod(folder, 0o700)
 
 
 def refuse_clear(product: Product) -> None:

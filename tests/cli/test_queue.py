@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from secmailproxy.cli import program
 from secmailproxy.folders import HOME_VARIABLE
 from secmailproxy.forward.queue import Queue
-from secmailproxy.forward.wake import lock
+from secmailproxy.forward.wake import POKE, lock
 from tests.fixtures.queued import ADMIN, SENDER, put, sealed
 
 
@@ -102,6 +102,17 @@ def test_what_is_being_delivered_cannot_be_changed(spool: Path) -> None:
             assert result.exit_code == 64
             assert f"the message {name} is being delivered at this moment; try again" in result.stderr
     assert run("drop", "--yes", name).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["flush", "release"])
+def test_what_could_be_changed_is_told_to_the_runner_all_the_same(command: str, spool: Path) -> None:
+    busy, free = put(spool), put(spool, sealed(1))
+    os.mkfifo(spool / POKE)
+    reader = os.open(spool / POKE, os.O_RDONLY | os.O_NONBLOCK)
+    with Queue(spool).taken(busy):
+        assert run(command, busy, free).exit_code == 64
+    assert os.read(reader, 10)
+    os.close(reader)
 
 
 def test_a_damaged_file_is_named(spool: Path) -> None:

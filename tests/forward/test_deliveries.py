@@ -208,6 +208,10 @@ async def test_fwd_06_the_mark_is_there_before_the_message_and_gone_after_it(sce
         assert not it.queue.progress(name).begun
 
 
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 LATER = b"451 4.3.0 later\r\n"
 
 
@@ -294,12 +298,70 @@ async def test_a_server_that_does_not_serve_is_asked_once(script: Mapping[str, A
         assert len(it.sent()) == 21
 
 
+async def test_a_clock_that_is_set_back_spares_no_server_for_years(scene: Start) -> None:
+    async with scene({"CONNECT": b"554 5.3.2 closed\r\n"}) as it:
+        put(it.folder)
+        await it.deliveries.due()
+        it.peer.script["CONNECT"] = b"220 peer ESMTP\r\n"
+        assert await it.later(-5 * 365 * DAY) is None
+        assert it.sent()["<0@host.example>"] == 1
+
+
+async def test_nor_does_it_spare_what_could_not_be_written(
+    scene: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene() as it:
+        put(it.folder)
+        with monkeypatch.context() as context:
+            context.setattr(os, "rename", full)
+            await it.deliveries.due()
+        assert len(it.alarms) == 1
+        assert await it.later(-5 * 365 * DAY) is None
+        assert it.sent()["<0@host.example>"] == 1
+
+
+async def test_fwd_06_whom_it_has_reached_is_never_forgotten(
+    scene: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a disk that takes a part of what is written, nor with the power."""
+    said = {"later@example.org": b"450 4.2.0 busy\r\n"}
+    write, fsync, synced = os.write, os.fsync, []
+    async with scene({"RCPT": reply_to(said)}) as it:
+        name = put(it.folder, sealed(0, (ADMIN, "later@example.org")))
+        monkeypatch.setattr(os, "write", lambda to, octets: write(to, bytes(octets)[:7]))
+        await it.deliveries.due()
+        assert it.queue.progress(name).settled == {(0, ADMIN)}
+        monkeypatch.setattr(os, "fsync", lambda one: (synced.append(one), fsync(one)))
+        it.peer.script["CONNECT"] = it.peer.script["MAIL"] = b"421 4.3.2 down\r\n"
+        await it.later(DAY)
+        assert synced
+        assert it.queue.progress(name).settled == {(0, ADMIN)}
+
+
+async def test_a_state_that_cannot_be_read_now_sends_nothing_and_keeps_no_other(scene: Start) -> None:
+    """It may say that the message is held, or whom it has reached."""
+    async with scene() as it:
+        name = put(it.folder)
+        state = it.folder / f"{name}.state"
+        state.mkdir()
+        put(it.folder, sealed(1))
+        pause = await it.deliveries.due()
+        assert list(it.sent()) == ["<1@host.example>"]
+        assert pause is not None
+        assert pause > 55
+        assert len(it.alarms) == 1
+        state.rmdir()
+        assert await it.later(60) is None
+        assert it.sent() == {"<1@host.example>": 1, "<0@host.example>": 1}
+
+
 async def test_a_configuration_that_is_wrong_is_the_reason(scene: Start) -> None:
     async with scene() as it:
         name = put(it.folder, route=Route("smarthost", "gone@example.org"))
         other = put(it.folder, sealed(1))
         await it.deliveries.due()
         assert it.queue.progress(name).why == "there is no account gone@example.org in the configuration"
+        assert it.alarms == [f"the queued message {name} has no way out"]
         assert other not in it.queue.names()
 
 

@@ -113,6 +113,43 @@ async def test_the_second_one_waits_and_tells_the_first(folder: Path) -> None:
     assert second.rounds == 1
 
 
+class Bell:
+    """Something else that is done in time."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    async def due(self) -> float | None:
+        self.rung += 1
+        return None
+
+
+async def test_whoever_delivers_digests_and_warnings_come(folder: Path) -> None:
+    """A runner that a pipe has started only delivers, and has the lock as long as anything waits."""
+    held = lock(folder)
+    assert held is not None
+    paper, bell = Paper(folder), Bell()
+    one = Runner(paper.queue, paper, bell)  # type: ignore[arg-type]  # in the place of Deliveries
+    assert await one.once() is False
+    assert bell.rung == 1
+    async with running(one):
+        await until(lambda: bell.rung == 2)
+        one.wake()
+        await until(lambda: bell.rung == 3)
+    os.close(held)
+    assert paper.rounds == 0
+
+
+async def test_it_looks_again_though_nothing_is_said_to_be_due(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock may be set, and the machine sleep: the time of a wait is neither's."""
+    monkeypatch.setattr("secmailproxy.forward.runner._NAP_MOST", 0.01)
+    paper = Paper(folder)
+    async with running(runner(paper)):
+        await until(lambda: paper.rounds > 2)
+
+
 async def test_what_comes_while_the_lock_is_given_away_is_delivered_too(folder: Path) -> None:
     """Whoever finds the lock taken relies on the one who has it."""
 
@@ -223,6 +260,25 @@ async def test_a_runner_is_started_on_its_own_and_keeps_nothing_of_its_starter(
     assert len(smarthost.messages) == 2
     held = await asyncio.to_thread(wait_until, lambda: lock(spool), "the runner ends when nothing waits")
     os.close(held)
+
+
+async def test_a_runner_that_a_pipe_has_started_goes_by_the_configuration_as_it_is_now(
+    home: ProxyHome, smarthost: Scripted
+) -> None:
+    spool, file = home.folders.spool, home.folders.config_file
+    right = file.read_text()
+    file.write_text(right.replace(f'address = "{ALICE}"', 'address = "other@example.org"'))
+    name = put(spool, route=Route("smarthost", ALICE))
+    await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", START, spool], env=home.environment, check=True
+    )
+    queue = Queue(spool)
+    await asyncio.to_thread(wait_until, lambda: queue.progress(name).tries, "it has no way out")
+    file.write_text(right)
+    queue.hasten(name)
+    assert poke(spool, HASTE)
+    await asyncio.to_thread(wait_until, lambda: not queue.names(), "it is delivered")
+    assert len(smarthost.messages) == 1
 
 
 async def test_what_is_queued_leaves_though_the_keystore_is_damaged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import stat
 import subprocess
@@ -52,6 +53,24 @@ def test_folder_and_files_are_for_their_owner_alone(folder: Path) -> None:
     folder.chmod(0o755)
     put(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_was_not_put_in_for_certain_does_not_leave(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever brought it has heard of an error, and brings it again."""
+    put(folder)
+    before, fsync = files(folder), os.fsync
+
+    def broken(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        put(folder, sealed(1), dataclasses.replace(sealed(2), held="for the escrow"))
+    assert files(folder) == before
 
 
 def test_it_is_on_the_disk_before_it_is_said_to_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
