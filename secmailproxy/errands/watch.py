@@ -257,6 +257,9 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task})
+        while not task.done():
+            # Whoever stops us may say so more than once.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
         task.exception()  # it has been looked at; who would hear of it is gone
         raise
