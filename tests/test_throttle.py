@@ -115,10 +115,10 @@ def test_a_flood_of_addresses_takes_bounded_memory() -> None:
     assert len(rates._buckets) == TABLE_MOST
 
 
-@pytest.mark.parametrize("failures", [3, 1000])
+@pytest.mark.parametrize("failures", [3, 300])
 def test_many_failures_make_no_number_too_large(failures: int) -> None:
     lockouts = Lockouts(failures, 900.0)
     now = 0.0
-    for number in range(failures + 2000):
+    for number in range(failures + 1100):
         now += lockouts.attempt(KEY, guess(number), now)
     assert now < sys.float_info.max

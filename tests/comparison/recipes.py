@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fixtures.gnupg import GnuPG
-from tests.fixtures.proxy import SOURCES
+from tests.fixtures.proxy import SOURCES, empty_home
 
 ADDRESS = "admin@example.org"
 
@@ -108,19 +108,17 @@ def machine(folder: Path, recipe: str, *, expired: bool = False) -> Iterator[Mac
         takes.write_text(_TAKES)
         takes.chmod(0o700)
         (folder / "mailrc").write_text(f"set sendmail={takes}\n")
-        home = folder / "secmailproxy"
-        home.mkdir(mode=0o700)
-        (home / "config.toml").write_text(
+        home = empty_home(folder / "secmailproxy")
+        home.add_config(
             f'[forward]\nvia = "sendmail"\nsendmail = "{takes}"\nsender = "bounces@machine.example"\n\n'
             f'[[forward.targets]]\naddress = "{ADDRESS}"\nfingerprint = "{fingerprint}"\n'
         )
-        environment = {**os.environ, "SECMAILPROXY_HOME": str(home), "PYTHONPATH": str(SOURCES)}
-        command = [sys.executable, "-m", "secmailproxy", "key", "import", "-"]
-        subprocess.run(command, input=certificate, env=environment, check=True, capture_output=True)
+        with home.keystore() as keystore:
+            keystore.import_keys(certificate, source="a test")
         rc = folder / "procmailrc"
         rc.write_text(
             f"SHELL=/bin/sh\nLOGFILE={folder}/log\nDEFAULT={folder}/kept\nMAILRC={folder}/mailrc\n"
-            f"GNUPGHOME={gnupg.home}\nSECMAILPROXY_HOME={home}\nPYTHONPATH={SOURCES}\n{recipe}"
+            f"GNUPGHOME={gnupg.home}\nSECMAILPROXY_HOME={home.folder}\nPYTHONPATH={SOURCES}\n{recipe}"
         )
         rc.chmod(0o600)
         yield Machine(folder, recipe, reader)

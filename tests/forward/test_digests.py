@@ -351,7 +351,7 @@ def test_zones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert NOON.astimezone(local_zone()).utcoffset() == NOON.astimezone().utcoffset()
 
 
-def test_a_digest_of_a_thousand_costs_a_thousand_times_one(
+def test_the_cost_of_a_digest_grows_with_the_number_of_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = itertools.count()
@@ -364,4 +364,4 @@ def test_a_digest_of_a_thousand_costs_a_thousand_times_one(
         machine.collect(*(cron(f"{number % 100}% of disk", number=number) for number in range(size)))
         return machine
 
-    assert_linear(prepare, lambda machine: machine.digests().send(TOMORROW), 1000)
+    assert_linear(prepare, lambda machine: machine.digests().send(TOMORROW), 400)

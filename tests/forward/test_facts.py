@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secmailproxy.forward.facts import Facts, facts_of, likeness, shown, steady
@@ -48,6 +48,7 @@ def test_what_is_not_told_is_said_to_be_unknown() -> None:
     assert facts_of(parse(b"X: y\r\n\r\n")) == Facts("(unknown)", "(unknown)", "(no subject)")
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=300), st.text(max_size=300))
 def test_facts_are_short_single_lines_that_hide_nothing(octets: bytes, subject: str) -> None:
     message = parse(b"Subject: " + subject.encode("utf-8", "replace") + b"\r\nFrom: " + octets)

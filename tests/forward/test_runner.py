@@ -295,15 +295,15 @@ async def test_what_is_queued_leaves_though_the_keystore_is_damaged(
     assert Queue(home.folders.spool).names() == []
 
 
-async def test_fwd_06_a_thousand_at_once_are_delivered(home: ProxyHome, smarthost: Scripted) -> None:
+async def test_fwd_06_many_at_once_are_delivered(home: ProxyHome, smarthost: Scripted) -> None:
     """FWD-06: none is lost or doubled, by few connections."""
     spool, route = home.folders.spool, Route("smarthost", ALICE)
-    octets = [sealed(number).octets for number in range(1000)]
-    for number in range(1000):
-        put(spool, sealed(number), route=route)
+    products = [sealed(number) for number in range(200)]
+    for product in products:
+        put(spool, product, route=route)
     done = await asyncio.to_thread(home.run, "queue", "run")
     assert done.stdout == b""
-    assert sorted(smarthost.messages) == sorted(one + b".\r\n" for one in octets)
+    assert sorted(smarthost.messages) == sorted(one.octets + b".\r\n" for one in products)
     assert len(smarthost.peers) <= 5
     assert Queue(spool).names() == []
 
