@@ -124,11 +124,15 @@ class Admission:
         self._messages.per_minute = limits.messages_per_minute
         self._mistakes.per_minute = limits.mistakes_per_minute
 
-    def enter(self, client: str) -> bool:
-        """Count one more connection of this address; False, logged and not counted, when it has its share."""
+    def enter(self, client: str, share: int | None = None) -> bool:
+        """Count one more connection of this address; False, logged and not counted, when it has its share.
+
+        `share` is how many it may have open, where that is less than for others.
+        """
         now = self._clock()
-        if self._open[client] >= self._limits.connections:
-            limit = self._limits.connections
+        most = self._limits.connections if share is None else min(share, self._limits.connections)
+        if self._open[client] >= most:
+            limit = most
         elif not self._connections.take(client, now):
             limit = self._limits.connections_per_minute
         else:

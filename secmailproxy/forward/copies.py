@@ -43,7 +43,7 @@ class Copying:
     def _to_maildir(self, folder: Path, step: str) -> None:
         note = self.trace.note(step)
         name = note if isinstance(note, str) and "/" not in note else maildir.new_name()
-        if note == name and (self.trace.note(f"done {step}") or maildir.is_there(folder, name)):
+        if note == name and self.trace.note(f"done {step}"):
             return
         self.trace.put(step, name)
         maildir.deliver(folder, name, _lines(self.mail.octets))

@@ -18,7 +18,9 @@ import contextlib
 import logging
 import re
 import secrets
+import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -76,6 +78,8 @@ class Conversation(SMTP):
         self.settings = settings
         self.over_tls = False
         self._login_until = self.loop.time() + settings.login_timeout
+        self.user: int | None = None
+        """Who is at the other end of a Unix socket, where the system tells."""
         self._shaking_hands = False
         self._admitted = False
         self._cut_short = False
@@ -110,6 +114,7 @@ class Conversation(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         super().connection_made(transport)
+        self.user = _user(transport)
         if self.settings.implicit_tls:
             assert isinstance(transport, asyncio.ReadTransport)
             transport.pause_reading()  # until `_secure`: the first octets are the handshake's
@@ -403,6 +408,19 @@ class Conversation(SMTP):
 
     @property
     def client(self) -> str:
-        """Address of the client: "unix" at a Unix socket, "unknown" when it has left already."""
+        """Address of the client: "unix:" and its user at a Unix socket, "unknown" when it has gone already."""
         peer = self.session.peer if self.session is not None else None
-        return "unix" if peer == "" else str(peer[0]) if peer else "unknown"
+        if peer == "":
+            return "unix" if self.user is None else f"unix:{self.user}"
+        return str(peer[0]) if peer else "unknown"
+
+
+def _user(transport: asyncio.BaseTransport) -> int | None:
+    """unix(7), SO_PEERCRED: process, user, group; None where there is no such thing."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    with contextlib.suppress(OSError):
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", found)[1])
+    return None

@@ -33,6 +33,8 @@ class Listener:
         self._settings = settings
         self._session = session
         self._sessions: dict[asyncio.Task[None], Conversation] = {}
+        self._inside = 0
+        """Sessions that were let in."""
         self._server: asyncio.Server | None = None
         self._socket_file: tuple[int, int] | None = None
         """Device and inode of the Unix socket that we have made."""
@@ -83,13 +85,27 @@ class Listener:
         """Take a new session and its task; whether there is room for it."""
         self._sessions[task] = session
         task.add_done_callback(self._sessions.pop)
-        if self._server is None or len(self._sessions) > self._settings.max_sessions:
+        # Those that are turned away stay for a moment, and must not keep others out meanwhile.
+        if self._server is None or self._inside >= self._settings.max_sessions:
             return False
         admission, client = self._settings.admission, session.client
-        if not admission.enter(client):
+        if not admission.enter(client, self._share(session.user)):
             return False
-        task.add_done_callback(lambda _: admission.leave(client))
+        self._inside += 1
+
+        def leave(task: asyncio.Task[None]) -> None:
+            self._inside -= 1
+            admission.leave(client)
+
+        task.add_done_callback(leave)
         return True
+
+    def _share(self, user: int | None) -> int | None:
+        """How many sessions a user may have at a socket for everyone: none keeps the others out."""
+        is_for_everyone = bool(self._settings.socket_mode & stat.S_IWOTH)
+        if user is None or user in (0, os.geteuid()) or not is_for_everyone:
+            return None
+        return max(1, self._settings.max_sessions // 4)
 
     def _remove_socket(self) -> None:
         """Unless somebody else has put another one there meanwhile."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mailbox
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Literal
 
 import pytest
 
+from secmailproxy.errors import ConfigError
 from secmailproxy.forward.copies import Copies
 from secmailproxy.forward.model import Entrance, Keep, SystemMail
 from secmailproxy.forward.traces import FORGOTTEN_AFTER
@@ -195,3 +197,22 @@ def test_a_full_disk_changes_nothing(action: Keep, copies: Copies) -> None:
     assert stored(action) == [TEXT]
     attempt(copies, action, large)
     assert sorted(map(len, stored(action))) == [len(TEXT), len(TEXT) + 100_000]
+
+
+@pytest.mark.parametrize("part", ["", "new", "tmp", "cur"])
+def test_no_link_leads_a_copy_out_of_its_maildir(part: str, copies: Copies, tmp_path: Path) -> None:
+    """Its owner may be somebody else than who writes."""
+    maildir, elsewhere = tmp_path / "Maildir", tmp_path / "elsewhere"
+    for folder in ("", "cur", "new", "tmp"):
+        (elsewhere / folder).mkdir()
+        if folder or part:
+            (maildir / folder).mkdir(exist_ok=True, parents=True)
+    link = maildir / part
+    if part:
+        link.rmdir()
+    else:
+        shutil.rmtree(maildir)
+    link.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match="a link or a file"):
+        attempt(copies, Keep(str(maildir), "maildir"))
+    assert not [one for one in elsewhere.rglob("*") if one.is_file()]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import smtplib
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ from tests.smtp.peers import DOT, MESSAGE, Client, until
 
 ROOT = "root@host.example.test"
 OTHER = "postmaster@host.example.test"
+STRANGER = 65534
+"""A user who is not the one that runs the tests."""
 
 
 @dataclass
@@ -364,6 +368,47 @@ async def test_a_unix_socket(front: Fronts) -> None:
         await until(lambda: len(server.server._sessions) == 1)
         await server.server.stop(0)
         assert not path.exists()
+
+
+CROWD = """
+import socket, sys
+path, count, *user = sys.argv[1:]
+if user:
+    import os
+    os.setuid(int(user[0]))
+crowd = [socket.socket(socket.AF_UNIX) for _ in range(int(count))]
+for one in crowd:
+    one.connect(path)
+print(*(one.recv(3).decode() for one in crowd), flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_no_user_keeps_others_out_of_a_socket_for_everyone(
+    front: Fronts, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cron cannot hand over it drops: whoever opens all connections would silence the machine."""
+    with service_folder("crowd") as folder:
+        path = folder / "smtp"
+        server = await front(host=str(path), max_sessions=8, socket_mode=0o666)
+        words = [sys.executable, "-I", "-c", CROWD, str(path), "9"]
+        if stranger := STRANGER if os.geteuid() == 0 else 0:
+            words.append(str(stranger))
+        else:  # nobody else can be had: then it is the proxy that is somebody else's
+            stranger = os.geteuid()
+            monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+        pipe = asyncio.subprocess.PIPE
+        crowd = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe)
+        try:
+            assert crowd.stdout is not None
+            assert (await crowd.stdout.readline()).split() == [b"220"] * 2 + [b"421"] * 7
+            monkeypatch.undo()
+            await begin(client := await server.connect())
+            assert (await send(client)).startswith(b"250 ")
+        finally:
+            await crowd.communicate(b"")
+    refused = [one for one in caplog.records if one.message == "system too many connections"]
+    assert {one.__dict__["client"] for one in refused} == {f"unix:{stranger}"}
 
 
 async def test_what_is_no_socket_is_not_replaced(front: Fronts, tmp_path: Path) -> None:
