@@ -408,7 +408,7 @@ class Conversation(SMTP):
 
     @property
     def client(self) -> str:
-        """Address of the client: "unix:" and its user at a Unix socket, "unknown" when it has gone already."""
+        """Address of the client: "unix:" and its user at a Unix socket, "unknown" when it has left."""
         peer = self.session.peer if self.session is not None else None
         if peer == "":
             return "unix" if self.user is None else f"unix:{self.user}"
