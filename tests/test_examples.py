@@ -62,5 +62,6 @@ def test_aliases_and_forward_of_the_document_are_the_examples() -> None:
     ],
 )
 def test_postfix_lines_of_the_document_are_the_examples(name: str, section: str, title: str) -> None:
-    shown = [one.text for one in steps(DOCUMENT, "As a server") if one.text.startswith(f"# {title}\n")]
+    blocks = steps("system-mail-server.md", "As a server")
+    shown = [one.text for one in blocks if one.text.startswith(f"# {title}\n")]
     assert [lines(one) for one in shown] == [lines(example(f"postfix/{name}", section))]

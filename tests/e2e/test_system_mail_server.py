@@ -1,6 +1,6 @@
 """System mail through a real Postfix: to our listeners, encrypted back to Postfix, and on to Dovecot.
 
-The lines for main.cf and master.cf are those of docs/system-mail.md; only ports and addresses differ.
+The lines for main.cf and master.cf are those of docs/system-mail-server.md; only ports and addresses differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.fixtures.processes import free_port, service_folder, wait_until
 from tests.fixtures.proxy import SOURCES, Proxy, ProxyHome, empty_home, serving
 from tests.fixtures.tap import Tap, tap
 
-DOCUMENT = SOURCES / "docs" / "system-mail.md"
+DOCUMENT = SOURCES / "docs" / "system-mail-server.md"
 ROOT = "root@example.org"
 BODY = b"The windmill is crooked, and the southwest door was opened.\r\n.\r\n\xc3\xa4\xff 8bit  \r\n"
 

@@ -66,5 +66,5 @@ def test_the_cost_grows_with_the_message() -> None:
 
 
 def test_the_words_without_any_configuration_are_documented() -> None:
-    told = " ".join((SOURCES / "docs" / "system-mail.md").read_text().split())
+    told = " ".join((SOURCES / "docs" / "system-mail-rules.md").read_text().split())
     assert f"backup programs: {', '.join(DEFAULT_WORDS)}." in told
