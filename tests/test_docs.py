@@ -189,3 +189,16 @@ def test_every_dependency_has_its_reason() -> None:
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
     documented = {name.strip() for cell in cells for name in cell.split(",")} - {"library"}
     assert documented == names
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the titles of a document, as GitHub makes them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_into_documents_lead_to_a_title(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", path.read_text(encoding="utf-8"))
+    lost = [one for one in links if one[1] not in anchors(path.parent / one[0] if one[0] else path)]
+    assert lost == []

@@ -88,9 +88,9 @@ def test_no_mail_server(dovecot: Dovecot, postfix: Postfix, ca: TestCA) -> None:
         site.start()
         machine.sh(test.text)
         site.arrived(b"Subject: test\n\nIt works.\n")
-        for message in MESSAGES:
+        for message in MESSAGES[1:]:
             site.send(message)
-        site.arrived(*MESSAGES)
+        site.arrived(*MESSAGES[1:])
         wait_until(lambda: "@" not in machine.sh(queue.text, queue.user), site.log)
         assert not leaked(outgoing.octets)
         assert b"multipart/encrypted" in outgoing.sent
