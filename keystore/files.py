@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -12,6 +11,8 @@ def replace_file(path: Path, octets: bytes) -> None:
 
     The folder must exist. Raises OSError, and what was there before stays.
     """
+    import tempfile  # takes time to import, and pipes have little
+
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "wb") as stream:
@@ -27,7 +28,7 @@ def replace_file(path: Path, octets: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Have a new name in `folder` on the disk too. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

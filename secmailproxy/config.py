@@ -12,28 +12,24 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from secmailproxy.accounts import Account, ImapUpstream, Login, Tls
+from secmailproxy.accounts import Account, ImapUpstream, Login
 from secmailproxy.admission import Limits
+from secmailproxy.config_accounts import AccountSection, refuse_shared_addresses
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
 from secmailproxy.config_values import (
-    Address,
-    AuthorityFile,
     ExistingFile,
     ExistingFolder,
-    Host,
     ListenAddress,
     Listener,
-    Mark,
     Octets,
-    Port,
     RootsFile,
     Section,
     Switch,
@@ -141,54 +137,6 @@ class Submission(Section):
     timeout_seconds: Annotated[int, Field(strict=True, ge=5, le=600)] = 60
 
 
-class ImapServerSection(Section):
-    """accounts.imap"""
-
-    host: Host
-    port: Port = 993
-    tls: Tls = "implicit"
-    username: str = ""
-    ca_file: AuthorityFile = None
-
-
-class SmtpServerSection(ImapServerSection):
-    """accounts.smtp: the same options with another port."""
-
-    port: Port = 465
-
-
-class AccountSection(Section):
-    """[[accounts]]"""
-
-    address: Address
-    name: str = ""
-    aliases: tuple[Address, ...] = ()
-    login: Literal["mailbox", "local"] = "mailbox"
-    encrypt_drafts: Switch = True
-    encrypt_sent: Switch = True
-    encrypt_other: Switch = False
-    inline_pgp: Switch = False
-    verdict_keywords: Switch = True
-    subject_mark: Mark = ""
-    reply_guard: Switch = True
-    autocrypt: Switch = True
-    prefer_encrypt: Literal["nopreference", "mutual"] = "nopreference"
-    attach_key: Switch = False
-    search: Literal["server", "presented", "private"] = "server"
-    imap: ImapServerSection
-    smtp: SmtpServerSection
-
-    @property
-    def imap_username(self) -> str:
-        """At the IMAP server."""
-        return self.imap.username or self.address
-
-    @property
-    def smtp_username(self) -> str:
-        """At the smarthost."""
-        return self.smtp.username or self.address
-
-
 class Config(Section):
     """The whole configuration, checked. Immutable; read it again for a new one."""
 
@@ -254,7 +202,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        _refuse_shared_addresses(self.accounts)
+        refuse_shared_addresses(self.accounts)
         refuse_repeated([one.word for one in self.wishes], "two of [[wishes]] have the word")
         for rule in self.rules:
             if rule.account and self.account(rule.account) is None:
@@ -402,16 +350,6 @@ class Config(Section):
             ca_file=server.ca_file,
             timeout=float(self.submission.timeout_seconds),
         )
-
-
-def _refuse_shared_addresses(accounts: Sequence[AccountSection]) -> None:
-    addresses = [one.address.lower() for one in accounts]
-    refuse_repeated(addresses, "two accounts have the address")
-    aliases = [alias.lower() for one in accounts for alias in one.aliases]
-    refuse_repeated(aliases, "two accounts have the alias")
-    for alias in aliases:
-        if alias in addresses:
-            raise ValueError(f"{alias} is an account here and an alias too; remove the alias")
 
 
 def _passphrase_of(file: Path) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from keystore.keystore import Keystore
 from keystore.model import Identity, Scheme
-from secmailproxy.config import AccountSection
+from secmailproxy.config_accounts import AccountSection
 
 
 @dataclass(frozen=True, slots=True)

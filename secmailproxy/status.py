@@ -20,7 +20,8 @@ from keystore.model import Scheme
 from keystore.secrets import Secrets as SecretStore
 from keystore.secrets import open_secrets
 from secmailproxy import systemmail
-from secmailproxy.config import AccountSection, Config, Secrets
+from secmailproxy.config import Config, Secrets
+from secmailproxy.config_accounts import AccountSection
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, SecMailProxyError
 from secmailproxy.keywords import NAMES

@@ -41,7 +41,8 @@ from secmailproxy.forward.wake import see_to_delivery
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
-    from secmailproxy.config import AccountSection, Config
+    from secmailproxy.config import Config
+    from secmailproxy.config_accounts import AccountSection
     from secmailproxy.forward.preparing import Before
 
 TRY_LATER = 75

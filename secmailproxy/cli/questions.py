@@ -18,7 +18,8 @@ from secmailproxy.accounts import Tls
 from secmailproxy.autoconfig.providers import provider_of
 from secmailproxy.autoconfig.servers import Server, Servers
 from secmailproxy.cli.context import Passphrase
-from secmailproxy.config import AccountSection, Config
+from secmailproxy.config import Config
+from secmailproxy.config_accounts import AccountSection
 from secmailproxy.config_writer import AccountEntry, ServerEntry
 from secmailproxy.enrol import KeyWish, Wish
 from secmailproxy.errors import UsageError

@@ -15,7 +15,6 @@ import dataclasses
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ from secmailproxy.forward.queue import BeingDelivered, Damaged, NotQueued, Queue
 from secmailproxy.forward.spool import MAIL, Route, Spool
 from secmailproxy.forward.undelivered import Undelivered, notice
 from secmailproxy.logs import place
-from secmailproxy.stamp import Stamp
+from secmailproxy.stamp import RANDOM_OCTETS, Stamp
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +258,7 @@ class Deliveries:
         if not product.envelope.mail_from or not queued.bounces:
             return False
         now = datetime.fromtimestamp(self._clock(), UTC)
-        stamp = Stamp(now, f"=-{secrets.token_hex(20)}", f"<{uuid.uuid4()}@secmailproxy.localhost>")
+        stamp = Stamp.fresh(now, "secmailproxy.localhost", secrets.token_bytes(RANDOM_OCTETS))
         arrived = dataclasses.replace(stamp, now=datetime.fromtimestamp(queued.arrived, UTC)).date
         told = notice(Undelivered(queued.name, arrived, product, fates), queued.bounces, stamp)
         # One name for each: after a kill at this point the same notification is written again, not another.

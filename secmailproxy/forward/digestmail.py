@@ -18,7 +18,6 @@ import io
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from secmailproxy.forward.digest import CollectedMail, Group, Sheet
@@ -26,22 +25,11 @@ from secmailproxy.forward.facts import shown, steady
 from secmailproxy.forward.tally import counted
 from secmailproxy.mime.canonical import embedding
 from secmailproxy.mime.transfer import encode_base64
+from secmailproxy.stamp import Stamp
 
 ARCHIVE = "more-messages.tar.gz"
 _SLUG_MOST = 40
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What makes one mail differ from any other: time and randomness come from outside."""
-
-    date: str
-    """As a Date field has it."""
-    message_id: str
-    """With angle brackets."""
-    boundary: str
-    """Long and random: in no message is a line that begins with it."""
 
 
 def digest_mail(

@@ -15,13 +15,10 @@ import asyncio
 import fcntl
 import logging
 import os
-import secrets
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from email.utils import format_datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -31,10 +28,11 @@ from secmailproxy.errors import SecMailProxyError
 from secmailproxy.folders import make_private
 from secmailproxy.forward.collected import Collected, Entry, keep_slot, mark_of, now_utc
 from secmailproxy.forward.digest import CollectedMail, Sheet, batches, sheets
-from secmailproxy.forward.digestmail import Stamp, digest_mail, text_mail
+from secmailproxy.forward.digestmail import digest_mail, text_mail
 from secmailproxy.forward.heartbeat import Heartbeat
 from secmailproxy.forward.model import Entrance, SystemMail
 from secmailproxy.forward.schedule import DigestPlan, Every, Schedule, digest_is_due, next_slot
+from secmailproxy.stamp import RANDOM_OCTETS, Stamp
 
 log = logging.getLogger(__name__)
 
@@ -253,11 +251,7 @@ def _named(name: str) -> tzinfo:
 
 def _stamp(settings: DigestSettings, now: datetime) -> Stamp:
     domain = settings.author.rpartition("@")[2]
-    return Stamp(
-        format_datetime(now.astimezone(settings.zone)),
-        f"<{uuid.uuid4()}@{domain if domain.isascii() and domain else 'localhost.invalid'}>",
-        f"=-{secrets.token_hex(20)}",
-    )
+    return Stamp.fresh(now.astimezone(settings.zone), domain, os.urandom(RANDOM_OCTETS))
 
 
 def _why(error: Exception) -> str:

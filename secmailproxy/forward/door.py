@@ -42,7 +42,7 @@ _SHARES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Deadlines:
     """Seconds to wait for the first line, and for a whole message."""
 
     line: float = 10.0
@@ -83,14 +83,14 @@ class Door:
         path: Path,
         process: Process,
         *,
-        patience: Patience | None = None,
+        deadlines: Deadlines | None = None,
         users: frozenset[int] | None = None,
     ) -> None:
         """Nothing listens yet. `path` is in a folder that is closed to others; `users` are let in."""
         self._users = frozenset({0, os.geteuid()}) if users is None else users
         self._path = path
         self._process = process
-        self._patience = patience or Patience()
+        self._deadlines = deadlines or Deadlines()
         self._room = Room()
         self._threads = ThreadPoolExecutor(_THREADS, "door")
         self._server: asyncio.Server | None = None
@@ -143,11 +143,11 @@ class Door:
         if user not in self._users:
             log.warning("somebody else's program was turned away at the door", extra={"uid": user})
             return
-        async with asyncio.timeout(self._patience.line):
+        async with asyncio.timeout(self._deadlines.line):
             options, octets = _announced(await reader.readuntil(b"\n"))
         async with self._room.of(options + octets):
             writer.write(TURN)
-            async with asyncio.timeout(self._patience.message):
+            async with asyncio.timeout(self._deadlines.message):
                 words = await reader.readexactly(options)
                 message = await reader.readexactly(octets)
             writer.write(await self._answer(words, message))

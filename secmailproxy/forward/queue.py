@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keystore.files import sync_folder
 from secmailproxy.errors import SecMailProxyError, UsageError
 from secmailproxy.forward.attempts import BY_HAND, Progress
 from secmailproxy.forward.model import Product
-from secmailproxy.forward.spool import FORMAT, LINE_MOST, MAIL, STATE, Route, sync
+from secmailproxy.forward.spool import FORMAT, LINE_MOST, MAIL, STATE, Route
 from secmailproxy.model import Envelope
 
 log = logging.getLogger(__name__)
@@ -131,13 +132,13 @@ class Taken:
             os.close(descriptor)
         os.rename(temporary, path)
         if durable:
-            sync(self.queue.folder)
+            sync_folder(self.queue.folder)
         self.progress = progress
 
     def remove(self) -> None:
         """Out of the queue, for good. Raises OSError."""
         os.unlink(self.queue.folder / (self.queued.name + MAIL))
-        sync(self.queue.folder)
+        sync_folder(self.queue.folder)
         with suppress(FileNotFoundError):
             os.unlink(self.queue.folder / (self.queued.name + STATE))
 
@@ -242,7 +243,7 @@ class Queue:
             place = aside / f"{file}.{number}"
         with suppress(FileNotFoundError):
             os.rename(self.folder / file, place)
-            sync(self.folder)
+            sync_folder(self.folder)
             self.told(f"{self.folder / file} {why}; it was moved to {place}")
 
     def tidy(self) -> None:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from keystore.files import sync_folder
 from secmailproxy.errors import ConfigError, LimitExceeded, MalformedMessage, NotAllowed
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.entity import parse
@@ -72,7 +73,7 @@ class Prepared:
         try:
             for name in self.names:
                 os.rename(self.folder / _temporary(name), self.folder / (name + MAIL))
-            sync(self.folder)
+            sync_folder(self.folder)
         except BaseException:
             # Whoever brought it will bring it again: what is there must not leave as well.
             for name in self.names:
@@ -150,7 +151,7 @@ def make_folder(folder: Path) -> None:
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
         # The folder's own name too must outlast a power cut.
-        sync(folder.parent)
+        sync_folder(folder.parent)
         found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise ConfigError(f"{folder} is no folder of this user's; the queue cannot be kept there")
@@ -167,15 +168,6 @@ def refuse_clear(product: Product) -> None:
 def is_encrypted(octets: bytes) -> bool:
     """Whether the message is PGP/MIME or S/MIME encrypted as a whole."""
     return made(parse(octets)) is Made.ENCRYPTED
-
-
-def sync(folder: Path) -> None:
-    """Have new names in `folder` on the disk too. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _temporary(name: str) -> str:

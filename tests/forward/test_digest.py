@@ -6,7 +6,7 @@ import email
 import email.policy
 import re
 from collections import Counter
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secmailproxy.forward.digest import ATTACHED_MOST, CollectedMail, batches, collapse, sheets
-from secmailproxy.forward.digestmail import ARCHIVE, Stamp, digest_mail, text_mail
+from secmailproxy.forward.digestmail import ARCHIVE, digest_mail, text_mail
 from secmailproxy.mime.entity import parse
 from secmailproxy.mime.transfer import decoded_body
+from secmailproxy.stamp import Stamp
 from tests.fixtures.digests import START, archived, collected, cron, taken_out, text_of
 from tests.fixtures.growth import assert_linear
 
-STAMP = Stamp("Fri, 20 Nov 2026 07:00:00 +0000", "<1@host.example>", "=-0123456789abcdef0123456789")
+STAMP = Stamp(datetime(2026, 11, 20, 7, tzinfo=UTC), "=-0123456789abcdef0123456789", "<1@host.example>")
 BERLIN = ZoneInfo("Europe/Berlin")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from keystore.errors import KeyRefused, StoreLocked
 from secmailproxy.errors import NoUsableCertificate, UpstreamUnavailable
-from secmailproxy.forward.door import Door, Patience, Room, settings_for
+from secmailproxy.forward.door import Deadlines, Door, Room, settings_for
 from secmailproxy.forward.knock import GREETING, at_door
 from secmailproxy.forward.model import Forward, ForwardSettings, Target
 from tests.fixtures.processes import service_folder
@@ -215,7 +215,7 @@ async def test_nonsense_and_halves_are_thrown_away(octets: bytes, path: Path) ->
 
 async def test_who_says_nothing_is_shown_out_in_time(path: Path) -> None:
     inside = Inside()
-    async with open_door(path, inside, patience=Patience(line=0.2, message=0.2)):
+    async with open_door(path, inside, deadlines=Deadlines(line=0.2, message=0.2)):
         silent = [await asyncio.open_unix_connection(path) for _ in range(20)]
         for _, writer in silent[10:]:
             writer.write(GREETING + b"0 60000000\n")

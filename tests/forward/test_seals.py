@@ -23,7 +23,6 @@ from keystore.vault import KEY_NAME
 from keystore.wrap import new_key
 from secmailproxy.errors import NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.forward.digest import sheets
-from secmailproxy.forward.digestmail import Stamp as DigestStamp
 from secmailproxy.forward.digestmail import digest_mail
 from secmailproxy.forward.message import from_pipe
 from secmailproxy.forward.model import Entrance, Forward, ForwardSettings, Product, SystemMail, Target
@@ -36,6 +35,7 @@ from secmailproxy.mime.entity import parse, parse_or_leaf
 from secmailproxy.mime.system import SUBJECT
 from secmailproxy.mime.transfer import decoded_body
 from secmailproxy.model import DecryptionState, Verdict
+from secmailproxy.stamp import Stamp
 from tests.fixtures.digests import collected, taken_out
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.x509 import Authority, Issued, OpenSSL, own
@@ -150,8 +150,8 @@ def test_fwd_02_a_digest_is_the_payload_itself_and_gnupg_reads_every_message_in_
     """Nobody has to open an attachment to see it; outside, nothing says how many messages there were."""
     originals = [from_pipe(octets) for octets in [path.read_bytes() for path in CORPUS] + AWKWARD]
     (sheet,) = sheets(collected(*originals))
-    boundary = DigestStamp("Sat, 21 Nov 2026 12:00:00 +0000", "<1@host.example>", "=-" + "7" * 40)
-    octets = digest_mail("nightly", sheet, SENDER, boundary, UTC)
+    stamp = Stamp(datetime(2026, 11, 21, 12, tzinfo=UTC), "=-" + "7" * 40, "<1@host.example>")
+    octets = digest_mail("nightly", sheet, SENDER, stamp, UTC)
     seals = KeystoreSeals(
         keystore, ForwardSettings(sender=SENDER, via="sendmail", mark="mark"), lambda: CLOCK
     )
