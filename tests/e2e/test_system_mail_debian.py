@@ -27,6 +27,8 @@ SOCKET = "/run/secmailproxy/sendmail"
 class NoServerSite(SystemMailSite):
     """Without a mail server; `serve` runs as the unit says."""
 
+    pid = ""
+
     def log(self) -> str:
         return self.machine.log("serve")
 
@@ -35,17 +37,17 @@ class NoServerSite(SystemMailSite):
         unit = (UNITS / "secmailproxy.service").read_text()
         (command,) = re.findall(r"(?m)^ExecStart=(.+)$", unit)
         assert "RuntimeDirectory=secmailproxy\nRuntimeDirectoryMode=0755\n" in unit
-        self.machine.sh(
+        become = f"setpriv --reuid={SYSMAIL} --regid={SYSMAIL} --init-groups env HOME=/var/lib/sysmail"
+        self.pid = self.machine.sh(
             f"install -d -o {SYSMAIL} -m 755 /run/secmailproxy; rm -f {SOCKET}\n"
-            f"su -s /bin/sh - {SYSMAIL} -c 'exec {command}' >>/var/log/serve 2>&1 </dev/null &"
-        )
+            f"{become} {command} >>/var/log/serve 2>&1 </dev/null & echo $!"
+        ).strip()
         wait_until(lambda: self.machine.run("test", "-S", SOCKET, check=False).returncode == 0, self.log)
 
     def stop(self) -> None:
         """And wait until it has ended."""
-        self.machine.sh(f"pkill -u {SYSMAIL} -f 'secmailproxy serve'")
-        alive = ("pgrep", "-u", SYSMAIL, "-f", "secmailproxy serve")
-        wait_until(lambda: self.machine.run(*alive, check=False).returncode == 1, self.log)
+        self.machine.run("kill", self.pid)
+        wait_until(lambda: self.machine.run("kill", "-0", self.pid, check=False).returncode != 0, self.log)
 
 
 def test_no_mail_server(dovecot: Dovecot, postfix: Postfix, ca: TestCA) -> None:
