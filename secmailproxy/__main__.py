@@ -14,8 +14,7 @@ _FAILED = b"4.3.0 secmailproxy cannot run: out of memory, or its files are being
 
 def main() -> None:
     """Run the command line and exit (SystemExit, or at once)."""
-    # Whatever is written, to whichever folder, is for the owner alone.
-    os.umask(0o077)
+    _keep_private()
     _open_standard_streams()
     words = sys.argv[1:]
     if words[:1] == [_PIPE] and _has_no_subcommand(words[1:]):
@@ -27,7 +26,7 @@ def main() -> None:
 
 def sendmail() -> None:
     """The console script `secmailproxy-sendmail`, whatever the name of the link to it; exits."""
-    os.umask(0o077)
+    _keep_private()
     _open_standard_streams()
     try:
         from secmailproxy.cli.sendmail import run
@@ -70,6 +69,17 @@ def _give_up() -> None:
         os.write(2, _FAILED)
     finally:
         os._exit(_TRY_LATER)
+
+
+def _keep_private() -> None:
+    """Whatever is written, to whichever folder, is for the owner alone; a core file would hold messages."""
+    os.umask(0o077)
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        return  # a message is worth more than this
 
 
 def _open_standard_streams() -> None:

@@ -1,4 +1,4 @@
-"""Which user of this machine is at the other end of a loopback connection, where the system tells (Linux).
+"""Which user of this machine is at the other end of a connection, where the system tells (Linux).
 
 All users share the loopback addresses. With this a user who guesses at a password is locked out alone, and
 not the owner of the account, whose mail client comes from the same address.
@@ -7,7 +7,10 @@ not the owner of the account, whose mail client comes from the same address.
 from __future__ import annotations
 
 import ipaddress
+import socket
+import struct
 import sys
+from asyncio.trsock import TransportSocket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -52,3 +55,14 @@ def coded(endpoint: Endpoint, *, mapped: bool) -> str:
         octets = bytes(10) + b"\xff\xff" + octets
     words = (int.from_bytes(octets[at : at + 4], sys.byteorder) for at in range(0, len(octets), 4))
     return "".join(f"{word:08X}" for word in words) + f":{endpoint[1]:04X}"
+
+
+def user_at(connection: socket.socket | TransportSocket | None) -> int | None:
+    """The number of the user at the other end of a Unix socket (unix(7), SO_PEERCRED); None where unknown."""
+    if connection is None or connection.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    try:
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return None
+    return int(struct.unpack("3i", found)[1])

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from pathlib import Path
 from secmailproxy.forward.complaint import complaint
 from secmailproxy.forward.knock import GREETING, MESSAGE_MOST, REFUSAL, TURN
 from secmailproxy.forward.model import ForwardSettings
+from secmailproxy.localuser import user_at
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Door:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One message. Raises what `_OF_THE_VISITOR` has: then nothing was done with it."""
-        user = _user(writer)
+        user = user_at(writer.get_extra_info("socket"))
         if user not in self._users:
             log.warning("somebody else's program was turned away at the door", extra={"uid": user})
             return
@@ -164,13 +164,6 @@ class Door:
         except Exception as error:  # noqa: BLE001  # whoever knocked keeps the message
             return b"75 %s\n" % complaint(error).encode("utf-8", "backslashreplace")
         return b"0\n" if taken else REFUSAL + b"\n"
-
-
-def _user(writer: asyncio.StreamWriter) -> int:
-    """Who is at the other end (unix(7), SO_PEERCRED: process, user, group)."""
-    connection = writer.get_extra_info("socket")
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
 
 
 def _announced(line: bytes) -> tuple[int, int]:

@@ -77,8 +77,9 @@ def facts_of(message: Entity, mail_from: str = "") -> Facts:
 def likeness(message: Entity, facts: Facts) -> bytes:
     """The same octets for messages that are alike."""
     known = hashlib.sha256()
-    for word in (facts.sender, facts.host, steady(facts.subject)):
-        known.update(word.encode() + b"\0")
+    # The whole subject: what is shown of it is cut.
+    for word in (facts.sender, facts.host, steady(header.text(message, "Subject") or "")):
+        known.update(word.encode("utf-8", "surrogatepass") + b"\0")
     for piece in _contents(message):
         known.update(len(piece).to_bytes(8, "big") + piece)
     return known.digest()
@@ -130,5 +131,7 @@ def _contents(entity: Entity) -> Iterator[bytes]:
     if entity.content_type.maintype != "text":
         yield decoded_body(entity) if encoding_of(entity) in _ENCODINGS else entity.body
         return
-    yield steady(decoded_text(entity, _TEXT_MOST)).rstrip().encode("utf-8", "surrogatepass")
-    yield entity.body[_TEXT_MOST:]
+    text = decoded_text(entity, _TEXT_MOST)
+    yield steady(text).rstrip().encode("utf-8", "surrogatepass")
+    # What could not be decoded looks the same, whatever it was.
+    yield entity.body if "\ufffd" in text else entity.body[_TEXT_MOST:]

@@ -18,9 +18,7 @@ import contextlib
 import logging
 import re
 import secrets
-import socket
 import ssl
-import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -28,6 +26,7 @@ from aiosmtpd.smtp import SMTP
 
 from secmailproxy.admission import Refusal
 from secmailproxy.errors import SecMailProxyError
+from secmailproxy.localuser import user_at
 from secmailproxy.logs import place
 from secmailproxy.model import Reply
 from secmailproxy.smtp.aside import aside
@@ -114,7 +113,7 @@ class Conversation(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         super().connection_made(transport)
-        self.user = _user(transport)
+        self.user = user_at(transport.get_extra_info("socket"))
         if self.settings.implicit_tls:
             assert isinstance(transport, asyncio.ReadTransport)
             transport.pause_reading()  # until `_secure`: the first octets are the handshake's
@@ -413,14 +412,3 @@ class Conversation(SMTP):
         if peer == "":
             return "unix" if self.user is None else f"unix:{self.user}"
         return str(peer[0]) if peer else "unknown"
-
-
-def _user(transport: asyncio.BaseTransport) -> int | None:
-    """unix(7), SO_PEERCRED: process, user, group; None where there is no such thing."""
-    connection = transport.get_extra_info("socket")
-    if connection is None or connection.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
-        return None
-    with contextlib.suppress(OSError):
-        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", found)[1])
-    return None

@@ -1,17 +1,21 @@
 """Hands one message to the intake of a running proxy, by its Unix socket.
 
 So programs of users send who cannot read the keystore: the proxy runs as another user, and its socket is open
-to them. The file system says who may connect, and whose socket it is.
+to them. The file system says who may connect. Who listens must be root, this user, or the owner of the
+socket's folder: nobody is given a message for having put a socket there first.
 
 Standards: RFC 5321, RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8).
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from collections.abc import Iterator
 
 from secmailproxy.errors import SecMailProxyError, UpstreamLost, UpstreamUnavailable
+from secmailproxy.localuser import user_at
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.replies import NotSmtp, ReplyReader
 from secmailproxy.smtp.wire import dot_stuffed
@@ -38,12 +42,29 @@ def hand_over(path: str, envelope: Envelope, octets: bytes) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(path)
+            _refuse_stranger(connection, path)
             _transaction(connection, _replies(connection), path, envelope, octets)
     except (OSError, NotSmtp, StopIteration) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it broke the connection"
         raise UpstreamUnavailable(
             f"cannot hand the message to {path}: {why}; is secmailproxy running?"
         ) from None
+
+
+def _refuse_stranger(connection: socket.socket, path: str) -> None:
+    """Raises UpstreamUnavailable unless root, this user or the owner of the folder listens.
+
+    In a folder where everybody can make files, such as /tmp, its owner says nothing.
+    """
+    folder = os.stat(os.path.dirname(os.path.abspath(path)))
+    user, trusted = user_at(connection), {0, os.geteuid()}
+    if not folder.st_mode & stat.S_IWOTH:
+        trusted.add(folder.st_uid)
+    if user is not None and user not in trusted:
+        raise UpstreamUnavailable(
+            f"{path} was made by user {user}, to whom its folder does not belong: nothing is handed over; "
+            "see docs/system-mail.md, Instead of sendmail"
+        )
 
 
 def _transaction(

@@ -127,6 +127,17 @@ def test_likeness_looks_at_every_part_and_at_no_boundary() -> None:
     assert message("one", "07:00") != message("one", "07:00", host="c")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"Subject: " + b"a" * 300 + b"1\r\n\r\nx", b"Subject: " + b"a" * 300 + b"2\r\n\r\nx"),
+        (b"Content-Type: text/plain\r\n\r\n\xfe", b"Content-Type: text/plain\r\n\r\n\xff"),
+    ],
+)
+def test_what_is_not_shown_keeps_messages_apart(one: bytes, other: bytes) -> None:
+    assert likeness(parse(one), facts_of(parse(one))) != likeness(parse(other), facts_of(parse(other)))
+
+
 def test_the_end_of_a_large_text_counts() -> None:
     found = set()
     for end in (b"07:00", b"07:01"):

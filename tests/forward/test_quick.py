@@ -36,6 +36,7 @@ RUN = "from secmailproxy.__main__ import main; main()"
 SENDMAIL = """#!/bin/sh
 if [ -e {folder}/broken ]; then echo x >> {folder}/calls; exit 69; fi
 printf "%s\\n" "$@" > {folder}/words
+ulimit -c > {folder}/core-limit
 cat > {folder}/sent
 """
 
@@ -132,6 +133,7 @@ def test_the_quick_way_imports_next_to_nothing(pipe: Pipe) -> None:
     assert pipe.payload().endswith(b"\r\nwindmill \r\n.\r\nend")
     assert not HEAVY & ran.imported
     assert len(ran.imported) < 60
+    assert (pipe.home.folder / "core-limit").read_text() == "0\n"  # the message would be in a core file
 
 
 MESSAGES = {

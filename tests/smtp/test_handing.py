@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -111,3 +114,35 @@ def test_servers_that_fail(octets: bytes, kind: type[UpstreamUnavailable], said:
             assert type(failed.value) is kind
         finally:
             thread.join()
+
+
+SQUATTER = """
+import os, socket, sys
+if len(sys.argv) > 2:
+    os.setuid(int(sys.argv[2]))
+place = socket.socket(socket.AF_UNIX)
+place.bind(sys.argv[1])
+place.listen()
+print("listening", flush=True)
+connection, _ = place.accept()
+connection.sendall(b"220 mine\\r\\n")
+print(connection.recv(100), flush=True)
+"""
+STRANGER = 65534
+
+
+def test_a_socket_that_somebody_else_has_put_there_first_gets_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in /tmp while the proxy is not running."""
+    folder.chmod(0o1777)
+    path = str(folder / "socket")
+    words = [sys.executable, "-I", "-c", SQUATTER, path, *([str(STRANGER)] if os.geteuid() == 0 else [])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as squatter:
+        assert squatter.stdout is not None
+        assert squatter.stdout.readline() == "listening\n"
+        if os.geteuid() != 0:  # nobody else can be had: then it is we who are somebody else
+            monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+        with pytest.raises(UpstreamUnavailable, match="does not belong"):
+            hand_over(path, Envelope("", ("root",)), OCTETS)
+        assert squatter.stdout.readline() == "b''\n"
