@@ -125,7 +125,6 @@ place.bind(sys.argv[1])
 place.listen()
 print("listening", flush=True)
 connection, _ = place.accept()
-connection.sendall(b"220 mine\\r\\n")
 print(connection.recv(100), flush=True)
 """
 STRANGER = 65534
