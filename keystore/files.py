@@ -1,32 +1,34 @@
 """Files that are there whole, the old or the new one, whatever happens while they are written."""
 
-from __future__ import annotations
-
+# Imported by pipes: no pathlib, and no typing for it.
 import os
-from pathlib import Path
+
+_Path = str | os.PathLike[str]
 
 
-def replace_file(path: Path, octets: bytes) -> None:
+def replace_file(path: _Path, octets: bytes) -> None:
     """Put a file with `octets`, mode 0600, in the place of `path`; it is on the disk when this returns.
 
     The folder must exist. Raises OSError, and what was there before stays.
     """
     import tempfile  # takes time to import, and pipes have little
 
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    folder, name = os.path.split(os.path.abspath(path))
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(octets)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(path)
+        os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
         raise
-    sync_folder(path.parent)
+    sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: _Path) -> None:
     """Have a new name in `folder` on the disk too. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

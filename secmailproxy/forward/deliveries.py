@@ -34,9 +34,10 @@ from secmailproxy.forward.attempts import (
     postponed,
     resumed,
 )
+from secmailproxy.forward.filing import MAIL
 from secmailproxy.forward.hops import Hop
 from secmailproxy.forward.queue import BeingDelivered, Damaged, NotQueued, Queue, Taken, Unreadable
-from secmailproxy.forward.spool import MAIL, Route, Spool
+from secmailproxy.forward.spool import Route, Spool
 from secmailproxy.forward.undelivered import Undelivered, notice
 from secmailproxy.logs import place
 from secmailproxy.stamp import RANDOM_OCTETS, Stamp

@@ -7,8 +7,9 @@ differs, or the message is not of the plainest kind, there is no plan, and the f
     asked before each use    the same options, user, machine, program; the clock is within the window
                              the configuration, the keystore, the loop mark and the sendmail program are the
                              files they were, and their folders as closed as they were
-    asked of each message    ASCII, LF, lines as mail has them, text or nothing said; one simple Subject;
-                             nothing that could be a loop, nothing that is encrypted already
+    asked of each message    LF, lines as mail has them, a header in ASCII with one simple Subject; text, or a
+                             multipart of the ordinary kinds, or nothing said; nothing that could be a loop,
+                             nothing that is encrypted already
 
 Security: a plan holds no secret. It never allows what the full way would refuse: it can only repeat an answer
 that was given to the same question, while nothing has changed of what the answer was made of.
@@ -23,30 +24,34 @@ import time
 import secmailproxy
 
 HOME_VARIABLE = "SECMAILPROXY_HOME"
-SLOTS = 16
+SLOTS = 256
 """So many ways of calling the pipe are remembered at the same time."""
 MESSAGE_MOST = 1024 * 1024
 """Octets; what is larger takes so long that the start no longer matters."""
 
-DATE, MESSAGE_ID, SUBJECT, BOUNDARY, CIPHERTEXT = (
+DATE, MESSAGE_ID, SUBJECT, ENCODING, BOUNDARY, CIPHERTEXT = (
     b"\0date\0",
     b"\0message-id\0",
     b"\0subject\0",
+    b"\0encoding\0",
     b"\0boundary\0",
     b"\0ciphertext\0",
 )
+ARRIVED, OCTETS, CRC = b"\0arrived\0", b"\0octets\0", b"\0crc\0"
 """What stands in the templates where a value belongs. A message with NUL in it is never a plain one."""
 
 WORDS_OF_A_FILE, CHANGED = 7, 4
 """In a stamp: how many there are, and which is the time of the last change of any kind, in nanoseconds."""
 
-_MAGIC = b"secmailproxy forward plan 1 "
+_MAGIC = b"secmailproxy forward plan 2 "
 _PLAN_MOST = 1024 * 1024
 _LINE_MOST = 998
 _FIELDS_MOST = 200
 _RECEIVED_MOST = 50
 _SUBJECT_MOST = 500
 _OPTIONS = ("--to", "--from", "--fingerprint", "--via", "--sendmail", "--account")
+_KINDS = (b"multipart/mixed;", b"multipart/alternative;", b"multipart/related;", b"multipart/report;")
+"""Beside text: kinds that cannot be an encrypted message as a whole."""
 _NULL_SENDERS = (b"", b"<>", b"MAILER-DAEMON")
 _IDENTIFYING = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -78,7 +83,7 @@ def are_plain(words: list[str]) -> bool:
 
 def path(state: str, words: list[str]) -> str:
     """Where the plan for these options is, if there is one."""
-    return f"{state}/forward-plan-{_crc32(_joined(words)) % SLOTS}"
+    return f"{state}/forward-plan-{crc32(_joined(words)) % SLOTS}"
 
 
 def caller(words: list[str]) -> bytes:
@@ -114,7 +119,8 @@ def _stamp(path: str) -> str:
     return f"{found.st_dev} {found.st_ino} {found.st_size} {times} {found.st_mode} {found.st_uid}"
 
 
-def _crc32(octets: bytes) -> int:
+def crc32(octets: bytes) -> int:
+    """The checksum of plans, and of messages in the queue."""
     import zlib  # who finds the daemon at work needs no plan
 
     return zlib.crc32(octets)
@@ -127,13 +133,13 @@ def _joined(words: list[str]) -> bytes:
 def to_octets(fields: Fields) -> bytes:
     """A plan as it is written."""
     body = b"".join(b"%s %d\n%s\n" % (name.encode(), len(text), text) for name, text in fields.items())
-    return b"%s%08x\n%s" % (_MAGIC, _crc32(body), body)
+    return b"%s%08x\n%s" % (_MAGIC, crc32(body), body)
 
 
 def from_octets(octets: bytes) -> Fields:
     """Raises ValueError for what `to_octets` did not write."""
     first, _, body = octets.partition(b"\n")
-    if first != b"%s%08x" % (_MAGIC, _crc32(body)):
+    if first != b"%s%08x" % (_MAGIC, crc32(body)):
         raise ValueError("not a plan, or a damaged one")
     fields, at = {}, 0
     while at < len(body):
@@ -156,6 +162,12 @@ def read(file: str, config: str, words: list[str], now: float) -> Fields | None:
     except (OSError, ValueError, KeyError):
         return None
     return fields if unchanged and in_time and asked else None
+
+
+def is_private_folder(path: str) -> bool:
+    """Whether it is a folder that only this user may enter. Raises OSError."""
+    found = os.lstat(path)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def _private(file: str) -> bytes:
@@ -185,7 +197,7 @@ def plain(octets: bytes, rcpt_to: bytes) -> tuple[bytes, bool, bytes] | None:
         if separator[5:].lstrip(b" \t").startswith(b":"):
             return None
     head, found, _ = octets.partition(b"\n\n")
-    if not found or len(octets) > MESSAGE_MOST or not octets.isascii():
+    if not found or len(octets) > MESSAGE_MOST or not head.isascii():
         return None
     if b"\r" in octets or b"\0" in octets or b"-----BEGIN PGP" in octets:
         return None
@@ -230,7 +242,7 @@ def _is_simple(fields: dict[str, list[bytes]], rcpt_to: bytes) -> bool:
     subjects, kinds = fields.get("subject", ()), fields.get("content-type", ())
     if len(subjects) > 1 or len(kinds) > 1 or len(fields.get("return-path", ())) > 1:
         return False
-    if not all(raw.partition(b":")[2].strip().lower().startswith(b"text/") for raw in kinds):
+    if not all(raw.partition(b":")[2].strip().lower().startswith((b"text/", *_KINDS)) for raw in kinds):
         return False
     return all(
         raw.decode("ascii").isprintable() and raw == raw.rstrip() and len(raw) + 2 <= _SUBJECT_MOST
@@ -256,6 +268,11 @@ def record(now: float, *, is_sent: bool) -> bytes:
     at = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00"
     outcome, why = ("forwarded", "") if is_sent else ("deferred", "UpstreamUnavailable")
     return f'{{"at": "{at}", "outcomes": ["{outcome}"], "rule": "", "why": "{why}"}}\n'.encode()
+
+
+def encoding(message: bytes) -> bytes:
+    """What an embedded message of the plainest kind may claim, as `mime.canonical.embedding`."""
+    return b"7bit" if message.isascii() else b"8bit"
 
 
 def message_id(digits: str, domain: bytes) -> bytes:

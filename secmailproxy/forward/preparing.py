@@ -1,8 +1,8 @@
 """Writes the plan by which `quick` forwards the next message of the same kind: see `plan`.
 
-Only for the plainest configuration: no rules, the sendmail program, one target with one OpenPGP certificate
-of version 4, nothing signed. The templates are cut out of what the full way makes, so there is one way to
-build a message.
+Only for the plainest configuration: no rules, the sendmail program or our own queue, one target with one
+OpenPGP certificate of version 4, nothing signed. The templates are cut out of what the full way makes, so
+there is one way to build a message.
 
 Security: the stamps are taken before anything is read, and again at the end; what changed meanwhile, or so
 lately that a second change would bear the same time, leaves no plan.
@@ -10,6 +10,7 @@ lately that a second change would bear the same time, leaves no plan.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import suppress
@@ -24,12 +25,14 @@ from keystore.openpgp.certificate import facts, single_key
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.folders import write_privately
 from secmailproxy.forward import plan
-from secmailproxy.forward.model import Forward, ForwardSettings, SubjectMode, Target
+from secmailproxy.forward.model import Forward, ForwardSettings, Product, SubjectMode, Target
 from secmailproxy.forward.sealing import system_header
+from secmailproxy.forward.spool import first_line, route_of
 from secmailproxy.forward.target import pinned
 from secmailproxy.mime import assemble
 from secmailproxy.mime.entity import parse
-from secmailproxy.mime.system import SUBJECT, system_message
+from secmailproxy.mime.system import SUBJECT, SystemHeader, system_message
+from secmailproxy.model import Envelope
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -43,6 +46,7 @@ IN_SIGHT = timedelta(days=31)
 _TICK, _COARSE_TICK = 0.1, 3.0
 """Seconds. Clocks of file systems tick some hundred times in a second; those of a few in one or two."""
 _MARKS = (plan.DATE, plan.MESSAGE_ID, plan.SUBJECT, plan.BOUNDARY, plan.CIPHERTEXT)
+_ENCODING = b"Content-Transfer-Encoding: %s\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def prepare(
         return True
     with suppress(OSError, ValueError, SecMailProxyError, KeystoreError):
         found = _key(keystore, settings.targets[0], datetime.fromtimestamp(before.moment, UTC))
-        paths = [*before.paths, settings.sendmail]
+        paths = [*before.paths, *([settings.sendmail] if settings.via == "sendmail" else [])]
         after = plan.stamps(paths)
         if found is None or not after.startswith(before.stamps) or not _is_settled(after, before.moment):
             return False
@@ -101,7 +105,7 @@ def prepare(
             "from": str(int(before.moment)).encode(),
             "until": str(int(before.moment + WINDOW.total_seconds())).encode(),
             "journal": os.fsencode(folders.journal),
-            "sendmail": os.fsencode(settings.sendmail),
+            **_way(folders, settings),
             "key": found[0],
             "key_id": bytes.fromhex(key_id(found[1])),
             **_message(settings),
@@ -117,8 +121,7 @@ def _is_plainest(settings: ForwardSettings) -> bool:
     action = settings.default
     return (
         not settings.rules
-        and settings.via == "sendmail"
-        and os.path.isabs(settings.sendmail)
+        and (settings.via == "smarthost" or (settings.via == "sendmail" and os.path.isabs(settings.sendmail)))
         and action == Forward(rcpt_tos=(target.address,))
         and action.subject is SubjectMode.HIDDEN
         and len(target.fingerprints) <= 1
@@ -160,21 +163,42 @@ def _key(keystore: Keystore, target: Target, now: datetime) -> tuple[bytes, Fing
     return single_key(certificate.octets, key), key
 
 
+def _way(folders: Folders, settings: ForwardSettings) -> plan.Fields:
+    """How it leaves: the program, or the folder of the queue and the first line of a file in it."""
+    if settings.via == "sendmail":
+        return {"sendmail": os.fsencode(settings.sendmail)}
+    envelope = Envelope(settings.sender, (settings.targets[0].address,))
+    bounces = settings.bounces or settings.sender
+    line = first_line([Product(b"", envelope)], route_of(settings), bounces, "")
+    told = json.loads(line)
+    for name, mark, value in (
+        ("arrived", plan.ARRIVED, told["arrived"]),
+        ("octets", plan.OCTETS, 0),
+        ("crc", plan.CRC, 0),
+    ):
+        line = _marked(
+            line, b'"%s":%s' % (name.encode(), json.dumps(value).encode()), b'"%s":%s' % (name.encode(), mark)
+        )
+    return {"spool": os.fsencode(folders.spool), "line": line}
+
+
+def _marked(octets: bytes, found: bytes, instead: bytes) -> bytes:
+    """Raises ValueError where it is not there exactly once."""
+    if octets.count(found) != 1:
+        raise ValueError("a message is no longer made so")
+    return octets.replace(found, instead)
+
+
 def _message(settings: ForwardSettings) -> plan.Fields:
-    """The templates, and what else a message is made of: cut out of one that the full way has made."""
+    """The templates, and what else a message is made of: cut out of ones that the full way has made."""
     address = settings.targets[0].address
     token = os.urandom(16).hex()
     marks = {name: f"{token}-{name.strip(chr(0).encode()).decode()}" for name in _MARKS}
     head = system_header(settings.default, settings, settings.sender, (address,))
-    sample = f"Subject: {marks[plan.SUBJECT]}\r\n\r\nsample\r\n".encode()
-    ready = system_message(parse(sample), head, date=marks[plan.DATE], message_id=marks[plan.MESSAGE_ID])
-    if not ready.payload.endswith(b"\r\n\r\n" + sample):
-        raise ValueError("a message is no longer made so")
-    payload = ready.payload.removesuffix(sample).replace(sample.partition(b"\r\n")[0] + b"\r\n", plan.SUBJECT)
-    product = assemble.encrypted(ready.outer, marks[plan.CIPHERTEXT].encode(), marks[plan.BOUNDARY])
-    for name, text in marks.items():
-        payload, product = (one.replace(text.encode(), name) for one in (payload, product))
-    if plan.SUBJECT in product or token.encode() in payload + product:
+    seven, eight = (_cut(head, marks, body) for body in (b"sample\r\n", b"\xff\r\n"))
+    product = assemble.encrypted(seven[1], marks[plan.CIPHERTEXT].encode(), marks[plan.BOUNDARY])
+    payload, product = (_with_marks(one, marks) for one in (seven[0], product))
+    if seven != eight or plan.SUBJECT in product or token.encode() in payload + product:
         raise ValueError("a message is no longer made so")
     return {
         "rcpt_to": address.encode(),
@@ -184,3 +208,20 @@ def _message(settings: ForwardSettings) -> plan.Fields:
         "payload": payload,
         "product": product,
     }
+
+
+def _cut(head: SystemHeader, marks: dict[bytes, str], body: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """What stands before the original in the payload, with marks, and the outer fields."""
+    subject = f"Subject: {marks[plan.SUBJECT]}\r\n".encode()
+    sample = subject + b"\r\n" + body
+    ready = system_message(parse(sample), head, date=marks[plan.DATE], message_id=marks[plan.MESSAGE_ID])
+    if not ready.payload.endswith(b"\r\n\r\n" + sample):
+        raise ValueError("a message is no longer made so")
+    payload = ready.payload.removesuffix(sample).replace(subject, plan.SUBJECT)
+    return _marked(payload, _ENCODING % plan.encoding(sample), _ENCODING % plan.ENCODING), ready.outer
+
+
+def _with_marks(octets: bytes, marks: dict[bytes, str]) -> bytes:
+    for name, text in marks.items():
+        octets = octets.replace(text.encode(), name)
+    return octets

@@ -25,8 +25,9 @@ from typing import Any
 from keystore.files import sync_folder
 from secmailproxy.errors import SecMailProxyError, UsageError
 from secmailproxy.forward.attempts import BY_HAND, Progress
+from secmailproxy.forward.filing import MAIL
 from secmailproxy.forward.model import Product
-from secmailproxy.forward.spool import FORMAT, LINE_MOST, MAIL, STATE, Route
+from secmailproxy.forward.spool import FORMAT, LINE_MOST, STATE, Route
 from secmailproxy.model import Envelope
 
 log = logging.getLogger(__name__)

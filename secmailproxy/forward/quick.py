@@ -1,10 +1,12 @@
 """The quick way of `secmailproxy forward`: by the daemon that runs already, or by a plan made before.
 
 The daemon's door takes the message and answers when it cannot be lost any more. Without a daemon the plan
-says whom to encrypt to and how the message is built. In any doubt the full way does it, with the same input.
+says whom to encrypt to and how the message is built; the sendmail program or our own queue takes it. In any
+doubt the full way does it, with the same input.
 
-Security: exactly one of the ways sends a message. Once the daemon may have it, or the sendmail program was
-started, no other is tried: what is not known to be sent is told as "try later" (75).
+Security: exactly one of the ways sends a message. Once the daemon may have it, the sendmail program was
+started or the message has its name in the queue, no other is tried: what is not known to be sent is told as
+"try later" (75).
 """
 
 # Imported by pipes: see `plan`.
@@ -106,10 +108,15 @@ def _by_plan(file: str, config: str, words: list[str], octets: bytes) -> tuple[i
     if made is None:
         return None
     null, product = made
-    mail_from = "<>" if null else os.fsdecode(fields["sender"])
-    words = ["-i", "-f", mail_from, "--", os.fsdecode(fields["rcpt_to"])]
-    outcome = _handed_over(os.fsdecode(fields["sendmail"]), words, product)
-    _note(journal, plan.record(now, is_sent=outcome[0] == 0))
+    if "spool" in fields:
+        # A bounce may be of one of ours, which the full way looks for.
+        outcome = None if null else _queued(fields, product, now)
+    else:
+        mail_from = "<>" if null else os.fsdecode(fields["sender"])
+        words = ["-i", "-f", mail_from, "--", os.fsdecode(fields["rcpt_to"])]
+        outcome = _handed_over(os.fsdecode(fields["sendmail"]), words, product.replace(b"\r\n", b"\n"))
+    if outcome is not None:
+        _note(journal, plan.record(now, is_sent=outcome[0] == 0))
     return outcome
 
 
@@ -123,7 +130,7 @@ def _note(journal: str, line: bytes) -> None:
 
 
 def _product(fields: plan.Fields, octets: bytes, now: float) -> tuple[bool, bytes] | None:
-    """Whether the sender is null, and the encrypted message with LF."""
+    """Whether the sender is null, and the encrypted message with CRLF."""
     mail = plan.plain(octets, fields["rcpt_to"])
     if mail is None:
         return None
@@ -135,11 +142,52 @@ def _product(fields: plan.Fields, octets: bytes, now: float) -> tuple[bool, byte
         plan.DATE: plan.date(time.gmtime(now)),
         plan.MESSAGE_ID: plan.message_id(digits[:32], fields["domain"]),
         plan.SUBJECT: subject or fields["subject"],
+        plan.ENCODING: plan.encoding(message),
         plan.BOUNDARY: b"=-" + digits[32:].encode(),
     }
     payload = plan.filled(fields["payload"], values) + message
     values[plan.CIPHERTEXT] = encrypted(payload, fields["key"], fields["key_id"])
-    return null, plan.filled(fields["product"], values).replace(b"\r\n", b"\n")
+    return null, plan.filled(fields["product"], values)
+
+
+def _queued(fields: plan.Fields, product: bytes, now: float) -> tuple[int, bytes] | None:
+    """It is in our own queue, on the disk; None when it certainly is not."""
+    from keystore.files import sync_folder
+    from secmailproxy.forward import filing, wake
+
+    folder, name = os.fsdecode(fields["spool"]), filing.new_name()
+    values = {
+        plan.ARRIVED: b"%f" % now,
+        plan.OCTETS: b"%d" % len(product),
+        plan.CRC: b"%d" % plan.crc32(product),
+    }
+    new = f"{folder}/{filing.temporary(name)}"
+    try:
+        if not plan.is_private_folder(folder):
+            return None
+        filing.write(new, plan.filled(fields["line"], values), product)
+    except OSError:
+        _forget(new)
+        return None
+    mail = f"{folder}/{name}{filing.MAIL}"
+    try:
+        os.rename(new, mail)
+        sync_folder(folder)
+    except OSError as error:
+        # Whoever brought it will bring it again: what is there must not leave as well.
+        _forget(new)
+        _forget(mail)
+        why = os.strerror(error.errno or 0).encode()
+        return TRY_LATER, b"4.3.0 cannot write to %s: %s" % (fields["spool"], why)
+    wake.see_to_delivery(folder)
+    return 0, b""
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return  # it is not there
 
 
 def _handed_over(program: str, words: list[str], octets: bytes) -> tuple[int, bytes]:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal
 
 from keystore.files import sync_folder
 from secmailproxy.errors import ConfigError, LimitExceeded, MalformedMessage, NotAllowed
+from secmailproxy.forward.filing import MAIL, new_name, temporary, write
 from secmailproxy.mime.assemble import Made, made
 from secmailproxy.mime.entity import parse
 
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 LINE_MOST = 1024 * 1024
 """Octets of the first line of a file."""
-MAIL, STATE = ".mail", ".state"
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-_TIME_DIGITS, _RANDOM_DIGITS = 11, 4
+STATE = ".state"
 
 Via = Literal["smarthost", "sendmail", "smtp"]
 
@@ -72,7 +71,7 @@ class Prepared:
         """Into the queue, for good when this returns; the id of the last file. Raises OSError."""
         try:
             for name in self.names:
-                os.rename(self.folder / _temporary(name), self.folder / (name + MAIL))
+                os.rename(self.folder / temporary(name), self.folder / (name + MAIL))
             sync_folder(self.folder)
         except BaseException:
             # Whoever brought it will bring it again: what is there must not leave as well.
@@ -86,7 +85,7 @@ class Prepared:
         """Forget what has not been committed."""
         for name in self.names:
             with suppress(OSError):
-                os.unlink(self.folder / _temporary(name))
+                os.unlink(self.folder / temporary(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +116,17 @@ class Spool:
                 raise MalformedMessage("a message for nobody cannot be queued")
         make_folder(self.folder)
         reasons = sorted({product.held for product in products}, reverse=True)
-        prepared = Prepared(self.folder, tuple(name or _new_name() for _ in reasons))
+        prepared = Prepared(self.folder, tuple(name or new_name() for _ in reasons))
         try:
             for one, held in zip(prepared.names, reasons, strict=True):
                 together = [product for product in products if product.held == held]
-                line = _line(together, route, bounces, held)
+                line = first_line(together, route, bounces, held)
                 if len(line) > LINE_MOST:
                     raise LimitExceeded("the message has too many recipients for the queue")
-                self._write(self.folder / _temporary(one), together, line)
+                write(self.folder / temporary(one), line, *(product.octets for product in together))
             yield prepared
         finally:
             prepared.discard()
-
-    def _write(self, path: Path, products: Sequence[Product], line: bytes) -> None:
-        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            for octets in (line, *(product.octets for product in products)):
-                left = memoryview(octets)
-                while left:
-                    left = left[os.write(descriptor, left) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -170,19 +157,8 @@ def is_encrypted(octets: bytes) -> bool:
     return made(parse(octets)) is Made.ENCRYPTED
 
 
-def _temporary(name: str) -> str:
-    return f".{name}.new"
-
-
-def _new_name() -> str:
-    """Names sort by time. The random digits keep those of one microsecond apart."""
-    number = time.time_ns() // 1000
-    number = (number << 5 * _RANDOM_DIGITS) + int.from_bytes(os.urandom(4), "big") % (1 << 5 * _RANDOM_DIGITS)
-    digits = [_DIGITS[number >> 5 * at & 31] for at in range(_TIME_DIGITS + _RANDOM_DIGITS)]
-    return "".join(reversed(digits))
-
-
-def _line(products: Sequence[Product], route: Route, bounces: str, held: str) -> bytes:
+def first_line(products: Sequence[Product], route: Route, bounces: str, held: str) -> bytes:
+    """What a file of the queue says of its messages."""
     told = {
         "format": FORMAT,
         "arrived": time.time(),

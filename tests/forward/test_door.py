@@ -215,7 +215,7 @@ async def test_nonsense_and_halves_are_thrown_away(octets: bytes, path: Path) ->
 
 async def test_who_says_nothing_is_shown_out_in_time(path: Path) -> None:
     inside = Inside()
-    async with open_door(path, inside, deadlines=Deadlines(line=0.2, message=0.2)):
+    async with open_door(path, inside, deadlines=Deadlines(line=0.05, message=0.05)):
         silent = [await asyncio.open_unix_connection(path) for _ in range(20)]
         for _, writer in silent[10:]:
             writer.write(GREETING + b"0 60000000\n")
@@ -230,7 +230,7 @@ async def test_who_says_nothing_is_shown_out_in_time(path: Path) -> None:
 async def test_1000_at_once_none_lost_none_twice_memory_bound(path: Path) -> None:
     """Their octets are sent when it is their turn: what is inside at a time has a bound."""
     inside = Inside()
-    body = b"x" * 400_000
+    body = b"x" * 100_000
 
     async def hand_over(number: int) -> bytes:
         reader, writer = await asyncio.open_unix_connection(path)

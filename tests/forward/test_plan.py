@@ -221,7 +221,7 @@ def test_a_change_while_it_was_made_leaves_none(home: ProxyHome) -> None:
 RULE = Rule("r", Holds(), Holds(), (Drop(),))
 NOT_PLAIN = {
     "rules": {"rules": (RULE,)},
-    "smarthost": {"via": "smarthost"},
+    "relay": {"via": "smtp"},
     "subject kept": {"default": Forward((ADMIN,), SubjectMode.KEPT)},
     "signed": {"default": Forward((ADMIN,), sign=True)},
     "two pins": {"targets": (Target(ADMIN, (Fingerprint("A" * 40), Fingerprint("B" * 40))),)},
@@ -311,7 +311,8 @@ REFUSED = [
     b"Subject: s\r\n\r\nx\r\n",
     b"Subject: s\n\nx\r\n",
     b"Subject: s\n\nx\0",
-    b"Subject: s\n\n\xe4\n",
+    b"Subject: \xe4\n\nx\n",
+    b"X-A: \xe4\nSubject: s\n\nx\n",
     b"Subject: =?x\n y\n\nx\n",
     b"Subject: s\nSubject: t\n\nx\n",
     b"Subject: s\t\n\nx\n",
@@ -327,8 +328,9 @@ REFUSED = [
     b"Received: by x\n" * 51 + b"\nx\n",
     b"X-A: b\n" * 201 + b"\nx\n",
     b"Return-Path: <>\nReturn-Path: <a@b>\n\nx\n",
-    b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--\n",
-    b"Content-Type: multipart/encrypted\n\nx\n",
+    b"Content-Type: multipart/mixed\n\n--b\n\nx\n--b--\n",
+    b"Content-Type: multipart/signed; boundary=b\n\nx\n",
+    b"Content-Type: multipart/encrypted; boundary=b\n\nx\n",
     b"Content-Type: application/pkcs7-mime\n\nx\n",
     b"Content-Type: message/rfc822\n\nSubject: s\n\nx\n",
     b"Content-Type: text/plain\nContent-Type: application/pkcs7-mime\n\nx\n",
@@ -340,6 +342,9 @@ TAKEN = [
     (PLAIN, b"Subject: s\r\n", False),
     (b"From root@host Thu Jan  1\nReturn-Path: <>\nSubject: s\n\nx", b"Subject: s\r\n", True),
     (b"To: root\n\nx\n", b"", False),
+    (b"Content-Type: text/plain; charset=UTF-8\n\nM\xc3\xbcnchen \xff\n", b"", False),
+    (b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\n\xe4\n--b--\n", b"", False),
+    (b"Content-Type:\n Multipart/Report; boundary=b\n\n--b\nContent-Type: ;", b"", False),
     (b"From MAILER-DAEMON Thu Jan  1\nTo: root\n\nx\n", b"", True),
     (b"From MAILER-DAEMON Thu\nReturn-Path: <a@b>\nTo: root\n\nx\n", b"", False),
     (b"sUBJECT:s\nTo: a,\n b\nDelivered-To: root\nContent-Type: text/html\n\nx\n", b"sUBJECT:s\r\n", False),
@@ -376,6 +381,7 @@ def test_what_is_plain_the_full_way_would_take_too(octets: bytes) -> None:
     assert from_pipe(octets) == message
     root = parse(message)
     refuse_loop(message, ADMIN, "any")
-    assert (envelope_sender(octets) == "", made(root), embedding(message)) == (null, Made.NOTHING, "7bit")
+    assert (envelope_sender(octets) == "", made(root)) == (null, Made.NOTHING)
+    assert embedding(message).encode() == plan.encoding(message)
     subjects = [field.raw(message) for field in root.fields if field.named("Subject")]
     assert b"".join(subjects) == subject

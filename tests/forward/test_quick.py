@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,14 +14,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from secmailproxy.forward.journal import journal_of
+from secmailproxy.forward.queue import Queue
 from secmailproxy.forward.quick import GUARD
-from secmailproxy.forward.wake import HANDED_OVER
+from secmailproxy.forward.wake import HANDED_OVER, NEWS, POKE, lock
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
 from tests.fixtures.processes import wait_until
 from tests.fixtures.proxy import SOURCES, ProxyHome, empty_home, serving
 
-ADMIN = "admin@example.org"
+ADMIN, ACCOUNT = "admin@example.org", "host@example.org"
 CRON = (
     b"From root@host Thu Jan  1 00:00:00 2026\nReturn-Path: <root@host>\nX-Original-To: root\n"
     b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> backup -p treasure\n\nwindmill \n.\nend"
@@ -86,9 +88,9 @@ class Pipe:
     def words(self) -> list[str]:
         return (self.home.folder / "words").read_text().splitlines()
 
-    def payload(self) -> bytes:
-        """What is inside the message that was sent."""
-        ciphertext = openpgp_ciphertext(parse(self.sent))
+    def payload(self, product: bytes = b"") -> bytes:
+        """What is inside a message: the one that was sent."""
+        ciphertext = openpgp_ciphertext(parse(product or self.sent))
         assert ciphertext is not None
         with self.home.keystore() as keystore:
             return keystore.decrypt(ciphertext, datetime.now(UTC)).octets
@@ -112,6 +114,8 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipe:
     home.add_config(
         f'[forward]\nvia = "sendmail"\nsendmail = "{sendmail}"\nsender = "bounce@host.example"\n'
         f'[[forward.targets]]\naddress = "{ADMIN}"\nfingerprint = "{fingerprint}"\n'
+        f'[[accounts]]\naddress = "{ACCOUNT}"\nimap = {{ host = "localhost" }}\n'
+        'smtp = { host = "localhost" }\n'
     )
     home.folders.verdict_token()
     made = Pipe(home)
@@ -136,8 +140,14 @@ def test_the_quick_way_imports_next_to_nothing(pipe: Pipe) -> None:
     assert (pipe.home.folder / "core-limit").read_text() == "0\n"  # the message would be in a core file
 
 
+EIGHT_BIT = (
+    b"To: root\nSubject: s\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n"
+    b"--b\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n\n"
+    b"M\xc3\xbcnchen \xff\n--b--\n"
+)
 MESSAGES = {
     "cron": CRON,
+    "parts, and octets of any kind": EIGHT_BIT,
     "bounce without a subject": b"Return-Path: <>\nTo: root\n\nx\n",
 }
 
@@ -155,6 +165,47 @@ def test_fwd_02_both_ways_make_the_same(name: str, pipe: Pipe) -> None:
     date = re.search(rb"\r\nDate: ([^\r\n]+)\r\n", pipe.payload())
     assert date is not None
     assert re.fullmatch(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000", date[1])
+
+
+QUEUED = ("--via", "smarthost", "--account", ACCOUNT)
+
+
+def queued(pipe: Pipe) -> tuple[bytes, tuple[object, ...]]:
+    """The only message of the queue, which it leaves; what is the same in each of them."""
+    queue = Queue(pipe.home.folders.spool)
+    (name,) = queue.names()
+    with queue.taken(name) as taken:
+        product = taken.product(0)
+        told = product.envelope, taken.queued.route, taken.queued.bounces, product.held, product.is_notice
+    queue.drop(name)
+    return product.octets, told
+
+
+def test_fwd_06_our_own_queue_gets_the_same_by_both_ways(pipe: Pipe) -> None:
+    """By a plan too it is whole and readable in the queue, and the runner hears of it."""
+    spool = pipe.home.folders.spool
+    spool.mkdir(mode=0o700, exist_ok=True)
+    held = lock(spool)
+    assert held is not None
+    os.mkfifo(spool / POKE)
+    poked = os.open(spool / POKE, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        full = pipe.run(EIGHT_BIT, *QUEUED)
+        first, told = queued(pipe)
+        assert os.read(poked, 10) == NEWS
+        quick = pipe.run(EIGHT_BIT, *QUEUED)
+        second, told_again = queued(pipe)
+        assert os.read(poked, 10) == NEWS
+        assert (full.quick, quick.quick, full.status, quick.status) == (False, True, 0, 0)
+        assert not {"pathlib", "contextlib", *HEAVY} & quick.imported
+        assert (general(first), told) == (general(second), told_again)
+        assert general(pipe.payload(first)) == general(pipe.payload(second))
+        spool.chmod(0o755)
+        assert not pipe.run(EIGHT_BIT, *QUEUED).quick
+        queued(pipe)
+    finally:
+        os.close(poked)
+        os.close(held)
 
 
 def test_both_ways_are_counted(pipe: Pipe) -> None:

@@ -18,7 +18,7 @@ PAYLOAD = b"Subject: s\r\n\r\nx\r\n"
 
 def prepared(keystore: Keystore, kind: str) -> tuple[bytes, bytes]:
     """A fresh key for encryption, and its ID."""
-    made = keystore.generate(f"{kind}@example.org", kind=kind)  # type: ignore[arg-type]  # from a table
+    made = keystore.generate("somebody@example.org", kind=kind)  # type: ignore[arg-type]  # from a table
     key = keystore.usability(made.fingerprint, Purpose.ENCRYPT, datetime.now(UTC)).keys[0]
     return single_key(made.octets, key), bytes.fromhex(key_id(key))
 
@@ -35,7 +35,7 @@ def test_it_is_encrypted_to_the_prepared_key_alone(kind: str, keystore: Keystore
 
 def test_a_key_that_is_not_the_prepared_one_is_refused(keystore: Keystore) -> None:
     key, identifier = prepared(keystore, "ed25519")
-    other, _ = prepared(keystore, "rsa3072")
+    other, _ = prepared(keystore, "ed25519")
     for damaged in (other, b"", key[:60], b"no key"):
         with pytest.raises(KeyRefused, match="prepared key"):
             encrypted(PAYLOAD, damaged, identifier)
