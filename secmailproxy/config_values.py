@@ -110,14 +110,16 @@ def _listener(value: object) -> object:
         raise ValueError(f'{value!r} is not "host:port"; write for example "127.0.0.1:1143" or "[::1]:1143"')
     if not _is_loopback(host):
         raise ValueError(
-            f"{host!r} is not a loopback address; mail clients get plaintext here, so only 127.0.0.1, [::1] "
-            "or localhost may listen"
+            f"{host!r} is not a loopback address; mail is in clear here and must not leave the machine, so "
+            "only 127.0.0.1, [::1] or localhost will do"
         )
     return {"host": host, "port": int(port)}
 
 
 def _place(value: object) -> object:
     """The same, or the absolute path of a Unix socket."""
+    if isinstance(value, str) and "/" in value and not value.startswith("/"):
+        raise ValueError(f'the path of a Unix socket is absolute; write for example "/run/{value}"')
     if not isinstance(value, str) or not value.startswith("/"):
         return _listener(value)
     if len(os.fsencode(value)) > _SOCKET_PATH_MOST:

@@ -9,6 +9,7 @@ Security: a folder that belongs to somebody else is refused; one that others may
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import stat
 from dataclasses import dataclass
@@ -149,8 +150,17 @@ def make_private(folder: Path) -> None:
             folder.chmod(0o700)
     except OSError as error:
         raise ConfigError(
-            f"Cannot use the folder {folder}: {error.strerror}. Correct it, or set {HOME_VARIABLE}."
+            f"Cannot use the folder {folder} as user {_user()}: {error.strerror}. Correct it, or run this as "
+            f"the user to whom it belongs, or set {HOME_VARIABLE}."
         ) from None
+
+
+def _user() -> str:
+    """Who this runs as: often another one than its caller thinks."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def write_privately(path: Path, octets: bytes) -> None:

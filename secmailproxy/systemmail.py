@@ -74,9 +74,14 @@ def facts(config: Config, keystore: Keystore, now: datetime) -> tuple[Fact, ...]
 def way_out(config: Config) -> tuple[str, str]:
     """What is wrong with where it goes next, and the remedy; ("", "") where nothing is.
 
-    Goes to an SMTP server on this machine. An account's server is no concern of this.
+    Connects to an SMTP server on this machine; the servers of accounts are asked elsewhere.
     """
     settings = config.forward_settings()
+    if settings.via == "smarthost" and not config.accounts:
+        return (
+            "there is no account to send through",
+            'set forward.via = "sendmail", or run: secmailproxy setup',
+        )
     if settings.via == "sendmail" and shutil.which(settings.sendmail) is None:
         return (
             f"there is no program {settings.sendmail}",

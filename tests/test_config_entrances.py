@@ -32,7 +32,7 @@ def parsed(toml: str, folder: Path = Path("/nonexistent")) -> Config:
     ("toml", "line", "said"),
     [
         ('[forward.listen]\nsmtp = "0.0.0.0:25"', 2, "not a loopback address"),
-        ('[forward.listen]\nsmtp = "relative/path"', 2, 'is not "host:port"'),
+        ('[forward.listen]\nsmtp = "relative/path"', 2, 'write for example "/run/relative/path"'),
         (f'[forward.listen]\nlmtp = "/{"x" * 120}"', 2, "at most 107 octets"),
         ('[forward.listen]\nsmtp = "127.0.0.1:1"\nlmtp = "127.0.0.1:1"', 0, "same address and port"),
         ('[forward.listen]\nsmtp = "/run/x"\nlmtp = "/run/x"', 0, "same address and port"),

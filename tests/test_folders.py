@@ -30,7 +30,9 @@ def test_prepare_makes_private_folders_and_repairs_open_ones(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"Cannot use the folder .*/file/x: .* SECMAILPROXY_HOME"):
+    with pytest.raises(
+        ConfigError, match=r"Cannot use the folder .*/file/x as user \S+: .* SECMAILPROXY_HOME"
+    ):
         make_private(tmp_path / "file" / "x")
 
 

@@ -119,6 +119,14 @@ def test_a_relay_that_does_not_answer_and_a_server_that_does_not_run(home: Path)
     assert "correct forward.relay" in told
 
 
+def test_a_configuration_without_a_way_out(home: Path) -> None:
+    """`via` is "smarthost" where nothing is said."""
+    configured(home, TARGET)
+    done = run("doctor")
+    assert done.exit_code == 1
+    assert 'no account to send through\n      -> set forward.via = "sendmail"' in done.output
+
+
 @pytest.mark.parametrize(
     ("more", "needed"),
     [

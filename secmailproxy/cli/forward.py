@@ -250,9 +250,15 @@ def _target(rcpt_to: str, settings: ForwardSettings, fingerprint: str | None) ->
 
 def _account(config: Config, address: str) -> AccountSection:
     if not address:
+        if not config.folders.config_file.exists():
+            raise ConfigError(
+                f"there is no configuration at {config.folders.config_file}; write it, or run this as the "
+                "user to whom it belongs, or set SECMAILPROXY_HOME, or use --via sendmail"
+            )
         if not config.accounts:
             raise ConfigError(
-                "there is no account to send through; use --via sendmail, or run: secmailproxy setup"
+                'there is no account to send through; set forward.via = "sendmail", or run: '
+                "secmailproxy setup"
             )
         raise ConfigError("--via smarthost needs --account, or forward.account in the configuration")
     account = config.account(address)
