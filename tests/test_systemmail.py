@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +91,14 @@ def test_a_certificate_that_is_not_there_and_a_program_that_is_not_there(home: P
     assert "secmailproxy key import FILE" in done.output
     assert "there is no program /no/sendmail\n      -> install a mail server" in done.output
     assert f"problem   system mail: target <{ADMIN}>" in run("status").output
+
+
+def test_a_timer_is_told_which_certificate(home: Path) -> None:
+    """FWD-03: in the stable form of the log."""
+    configured(home, PIPE.format(sendmail="/bin/true", fingerprint="A" * 40))
+    argv = [sys.executable, "-m", "secmailproxy", "queue", "run"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True).stderr
+    assert f'event="certificate of system mail" role=target address={ADMIN}' in told
 
 
 def test_what_waits_in_the_queue_is_told(home: Path, fingerprint: str) -> None:

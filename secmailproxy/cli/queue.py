@@ -132,8 +132,12 @@ def run(passphrase: Callable[[], str] | None) -> None:
 
     Where a runner is at work already, it is told to look, and delivers.
     """
+    from secmailproxy.logs import start_logging
+
     inherited = inherited_lock()
     current = _Current(passphrase)
+    # What is said is for a person: a timer that mails each line must not do so all day.
+    start_logging("warning")
     problem: KeystoreError | None = None
     with ExitStack() as stack:
         try:
