@@ -160,4 +160,7 @@ def test_without_a_configuration_system_mail_is_told_too(home: Path) -> None:
     for command in ("doctor", "status"):
         done = run(command)
         assert "run this as the user whose pipe or service it is" in done.output
+    done = CliRunner().invoke(program, ["forward", "--to", ADMIN], input=b"Subject: x\n\ny\n")
+    assert done.exit_code == 75
+    assert done.stderr.startswith(f"4.3.0 there is no configuration at {home / 'config.toml'}; write it, or")
     assert run("queue", "list").output == f"The queue is empty ({home / 'state' / 'spool'}).\n"

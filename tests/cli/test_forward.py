@@ -161,7 +161,7 @@ FAILURES = [
     (["--to", ADMIN], b"", "4.3.0 there is no message on standard input"),
     (["--to", ADMIN], b"Delivered-To: admin@example.org\n\nx", "4.3.0 the message was delivered to"),
     (["--to", ADMIN], b"Received: y\n" * 1001 + b"\nx", "4.3.0 the message has more than 50 Received fields"),
-    (["--to", ADMIN, "--via", "smarthost"], CRON, "4.3.0 there is no configuration at /"),
+    (["--to", ADMIN, "--via", "smarthost"], CRON, "4.3.0 there is no account to send through"),
     (["--to", ADMIN, "--via", "smarthost", "--account", "x@y.z"], CRON, "4.3.0 there is no account x@y.z"),
     (["--to", ADMIN, "--sendmail", "/none"], CRON, "4.3.0 cannot run /none"),
     (["--to", ADMIN, "--sendmail", "/bin/false"], CRON, "4.3.0 /bin/false ended with status 1"),
