@@ -209,6 +209,9 @@ def _passed_on(mail: SystemMail, settings: ForwardSettings) -> Product:
         raise ConfigError("a rule passes a message on, and its recipients are not known here")
     if not all(map(str.isprintable, (mail.mail_from, *mail.rcpt_tos))):
         raise NotAllowed("a rule passes a message on, and an address of it holds a control character")
+    if not (mail.octets.count(b"\r") == mail.octets.count(b"\n") == mail.octets.count(b"\r\n")):
+        # Servers do not agree on where such a message ends.
+        raise NotAllowed("a rule passes a message on, and it holds a bare CR or LF")
     refuse_loop(mail.octets, "", "")
     envelope = Envelope(mail.mail_from, mail.rcpt_tos, mail.mail_options, mail.rcpt_options)
     return Product(mail.octets, envelope, is_plain=True)

@@ -8,8 +8,8 @@ Standards: RFC 5321, RFC 2033 (LMTP), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 
 (DSN). XCLIENT and XFORWARD are not offered: nothing is decided by the address of the first client, and it is
 told to nobody.
 
-Security: relay access is denied to everybody else's recipients. A message with a bare CR or LF is refused,
-and what follows it is not read.
+Security: relay access is denied to everybody else's recipients. A message with a bare LF is refused, and what
+follows it is not read. A bare CR stays what it is inside the encryption.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Intake(Courtesies):
         await self.answer(self._refusal(gathered) or await self._taken(mail, rcpts, gathered.octets))
 
     def _refusal(self, gathered: Gathered) -> Reply | None:
-        """Why a message is not even looked at, or None. Any header and NUL can be encrypted as they are."""
+        """Why a message is not even looked at, or None. Any header, NUL and CR are encrypted as they are."""
         if gathered.too_large:
             return self._too_large().reply
         if gathered.fault and (fault := line_fault(gathered.octets)):

@@ -5,7 +5,7 @@ start us is the user we run as.
 
 Standards: RFC 5321, RFC 2920 (PIPELINING), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
 RFC 3461 (DSN, whose options are dropped: what fails is told to whoever reads the encrypted mail).
-Security: a message with a bare CR or with NUL is refused, and what follows it is not read.
+Security: a message ends at a line of a lone "." and nowhere else. NUL and a bare CR stay in it.
 """
 
 from __future__ import annotations
@@ -147,9 +147,6 @@ class StandAlone:
         self._forget()
         if gathered.too_large:
             return Reply(552, f"5.3.4 more than {self.size_limit} octets")
-        if gathered.fault:
-            self.is_over = True
-            return Reply(554, f"5.6.0 {gathered.fault}")
         return self.take(gathered.octets, envelope)
 
     def _forget(self) -> None:

@@ -126,16 +126,18 @@ class Wire:
 
 def fault(octets: bytes) -> str:
     """Why these octets cannot be sent as a message without becoming ambiguous, or ""."""
-    if reason := line_fault(octets):
-        return reason
+    if line_fault(octets) or octets.count(b"\r") != octets.count(b"\r\n"):
+        return "bare CR or LF in the message; lines must end in CRLF"
     return "NUL octet in the message" if 0 in octets else ""
 
 
 def line_fault(octets: bytes) -> str:
-    """Why it cannot be told where a message with these octets ends, or "". NUL does no harm there."""
-    lines = octets.count(b"\r\n")
-    if octets.count(b"\r") != lines or octets.count(b"\n") != lines:
-        return "bare CR or LF in the message; lines must end in CRLF"
+    """Why it cannot be told where a message with these octets ends, or "".
+
+    NUL does no harm there, nor does a CR by itself, which programs write that show how far they are.
+    """
+    if octets.count(b"\n") != octets.count(b"\r\n"):
+        return "bare LF in the message; lines must end in CRLF"
     return ""
 
 

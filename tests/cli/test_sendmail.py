@@ -370,8 +370,11 @@ def test_fwd_07_users_without_a_configuration_hand_over_to_the_proxy(
         try:
             with serving(home):
                 assert stat.S_IMODE(socket.stat().st_mode) == 0o666
-                assert status(monkeypatch, "-i", "root", octets=b"Subject: treasure\n\nwindmill\n.\n") == 0
-                assert inside(home).endswith(b"\r\n\r\nwindmill\r\n.\r\n")
+                assert (
+                    status(monkeypatch, "-i", "root", octets=b"Subject: treasure\n\nwindmill 9%\r99%\n.\n")
+                    == 0
+                )
+                assert inside(home).endswith(b"\r\n\r\nwindmill 9%\r99%\r\n.\r\n")
                 assert status(monkeypatch, "a@elsewhere.example") == 67
                 assert "no recipient a@elsewhere.example" in capsys.readouterr().err
         finally:

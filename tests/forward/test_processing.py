@@ -213,6 +213,8 @@ def test_what_is_passed_on_goes_as_it_came(office: Office) -> None:
         (replace(MAIL, rcpt_tos=("root",), octets=b"Received: x\r\n" * 51 + PLAIN), "smtp"),
         (replace(MAIL, rcpt_tos=("root\n",)), "smtp"),
         (replace(MAIL, rcpt_tos=("root",), mail_from="a\0@b"), "smtp"),
+        (replace(MAIL, rcpt_tos=("root",), octets=PLAIN + b"50%\r.\r\n"), "smtp"),
+        (replace(MAIL, rcpt_tos=("root",), octets=PLAIN + b"x\n.\r\nMAIL FROM:<a@b>\r\n"), "smtp"),
     ],
 )
 def test_what_cannot_be_passed_on_stays(mail: SystemMail, via: str, office: Office) -> None:

@@ -251,22 +251,36 @@ async def test_lmtp_pipelined(front: Fronts) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [b"a\nb\r\n", b"a\rb\r\n", b"x\n.\r\nMAIL FROM:<evil@example.org>\r\n", b"x\r\n.\nNOOP\r\n"]
+    "message",
+    [b"a\nb\r\n", b"a\r\rb\n\r\n", b"x\n.\r\nMAIL FROM:<evil@example.org>\r\n", b"x\r\n.\nNOOP\r\n"],
 )
 @pytest.mark.parametrize("kind", [Intake, LocalIntake])
 async def test_smuggling(
     kind: type[Intake], message: bytes, front: Fronts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bare CR or LF is refused for good, and nothing after it is read."""
+    """A bare LF is refused for good, and nothing after it is read."""
     server = await front(kind)
     client = await server.connect()
     await begin(client)
     assert (await client.ask(b"DATA")).startswith(b"354 ")
     await client.send(b"Subject: x\r\n\r\n" + message + DOT + b"NOOP\r\n")
-    assert (await client.reply()).startswith(b"554 5.6.0 bare CR or LF")
+    assert (await client.reply()).startswith(b"554 5.6.0 bare LF")
     assert await client.reply() == b""
     assert server.desk.taken == []
     assert [one for one in caplog.records if "protocol abuse" in one.getMessage()]
+
+
+@pytest.mark.parametrize("kind", [Intake, LocalIntake])
+async def test_fwd_02_a_program_that_shows_how_far_it_is(kind: type[Intake], front: Fronts) -> None:
+    """What it writes over its own line comes by cron with CR; only CRLF "." CRLF is the end of a message."""
+    server = await front(kind)
+    client = await server.connect()
+    await begin(client)
+    assert (await client.ask(b"DATA")).startswith(b"354 ")
+    octets = b"Subject: x\r\n\r\n 50%\r100%\r\r.\r..\0\r\r\n\r.\r\nNOOP\r\n"
+    await client.send(octets + DOT)
+    assert (await client.reply()).startswith(b"250 ")
+    assert [taken for taken, _ in server.desk.taken] == [octets]
 
 
 async def test_too_large(front: Fronts) -> None:
