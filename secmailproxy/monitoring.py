@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from keystore.errors import KeystoreError
 from secmailproxy.config import Config
+from secmailproxy.errors import SecMailProxyError
+from secmailproxy.folders import Folders
 from secmailproxy.forward.alerting import facts_of
 from secmailproxy.forward.collected import Collected, collected_of
 from secmailproxy.forward.digestmail import local_time
@@ -19,14 +22,18 @@ from secmailproxy.forward.facts import shown
 from secmailproxy.forward.heartbeat import Heartbeat, Section
 from secmailproxy.forward.journal import journal_of
 from secmailproxy.forward.model import SystemMail
-from secmailproxy.forward.queue import Damaged, NotQueued, Queue
+from secmailproxy.forward.queue import ASIDE, Damaged, NotQueued, Queue
 from secmailproxy.forward.sender import with_sender
 from secmailproxy.forward.tally import Outcome, summary, tally
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
 
+Told = tuple[bool, str]
+"""Whether a person should look at it, and one line."""
+
 _LINE_MOST = 500
+_TOO_LONG = timedelta(days=2)
 _THE_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -59,28 +66,39 @@ def digests_of(
 def _sections(config: Config, keystore: Keystore, since: datetime | None) -> Sequence[Section]:
     """What a heartbeat tells; nothing of any message."""
     folders = config.folders
-    counts = tally(journal_of(folders).records(since or _THE_BEGINNING, None))
-    troubled = counts.outcomes[Outcome.DEFERRED.value] or counts.outcomes[Outcome.HELD.value]
-    queued = list(_queued(Queue(folders.spool)))
-    stuck = any(tried for tried, _ in queued)
+    collected = collected_of(folders, keystore)
     return [
-        Section("What became of messages since then", list(summary(counts)), bool(troubled)),
-        Section("In the queue", [line for _, line in queued], stuck),
-        _certificates(config, keystore),
-        Section("Collected for digests", list(_waiting(collected_of(folders, keystore)))),
+        _section("What became of messages since then", lambda: _became(folders, since)),
+        _section("In the queue", lambda: _queued(Queue(folders.spool))),
+        _section("Certificates that end, or have ended", lambda: _certificates(config, keystore)),
+        _section("Collected for digests", lambda: _waiting(collected)),
     ]
 
 
-def _certificates(config: Config, keystore: Keystore) -> Section:
+def _section(head: str, tell: Callable[[], Iterable[Told]]) -> Section:
+    """What cannot be told is worth a look; the rest of the mail does not wait for it."""
+    try:
+        told = list(tell())
+    except (SecMailProxyError, KeystoreError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        return Section(head, [f"  cannot be told: {shown(why or type(error).__name__, _LINE_MOST)}"], True)
+    return Section(head, [line for _, line in told], any(alarming for alarming, _ in told))
+
+
+def _became(folders: Folders, since: datetime | None) -> Iterator[Told]:
+    counts = tally(journal_of(folders).records(since or _THE_BEGINNING, None))
+    troubled = bool(counts.outcomes[Outcome.DEFERRED.value] or counts.outcomes[Outcome.HELD.value])
+    yield from ((troubled, line) for line in summary(counts))
+
+
+def _certificates(config: Config, keystore: Keystore) -> Iterator[Told]:
     """Those that cannot be used, or soon cannot."""
-    now = datetime.now(UTC)
-    facts = facts_of(with_sender(config.forward_settings()), keystore, now)
-    lines = [f"  {shown(one.sentence(), _LINE_MOST)}" for one in facts if one.why or one.ends is not None]
-    return Section("Certificates that end, or have ended", lines, bool(lines))
+    facts = facts_of(with_sender(config.forward_settings()), keystore, datetime.now(UTC))
+    yield from ((True, f"  {shown(one.sentence(), _LINE_MOST)}") for one in facts if one.why or one.ends)
 
 
-def _queued(queue: Queue) -> Iterator[tuple[bool, str]]:
-    """(whether it could have left and did not, one line) for each message."""
+def _queued(queue: Queue) -> Iterator[Told]:
+    """What could have left and did not is alarming."""
     now = time.time()
     for name in queue.names():
         try:
@@ -96,9 +114,15 @@ def _queued(queue: Queue) -> Iterator[tuple[bool, str]]:
             bool(progress.held or progress.tries),
             f"  {name}: {hours:.1f} hours, {state}; {progress.why or progress.held or 'new'}",
         )
+    aside = queue.folder / ASIDE
+    if aside.is_dir() and (count := len(os.listdir(aside))):
+        yield True, f"  {count} set aside in {aside}"
 
 
-def _waiting(collected: Collected) -> Iterator[str]:
+def _waiting(collected: Collected) -> Iterator[Told]:
+    """What has waited for longer than any digest does is alarming: it cannot leave, or not be opened."""
+    now = datetime.now(UTC)
     for name in collected.digests():
         if entries := collected.entries(name):
-            yield f"{len(entries):7d}  {name}, since {local_time(entries[0].at, UTC)}"
+            line = f"{len(entries):7d}  {name}, since {local_time(entries[0].at, UTC)}"
+            yield now - entries[0].at > _TOO_LONG, line

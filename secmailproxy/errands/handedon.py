@@ -28,13 +28,17 @@ class HandedOn:
         """Each message with a lower UID is done with, whatever is to become of it."""
         self._done: set[int] = set()
         self._left: set[int] = set()
+        self._is_unwritten = False
 
     def use(self, uidvalidity: int) -> None:
         """Read what is known of this mailbox; nothing, when the server has given it a new UIDVALIDITY.
 
         Blocks. Raises ConfigError for a file that is damaged: what it said must not be guessed.
         """
+        if self._is_unwritten and uidvalidity == self._uidvalidity:
+            return  # the disk does not know all that this process knows
         self._uidvalidity, self.floor, self._done, self._left = uidvalidity, 1, set(), set()
+        self._is_unwritten = False
         try:
             told = json.loads(self.path.read_bytes())
             if told["uidvalidity"] == uidvalidity:
@@ -56,6 +60,11 @@ class HandedOn:
     def is_left(self, uid: int) -> bool:
         """Whether nothing is to be done with it at all."""
         return uid in self._left
+
+    def prepare(self) -> None:
+        """Before a message is handed on. Blocks; raises ConfigError where the last one could not be noted."""
+        if self._is_unwritten:
+            self._write()
 
     def done(self, uid: int) -> None:
         """The message was handed on. Blocks until this is on the disk; raises ConfigError."""
@@ -83,6 +92,7 @@ class HandedOn:
             self._write()
 
     def _write(self) -> None:
+        self._is_unwritten = True
         told = {
             "uidvalidity": self._uidvalidity,
             "floor": self.floor,
@@ -90,3 +100,4 @@ class HandedOn:
             "left": sorted(self._left),
         }
         write_privately(self.path, json.dumps(told).encode())
+        self._is_unwritten = False

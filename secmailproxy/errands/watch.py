@@ -212,6 +212,7 @@ class Watch:
 
     def _take_once(self, uid: int, octets: bytes) -> None:
         """What was handed on is remembered, whatever becomes of the watch meanwhile."""
+        self._known.prepare()
         self._take(octets)
         self._known.done(uid)
 

@@ -174,6 +174,7 @@ class Alerts:
                     },
                 )
             if due:
+                self._write(memory)  # what could not be kept would be said again and again
                 self._send([one.sentence() for one in due], settings, now)
             after = alerts.after_warnings(facts, memory, now)
             if after != memory:  # the plans of pipes are for a folder as it was
@@ -187,7 +188,7 @@ class Alerts:
         """
         try:
             self._tell(why)
-        except (SecMailProxyError, KeystoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  the message must not suffer from it
             log.error("an alert could not be sent", extra=place(error))
 
     def _tell(self, why: str) -> None:
@@ -196,6 +197,7 @@ class Alerts:
             if memory is None or not alerts.cause_is_due(why, memory, now):
                 return
             log.error("system mail needs attention", extra={"why": why})
+            self._write(memory)  # as above
             self._send([why], settings, now)
             self._write(alerts.after_cause(why, memory, now))
 

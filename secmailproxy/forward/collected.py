@@ -1,7 +1,8 @@
 """Messages that wait for a digest: one sealed file each, on the disk before anybody relies on it.
 
     collected/NAME/TIME-RANDOM.collected    one message, put through the slot of the keystore's letter box
-    collected/NAME.done                     what has left in digests of that name: entries, marks of messages
+    collected/NAME.done                     what has left in digests of that name: entries, marks of messages;
+                                            lines that begin with "?" are room for what is about to leave
 
 To put a message in takes no secret, so a pipe does it while the keystore is locked; to make the digest
 takes the keystore key. An entry is there whole or not at all. It is removed only when the mail that carries
@@ -22,7 +23,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".collected"
 _DONE = ".done"
+_ROOM = "?"
 _TIME = "%Y%m%dT%H%M%S%fZ"
 _NAME = re.compile(r"(\d{8}T\d{12}Z)-[0-9a-f]{16}")
 _REMEMBERED = timedelta(days=10)
@@ -100,9 +103,11 @@ class Collected:
         found = []
         for path in folder.glob(f"*{_SUFFIX}") if folder.is_dir() else ():
             name = path.name.removesuffix(_SUFFIX)
-            if matched := _NAME.fullmatch(name):
-                at = datetime.strptime(matched[1], _TIME).replace(tzinfo=UTC)
-                found.append(Entry(digest, name, at, path.stat().st_size))
+            # None of ours, or gone meanwhile: it is nothing that waits.
+            with suppress(ValueError, FileNotFoundError):
+                if matched := _NAME.fullmatch(name):
+                    at = datetime.strptime(matched[1], _TIME).replace(tzinfo=UTC)
+                    found.append(Entry(digest, name, at, path.stat().st_size))
         return sorted(found, key=lambda one: one.name)
 
     def read(self, entry: Entry, letterbox: Letterbox) -> CollectedMail:
@@ -118,19 +123,31 @@ class Collected:
         except FileNotFoundError:
             return set()
         # The last line may be cut off; then its entry is still there and goes out again.
-        return {mark for line in lines for _, _, mark in [line.partition(" ")] if mark}
+        told = [line.partition(" ") for line in lines if not line.startswith(_ROOM)]
+        return {mark for _, _, mark in told if mark}
 
-    def note(self, digest: str, marks: Iterable[str], now: datetime) -> None:
-        """These have left; on the disk when this returns."""
-        path = self._done(digest)
+    @contextmanager
+    def noting(self, digest: str, marks: Iterable[str], now: datetime) -> Iterator[None]:
+        """These leave within the block: that is on the disk at its end.
+
+        The disk has room for it before the block begins, for what left and could not be noted would leave
+        again and again.
+        """
+        path, lines = self._done(digest), [f"{now:%Y-%m-%d} {mark}\n" for mark in marks]
         is_new = not path.exists()
-        with open(path, "ab", opener=_privately) as file:
-            # A line of its own, whatever a process that died has left unfinished.
-            file.write(b"\n" + "".join(f"{now:%Y-%m-%d} {mark}\n" for mark in marks).encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
-        if is_new:
-            sync_folder(path.parent)
+        with open(path, "r+b", buffering=0, opener=_privately) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                # A line of its own, whatever a process that died has left unfinished.
+                _write(file.fileno(), "".join(["\n", *(_ROOM + one[1:] for one in lines)]), size)
+                if is_new:
+                    sync_folder(path.parent)
+                yield
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), size)
+                raise
+            _write(file.fileno(), "".join(["\n", *lines]), size)
 
     def drop(self, entries: Sequence[Entry]) -> None:
         """Remove what has left, for good."""
@@ -143,7 +160,7 @@ class Collected:
         """Forget marks that no retry can bear any more, and what has been left half written."""
         path, oldest = self._done(digest), f"{now - _REMEMBERED:%Y-%m-%d}"
         lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
-        kept = [line for line in lines if line >= oldest]
+        kept = [line for line in lines if line >= oldest and not line.startswith(_ROOM)]
         if len(kept) < len([line for line in lines if line]):
             replace_file(path, "".join(f"{line}\n" for line in kept).encode("ascii"))
         for half in (self.folder / digest).glob(f".*{_SUFFIX}.*"):
@@ -205,7 +222,16 @@ def keep_slot(path: Path, letterbox: Letterbox) -> Slot:
 
 
 def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_CREAT, 0o600)
+
+
+def _write(descriptor: int, text: str, place: int) -> None:
+    """On the disk when this returns."""
+    left = memoryview(text.encode("ascii"))
+    while left:
+        written = os.pwrite(descriptor, left, place)
+        left, place = left[written:], place + written
+    os.fsync(descriptor)
 
 
 def _context(digest: str, name: str) -> bytes:

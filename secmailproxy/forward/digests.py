@@ -1,6 +1,7 @@
 """Makes the digests and heartbeats that are due, and hands them on.
 
-    read entries -> note which are retries -> mails -> for each: hand over, note, remove its entries
+    read entries -> note which are retries -> mails -> for each: make room for the note, hand over, note,
+    remove its entries
 
 Only the hand-over lets go of messages: what fails before it leaves everything as it was, and what dies
 after it finds the note, or sends one mail twice. One process at a time does it.
@@ -129,7 +130,7 @@ class Digests:
             for plan in self._due(settings, now):
                 try:
                     count += self._send_digest(plan, settings, now)
-                except (SecMailProxyError, KeystoreError, OSError) as error:
+                except Exception as error:  # noqa: BLE001  raised when all has been tried
                     failures.append(error)
             if settings.heartbeat is not None and settings.heartbeat.is_due(now, settings.zone):
                 self._send_heartbeat(settings.heartbeat, settings, now)
@@ -180,6 +181,12 @@ class Digests:
         for entry in entries:
             try:
                 message = self._collected.read(entry, letterbox)
+            except OSError as error:
+                log.error(
+                    "a collected message cannot be read; it waits",
+                    extra={"digest": entry.digest, "entry": entry.name, "why": _why(error)},
+                )
+                continue
             except StoreDamaged:
                 self._unreadable.add(entry.name)
                 log.error(
@@ -209,10 +216,10 @@ class Digests:
         postscript = "" if beat is None else beat.postscript(settings.zone)
         stamp = _stamp(settings, now)
         octets = digest_mail(plan.name, sheet, settings.author, stamp, settings.zone, postscript)
-        self._process(SystemMail(octets, "", plan.rcpt_tos, Entrance.OWN))
         names = {message.name for message in sheet.messages}
         gone = names | {mark for mark, name in batch.marks.items() if name in names}
-        self._collected.note(plan.name, gone, now)
+        with self._collected.noting(plan.name, gone, now):
+            self._process(SystemMail(octets, "", plan.rcpt_tos, Entrance.OWN))
         self._collected.drop([entry for name in names for entry in batch.entries[name]])
         if beat is not None:
             beat.sent(now, by_digest=True)
@@ -220,6 +227,7 @@ class Digests:
         return gone
 
     def _send_heartbeat(self, beat: Heartbeat, settings: DigestSettings, now: datetime) -> None:
+        beat.prepare()
         sections = beat.sections(beat.signs().last)
         text = beat.text(sections, settings.zone)
         octets = text_mail(beat.subject(sections), text, settings.author, _stamp(settings, now))

@@ -20,6 +20,7 @@ from secmailproxy.folders import make_private
 from secmailproxy.forward.digestmail import local_time
 from secmailproxy.forward.schedule import DigestPlan, HeartbeatPlan, heartbeat_is_due
 
+_SIZE = 200
 _ALIVE = "This machine is alive, and mail from it arrives."
 
 
@@ -57,7 +58,7 @@ class Heartbeat:
     host: str
 
     def is_due(self, now: datetime, zone: tzinfo) -> bool:
-        """Whether a mail is to go out now. Raises OSError."""
+        """Whether a mail is to go out now."""
         signs = self.signs()
         last = signs.last if self.plan.by_digest else signs.heartbeat
         return heartbeat_is_due(last, self.plan.schedule, now, zone)
@@ -80,6 +81,10 @@ class Heartbeat:
         """The same, for the end of a digest that serves as heartbeat."""
         return "\n".join(("", "State of this machine", *_body(self.sections(self.signs().last))))
 
+    def prepare(self) -> None:
+        """Raises OSError, ConfigError where it could not be kept that one went out: it would never end."""
+        self._keep(self.signs())
+
     def sent(self, now: datetime, *, by_digest: bool = False) -> None:
         """One is in safe hands. Raises OSError, ConfigError."""
         signs = self.signs()
@@ -87,18 +92,19 @@ class Heartbeat:
         self._keep(SignsOfLife(now if is_own else signs.heartbeat, signs.digest if is_own else now))
 
     def signs(self) -> SignsOfLife:
-        """What is known of the last ones; a file that cannot be understood tells nothing. Raises OSError."""
+        """What is known of the last ones; a file that cannot be read or understood tells nothing."""
         try:
             told = json.loads(self.file.read_bytes())
             return SignsOfLife(_time(told.get("heartbeat")), _time(told.get("digest")))
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError):
             return SignsOfLife()
 
     def _keep(self, signs: SignsOfLife) -> None:
         make_private(self.file.parent)
         told = {"heartbeat": signs.heartbeat, "digest": signs.digest}
         written = {name: moment.isoformat() for name, moment in told.items() if moment is not None}
-        replace_file(self.file, json.dumps(written).encode("ascii"))
+        # Of one size, so that there is room for the next one where there was for this.
+        replace_file(self.file, json.dumps(written).ljust(_SIZE).encode("ascii"))
 
     def _head(self, zone: tzinfo) -> Iterator[str]:
         yield _ALIVE

@@ -65,7 +65,7 @@ class Journal:
             with path.open("rb") as lines:
                 for line in lines:
                     # One that a power cut left unfinished, or a restored backup brought, is none.
-                    with contextlib.suppress(ValueError, LookupError, TypeError):
+                    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                         record = _read(json.loads(line), letterbox)
                         if record.at >= since:
                             yield record

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from secmailproxy.errors import NotAllowed
+from secmailproxy.errors import ConfigError
 from secmailproxy.forward.model import ForwardSettings, Outlet, Product
 from secmailproxy.forward.spool import Route, Spool, route_of
 from secmailproxy.forward.wake import see_to_delivery
@@ -43,12 +43,12 @@ class DirectOutlet:
     queue: SpoolOutlet
 
     def take(self, products: Sequence[Product]) -> None:
-        """As `model.Outlet.take`; NotAllowed for several messages in clear."""
+        """As `model.Outlet.take`; ConfigError for several messages in clear."""
         if len(products) == 1 and not products[0].held:
             return self.hand_over(products[0])
         clear = [one for one in products if one.is_plain]
         if len(clear) > 1:
-            raise NotAllowed(
+            raise ConfigError(
                 "several messages in clear cannot be handed over at once; let one rule pass it on"
             )
         sealed = [one for one in products if not one.is_plain]

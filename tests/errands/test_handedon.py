@@ -30,6 +30,24 @@ def test_it_survives_and_is_of_one_mailbox(tmp_path: Path) -> None:
     assert one.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_could_not_be_noted_is_known_as_long_as_the_process_lives(tmp_path: Path) -> None:
+    """A new connection reads the disk again; no other message is handed on before it can be noted."""
+    folder = tmp_path / "watched"
+    one = known(folder)
+    folder.write_text("in the way")
+    with pytest.raises(ConfigError):
+        one.done(3)
+    one.use(7)
+    assert one.is_done(3)
+    with pytest.raises(ConfigError):
+        one.prepare()
+    folder.unlink()
+    one.prepare()
+    assert known(folder).is_done(3)
+    one.use(8)
+    assert not one.is_done(3)
+
+
 def test_another_uidvalidity_makes_all_uids_new(tmp_path: Path) -> None:
     known(tmp_path).done(3)
     renewed = known(tmp_path, uidvalidity=8)

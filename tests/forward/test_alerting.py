@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import resource
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,6 +91,25 @@ def office(keystore: Keystore, ending: Fingerprint, tmp_path: Path) -> Office:
     """One target, who is alerted too."""
     settings = ForwardSettings((Target(ADMIN, (ending,)),), sender=SENDER, via="sendmail", alert=(ADMIN,))
     return Office(keystore, settings, tmp_path / "state")
+
+
+def test_a_full_disk_is_no_storm_of_alerts(office: Office) -> None:
+    """What cannot be remembered to have been said is not said by mail, and is said later."""
+    office.now = START + 33 * DAY
+    office.folder.mkdir()
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+        for _ in range(3):
+            office.alerts.tell("no encryption key")
+            with suppress(OSError):
+                office.alerts.warn()
+        os._exit(len(office.post.products))
+    assert os.waitpid(child, 0)[1] == 0
+    for _ in range(3):
+        office.alerts.tell("no encryption key")
+        office.alerts.warn()
+    assert len(office.post.products) == 2
 
 
 def test_fwd_03_warnings_30_7_1_and_0_days_before_the_end_each_once(

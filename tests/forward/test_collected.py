@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,20 +86,48 @@ def test_a_message_is_known_again_only_where_it_cannot_rightly_come_twice(collec
     assert marks[4] not in ("", *marks[:4])
 
 
+def note(collected: Collected, *noted: Any) -> None:
+    with collected.noting(*noted):
+        pass
+
+
 def test_what_has_left_is_remembered_for_as_long_as_it_is_tried_again(collected: Collected) -> None:
     assert collected.left("nightly") == set()
     collected.collect(MAIL, NIGHTLY)
-    collected.note("nightly", ["one"], NOW - timedelta(days=11))
-    collected.note("nightly", ["two", "three"], NOW - timedelta(days=9))
+    note(collected, "nightly", ["one"], NOW - timedelta(days=11))
+    note(collected, "nightly", ["two", "three"], NOW - timedelta(days=9))
     done = collected.folder / "nightly.done"
     # Of a process that died while it wrote:
     done.write_bytes(done.read_bytes() + b"2026-11-2")
-    collected.note("nightly", ["four"], NOW)
+    note(collected, "nightly", ["four"], NOW)
     assert {"one", "two", "three", "four"} <= collected.left("nightly")
     collected.tidy("nightly", NOW)
     assert {"two", "three", "four"} <= collected.left("nightly")
     assert "one" not in collected.left("nightly")
     assert done.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_did_not_leave_is_not_noted_whatever_ended_it(collected: Collected) -> None:
+    collected.collect(MAIL, NIGHTLY)
+    note(collected, "nightly", ["one"], NOW)
+    with suppress(ZeroDivisionError), collected.noting("nightly", ["two"], NOW):
+        assert collected.left("nightly") == {"one"}
+        # As whoever comes after a kill finds it:
+        killed = (collected.folder / "nightly.done").read_bytes()
+        raise ZeroDivisionError
+    assert collected.left("nightly") == {"one"}
+    (collected.folder / "nightly.done").write_bytes(killed)
+    note(collected, "nightly", ["three"], NOW)
+    assert collected.left("nightly") == {"one", "three"}
+    collected.tidy("nightly", NOW)
+    assert (collected.folder / "nightly.done").read_text().count("\n") == 2
+
+
+def test_files_that_are_no_entries_are_nothing_that_waits(collected: Collected) -> None:
+    collected.collect(MAIL, NIGHTLY)
+    (collected.folder / "nightly" / f"20269999T000000000000Z-{'0' * 16}.collected").touch()
+    (collected.folder / "nightly" / f"20261122T000000000000Z-{'0' * 16}.collected").symlink_to("gone")
+    assert len(collected.entries("nightly")) == 1
 
 
 def test_what_was_left_half_written_goes_after_a_day(collected: Collected) -> None:

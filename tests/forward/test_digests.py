@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -146,6 +147,61 @@ def test_one_digest_that_fails_keeps_no_other(machine: Machine) -> None:
         digests.send(TOMORROW)
     assert machine.carried == [cron("two")]
     assert len(machine.collected.entries("broken")) == 1
+
+
+def test_nor_does_one_that_nobody_has_thought_of(machine: Machine) -> None:
+    machine.plans = (DigestPlan("broken", SEVEN, ("nobody@example.org",)), NIGHTLY)
+    machine.beat = HeartbeatPlan(SEVEN, ("boss@example.org",))
+    machine.collect(cron("one"), digest="broken")
+    machine.collect(cron("two"))
+
+    def process(mail: SystemMail) -> None:
+        if mail.rcpt_tos == ("nobody@example.org",):
+            raise RuntimeError("treasure")
+        machine.sent.append(mail)
+
+    digests = Digests(machine.settings, machine.collected, machine.letterbox, process)
+    with pytest.raises(RuntimeError):
+        digests.send(TOMORROW)
+    assert [mail.rcpt_tos for mail in machine.sent] == [("admin@example.org",), ("boss@example.org",)]
+
+
+def test_an_entry_that_cannot_be_read_now_keeps_no_other(machine: Machine) -> None:
+    machine.collect(cron("one"))
+    machine.now += timedelta(seconds=1)
+    machine.collect(cron("two"))
+    (first, _) = machine.collected.entries("nightly")
+    path = machine.folder / "collected" / "nightly" / f"{first.name}.collected"
+    letter = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    digests = machine.digests()
+    digests.send(TOMORROW)
+    path.rmdir()
+    path.write_bytes(letter)
+    digests.send(TOMORROW)
+    assert [taken_out(mail.octets) for mail in machine.sent] == [[cron("two")], [cron("one")]]
+
+
+@pytest.mark.parametrize("kind", ["digest", "heartbeat"])
+def test_fwd_06_a_full_disk_does_not_send_the_same_again_and_again(kind: str, machine: Machine) -> None:
+    """What cannot be noted to have left does not leave."""
+    if kind == "digest":
+        machine.collect(*(cron(str(number), number=number) for number in range(40)))
+    else:
+        machine.beat = HeartbeatPlan(SEVEN)
+    machine.now = TOMORROW
+    (machine.folder / "slot").write_bytes(BOX.slot.to_octets())
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+        for _ in range(3):
+            machine.digests().do()
+        os._exit(len(machine.sent))
+    assert os.waitpid(child, 0)[1] == 0
+    machine.digests().do()
+    machine.digests().do()
+    assert len(machine.sent) == 1
 
 
 def test_a_locked_keystore_keeps_what_was_collected(machine: Machine) -> None:
@@ -327,6 +383,17 @@ def test_a_state_that_cannot_be_read_is_not_silence(state: bytes, machine: Machi
     (machine.folder / "heartbeat.json").write_bytes(state)
     machine.digests().do()
     machine.digests().do()
+    assert len(machine.sent) == 1
+
+
+def test_a_heartbeat_that_cannot_be_remembered_stops_no_digest_and_does_not_leave(machine: Machine) -> None:
+    machine.beat = HeartbeatPlan(SEVEN, ("admin@example.org",))
+    (machine.folder / "heartbeat.json").mkdir()
+    machine.collect(cron("one"))
+    machine.now = TOMORROW
+    assert machine.digests().do() == 300
+    assert machine.digests().do() == 300
+    assert machine.carried == [cron("one")]
     assert len(machine.sent) == 1
 
 
