@@ -28,12 +28,12 @@ def journal(folder: Path, now: datetime = NOW) -> Journal:
 def test_what_became_of_a_message_is_told_where_the_keystore_is_open(tmp_path: Path) -> None:
     kept = journal(tmp_path)
     kept.note(system(cron("the windmill", number=1)), (Outcome.KEPT, Outcome.FORWARDED), "cron")
-    kept.note(system(cron("x", host="db")), (Outcome.DEFERRED,), "", "NoUsableCertificate")
+    kept.note(system(cron("x", host="database")), (Outcome.DEFERRED,), "", "NoUsableCertificate")
     (path,) = kept.folder.iterdir()
     assert path.name == "2026-11-21.journal"
     assert path.stat().st_mode & 0o777 == 0o600
     octets = path.read_bytes()
-    assert not [word for word in (b"web1", b"root", b"backup", b"windmill", b"db") if word in octets]
+    assert not [word for word in (b"web1", b"root", b"backup", b"windmill", b"database") if word in octets]
     first, second = kept.records(NOW - timedelta(days=1), BOX)
     facts = Facts("root@web1", "web1", "Cron <root@web1> backup")
     assert first == Record(NOW, (Outcome.KEPT, Outcome.FORWARDED), "cron", "", facts)
