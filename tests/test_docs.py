@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
@@ -202,3 +203,13 @@ def test_links_into_documents_lead_to_a_title(path: Path) -> None:
     links = re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", path.read_text(encoding="utf-8"))
     lost = [one for one in links if one[1] not in anchors(path.parent / one[0] if one[0] else path)]
     assert lost == []
+
+
+def test_the_architecture_names_every_module_of_system_mail_and_which_are_pure() -> None:
+    text = sections(DOCS / "architecture.md")["System mail"]
+    shown = {name: bool(star) for star, name in re.findall(r"(\*?)`([a-z]+)`", text)}
+    told = {
+        path.stem: "PURE" in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+        for path in (ROOT / "secmailproxy" / "forward").glob("[a-z]*.py")
+    }
+    assert shown == told
