@@ -195,6 +195,17 @@ class ImapServer:
         login, server = logged_in
         self._accounts.logged_in(login)
         log.info("imap login", extra={"client": client, "account": login.account.address})
+        await self._carry(login, server, front.rest(), reader, writer)
+
+    async def _carry(
+        self,
+        login: ImapLogin,
+        server: Upstream,
+        rest: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Between the client and the server until one of them ends; `rest` came behind the login."""
         special_use = self._special_use(login, server)
         session, presenter = self._session(login, server, special_use), self._presenter(login)
         settings = self._settings
@@ -210,7 +221,7 @@ class ImapServer:
         )
         self._sessions.add(connection)
         try:
-            await connection.run(front.rest())
+            await connection.run(rest)
         except BaseException:
             if connection.mid_response:
                 # Whatever is said now would become a part of the message that is half-way out.
