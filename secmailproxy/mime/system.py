@@ -47,6 +47,7 @@ _STRUCTURE = frozenset(
 _PASSED = frozenset(
     {*_OUTSIDE, "cc", "sender", "reply-to", "in-reply-to", "references", "content-id", *_STRUCTURE}
 )
+_OF_A_PART = _STRUCTURE | {"content-id"}
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _START = re.compile(
     rb"(?:This is an OpenPGP/MIME encrypted message \(RFC [0-9]{4} and 3156\)\r?\n)?\s*--\S+[ \t]*\r?\n"
@@ -169,6 +170,10 @@ def is_sealed(root: Entity) -> bool:
     if not root.is_multipart:
         return transfer.encoding_of(root) == transfer.BASE64 and transfer.is_base64(root.body)
     control, data = root.parts
+    if transfer.encoding_of(data) == transfer.BASE64 and not transfer.is_base64(data.body):
+        return False  # a decoder leaves out what is no digit, such as all words in Cyrillic
+    if not all(field_name(one.raw(root.octets)) in _OF_A_PART for part in root.parts for one in part.fields):
+        return False
     armor = _ARMOR.fullmatch(openpgp_ciphertext(root) or b"")
     return bool(
         armor

@@ -40,6 +40,7 @@ Take = Callable[[bytes, Envelope], None]
 
 _OFFERED = frozenset({"DSN", "SMTPUTF8"})
 _RECIPIENTS_MOST = 1000
+_TOO_MANY = Reply(451, "4.7.0 too many messages; try again in a minute")
 _AT_ONCE = 4
 """Messages that are being protected at a time; the others wait, each in its own session."""
 
@@ -117,7 +118,7 @@ class Intake(Courtesies):
         if path.size > self.settings.size_limit:
             raise self._too_large()
         if not self.settings.admission.may_send(self.client):
-            raise Refused(451, "4.7.0 too many messages; try again in a minute")
+            raise Refused(_TOO_MANY.code, _TOO_MANY.text)
         self._mail = path
         await self.answer(Reply(250, "2.1.0 sender ok"))
 
@@ -217,6 +218,9 @@ class LocalIntake(Intake):
         replies: dict[str, Reply] = {}
         for rcpt in rcpts:
             if rcpt.address not in replies:
+                # Each is a message of this client; MAIL has counted the first.
+                if replies and not refusal and not self.settings.admission.may_send(self.client):
+                    refusal = _TOO_MANY
                 replies[rcpt.address] = refusal or await self._taken(mail, [rcpt], gathered.octets)
             await self.answer(replies[rcpt.address])
 

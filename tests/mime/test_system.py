@@ -180,6 +180,9 @@ def sealed(
     )
 
 
+DATA = b"Content-Type: application/octet-stream\r\n"
+DATA_ENCODED = DATA + b"Content-Transfer-Encoding: base64\r\n"
+ENCODED = transfer.encode_base64(ARMOR)
 SMIME = b"Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: base64\r\n\r\n"
 SIGNED_ONLY = ARMOR.replace(b"hQEMA0", b"owGbwM")
 
@@ -193,6 +196,10 @@ SIGNED_ONLY = ARMOR.replace(b"hQEMA0", b"owGbwM")
         (sealed(preamble=b"the windmill\r\n"), False),
         (sealed(epilogue=b"the windmill\r\n"), False),
         (sealed(version=b"1\r\nthe windmill"), False),
+        (sealed(armor=ENCODED).replace(DATA, DATA_ENCODED), True),
+        (sealed(armor="мельница ".encode() + ENCODED).replace(DATA, DATA_ENCODED), False),
+        (sealed().replace(DATA, DATA + b"Content-Description: OpenPGP encrypted message\r\n"), True),
+        (sealed().replace(DATA, DATA + b"X-Note: the windmill\r\n"), False),
         (sealed(armor=ARMOR + b"the windmill"), False),
         (sealed(armor=ARMOR.replace(b"=abcd", b"the windmill")), False),
         (sealed(armor=SIGNED_ONLY), False),

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from keystore.errors import StoreDamaged, StoreLocked
+from secmailproxy.admission import Admission, Limits
 from secmailproxy.errors import (
     ConfigError,
     KeystoreLocked,
@@ -232,6 +233,18 @@ async def test_lmtp_answers_for_each_recipient(front: Fronts) -> None:
     assert [one[:9] for one in replies] == [b"250 2.0.0", b"451 4.7.5", b"250 2.0.0", b"250 2.0.0"]
     assert [envelope.rcpt_tos for _, envelope in desk.taken] == [(ROOT,), ("root",)]
     assert (await client.ask(b"NOOP")).startswith(b"250 ")
+
+
+async def test_lmtp_counts_a_message_for_each_recipient(front: Fronts) -> None:
+    """Each of them is one more to encrypt and to send: a thousand would not be held up by the limit."""
+    admission = Admission("system", Limits(messages_per_minute=2))
+    server = await front(LocalIntake, admission=admission, accepts=lambda address: True)
+    client = await server.connect()
+    await begin(client, "root", "root+1", "root+2")
+    assert (await send(client)).startswith(b"250 ")
+    assert (await client.reply()).startswith(b"250 ")
+    assert (await client.reply()).startswith(b"451 4.7.0 ")
+    assert [envelope.rcpt_tos for _, envelope in server.desk.taken] == [("root",), ("root+1",)]
 
 
 async def test_lmtp_pipelined(front: Fronts) -> None:
