@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from secmailproxy.errors import UpstreamUnavailable
-from secmailproxy.forward.handover import by_sendmail
+from secmailproxy.forward import handover
+from secmailproxy.forward.handover import Unanswered, by_sendmail
 
 
 def program(folder: Path, script: str) -> Path:
@@ -39,6 +41,25 @@ def test_a_failing_program_is_an_error_without_its_output(
     with pytest.raises(UpstreamUnavailable, match=said):
         by_sendmail(program(tmp_path, script), "a@b", ["c@d"], b"x" * 200_000)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("script", ["exec sleep 3", "sleep 3 & cat >/dev/null; wait"])
+@pytest.mark.parametrize("how", ["told", "looked for"])
+def test_a_program_that_does_not_end_is_given_up(
+    how: str, script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it takes the message or not, and where the system cannot tell of its end."""
+    monkeypatch.setattr(handover, "_PATIENCE", 0.2)
+    if how == "looked for":
+        monkeypatch.delattr(os, "pidfd_open")
+    with pytest.raises(Unanswered, match="did not end within"):
+        by_sendmail(program(tmp_path, f"echo $$ >{tmp_path}/pid; {script}"), "a@b", ["c@d"], b"x" * 200_000)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_program_that_wants_nothing_may_succeed(tmp_path: Path) -> None:
+    by_sendmail(program(tmp_path, "exec <&-"), "a@b", ["c@d"], b"x" * 200_000)
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
