@@ -75,6 +75,7 @@ class Store:
         self.lock = threading.RLock()
         """Held while the database is read or written; whoever caches rows holds it too."""
         self._held = threading.local()
+        self._writes = 0
         _prepare_file(path)
         with self._explained():
             self._database = sqlite3.connect(
@@ -86,7 +87,6 @@ class Store:
         except BaseException:
             self._database.close()
             raise
-        self._writes = 0
 
     def close(self) -> None:
         """Close the database; nothing else may be called after."""

@@ -151,6 +151,7 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
             found = [
                 _account(one, keystore, views, waits[one.address], now, problems) for one in config.accounts
             ]
+            problems += _keyless(config, keystore, now)
         finally:
             if views is not None:
                 views.close()
@@ -205,6 +206,14 @@ def _expiring(address: str, keystore: Keystore, now: datetime) -> Iterator[str]:
             yield f"{address}: the {name} expires {expires:%Y-%m-%d}; `secmailproxy doctor` says what to do"
 
 
+def _keyless(config: Config, keystore: Keystore, now: datetime) -> Iterator[str]:
+    """Accounts without a usable key; one that is there for system mail may do without."""
+    for section in config.accounts:
+        report = account_report(section, keystore, now)
+        if report.fingerprint is None and not systemmail.carries(config, section.address):
+            yield f"{section.address}: {report.key_state}"
+
+
 def _account(
     section: AccountSection,
     keystore: Keystore,
@@ -215,8 +224,6 @@ def _account(
 ) -> AccountStatus:
     address = section.address
     report = account_report(section, keystore, now)
-    if report.fingerprint is None:
-        problems.append(f"{address}: {report.key_state}")
     problems += _expiring(address, keystore, now)
     if views is None:
         return AccountStatus(address, report.key_state, waits)

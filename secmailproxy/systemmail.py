@@ -56,6 +56,13 @@ def needs_secrets(config: Config) -> bool:
     )
 
 
+def carries(config: Config, address: str) -> bool:
+    """Whether system mail leaves through this account, which needs no key for that."""
+    settings = config.forward_settings()
+    only = config.accounts[0].address if len(config.accounts) == 1 else ""
+    return is_used(config) and settings.via == "smarthost" and address == (settings.account or only)
+
+
 def in_short(config: Config) -> str:
     """To whom, and by whom it is sent; for people."""
     settings = config.forward_settings()

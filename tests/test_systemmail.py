@@ -21,6 +21,7 @@ from secmailproxy.systemmail import NoSecrets, needs_secrets
 from tests.fixtures import x509
 from tests.fixtures.processes import free_port
 from tests.fixtures.queued import put, sealed
+from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import Authority
 
 ADMIN = "admin@example.org"
@@ -36,6 +37,15 @@ address = "admin@example.org"
 fingerprint = "{fingerprint}"
 """
 TARGET = '[[forward.targets]]\naddress = "admin@example.org"\nfingerprint = "' + "A" * 40 + '"\n'
+ACCOUNT = """
+[secrets]
+backend = "file"
+passphrase_file = "passphrase"
+[[accounts]]
+address = "host@example.org"
+imap = { host = "127.0.0.1", port = 1 }
+smtp = { host = "127.0.0.1", port = 1 }
+"""
 SERVED = '[forward]\nvia = "smtp"\nrelay = "127.0.0.1:{port}"\n'
 
 
@@ -135,6 +145,23 @@ def test_a_configuration_without_a_way_out(home: Path) -> None:
     done = run("doctor")
     assert done.exit_code == 1
     assert 'no account to send through\n      -> set forward.via = "sendmail"' in done.output
+
+
+def test_an_account_for_system_mail_needs_no_key(home: Path, fingerprint: str) -> None:
+    """As docs/system-mail-debian.md sets it up: `secmailproxy setup --no-key`."""
+    quick_secrets(home / "state" / "secrets.json", "open")
+    (home / "passphrase").write_text("open")
+    (home / "passphrase").chmod(0o600)
+    configured(home, ACCOUNT)
+    done = run("doctor")
+    assert done.exit_code == 1
+    assert "fail  key, host@example.org: there is no key" in done.output
+    assert "problem   host@example.org: no key" in run("status").output
+    configured(home, ACCOUNT + TARGET.replace("A" * 40, fingerprint))
+    done = run("doctor")
+    assert done.exit_code == 0, done.output
+    assert "warn  key, host@example.org: there is no key" in done.output
+    assert "problem   host@example.org" not in run("status").output
 
 
 @pytest.mark.parametrize(

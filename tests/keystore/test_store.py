@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -224,6 +226,26 @@ def test_a_path_that_cannot_be(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(KeystoreError, match="cannot be opened"):
         Store(tmp_path / "file" / "store")
+
+
+def test_a_disk_that_is_full_when_it_is_made(path):
+    """The first command on a full disk names the disk; once there is room, the same command works."""
+    limited = (
+        "import pathlib, resource, sys\n"
+        "from keystore.errors import KeystoreError\n"
+        "from keystore.store import Store\n"
+        "for size in range(1_000, 60_000, 6_000):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        Store(pathlib.Path(sys.argv[1])).close()\n"
+        "    except KeystoreError as error:\n"
+        "        print(error)\n"
+    )
+    argv = [sys.executable, "-c", limited, path]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert len(said.splitlines()) > 3, "at several of its steps"
+    assert all("is the disk full" in line for line in said.splitlines()), said
+    Store(path).close()
 
 
 def test_busy_for_too_long(store, path, monkeypatch):
