@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -202,9 +201,9 @@ class Forward(Section):
         from secmailproxy.forward.message import loop_mark
         from secmailproxy.forward.model import Forward as ForwardAction
         from secmailproxy.forward.model import ForwardSettings, SubjectMode
+        from secmailproxy.forward.sender import own_names
         from secmailproxy.forward.severity import DEFAULT_WORDS
 
-        host = os.uname().nodename
         only = config.accounts[0].address if len(config.accounts) == 1 else ""
         default = ForwardAction((), SubjectMode(self.subject), self.subject_text, self.sign)
         return ForwardSettings(
@@ -219,9 +218,7 @@ class Forward(Section):
             account=self.account or only,
             aliases=self.aliases,
             local_domains=tuple(
-                dict.fromkeys(
-                    one.lower() for one in (*self.local_domains, host, host.split(".")[0], *_ALWAYS_LOCAL)
-                )
+                dict.fromkeys((*(one.lower() for one in self.local_domains), *own_names(), *_ALWAYS_LOCAL))
             ),
             relay=str(self.relay or ""),
             bounces=self.bounces or "",

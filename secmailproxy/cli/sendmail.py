@@ -28,6 +28,7 @@ from keystore.errors import KeystoreError
 from secmailproxy.errors import ConfigError, LimitExceeded, SecMailProxyError, UsageError
 from secmailproxy.folders import HOME_VARIABLE, Folders
 from secmailproxy.forward.model import Entrance, SystemMail
+from secmailproxy.forward.sender import mail_name
 from secmailproxy.forward.sendmailinput import Missing, collected, completed, header_recipients
 from secmailproxy.forward.sendmailoptions import CommandLine, Mode, command_line
 
@@ -154,17 +155,6 @@ def _full_name(mail_from: str) -> str:
         return os.environ.get("NAME", "")
     own = entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())
     return os.environ.get("NAME", own)
-
-
-def mail_name() -> str:
-    """What stands after "@" in addresses of this machine: /etc/mailname as on Debian, else its own name."""
-    try:
-        name = Path("/etc/mailname").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        name = ""
-    name = name or os.uname().nodename
-    kept = "".join(one for one in name if one.isascii() and (one.isalnum() or one in ".-")).strip(".-")
-    return kept or "localhost"
 
 
 class _Desk:

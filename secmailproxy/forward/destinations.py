@@ -3,6 +3,7 @@
     root              -> the aliases of root, each of them again
     root+disk         -> the aliases of root+disk; without any, those of root
     sysmail           -> a local user without an alias: the target of local mail
+    ops@localhost     -> without an alias its own target, where it has one, else that of local mail
     admin@example.org -> its target; without one the message cannot leave
 
 Keys are chosen by the addresses at the end of this, never by those that came. An alias that leads to a
@@ -36,13 +37,15 @@ def destinations(
     raises.
     """
     pinned = {one.address.lower(): one for one in settings.targets}
-    addresses = action.rcpt_tos or _addresses(mail.rcpt_tos, settings, resolve) or ("",)
+    addresses = action.rcpt_tos or _addresses(mail.rcpt_tos, settings, resolve, set(pinned)) or ("",)
     targets = (_target(address, pinned, settings) for address in addresses)
     return tuple({one.address.lower(): one for one in targets}.values())
 
 
-def _addresses(rcpt_tos: tuple[str, ...], settings: ForwardSettings, resolve: Resolve) -> tuple[str, ...]:
-    """Addresses elsewhere, and "" for local users."""
+def _addresses(
+    rcpt_tos: tuple[str, ...], settings: ForwardSettings, resolve: Resolve, pinned: set[str]
+) -> tuple[str, ...]:
+    """Addresses elsewhere and those that are `pinned` (lower case), and "" for other local users."""
     found: dict[str, None] = {}
     waiting, seen = list(rcpt_tos), set[str]()
     while waiting:
@@ -59,11 +62,13 @@ def _addresses(rcpt_tos: tuple[str, ...], settings: ForwardSettings, resolve: Re
             if user and plus and behind == (name,):
                 waiting.append(user)
                 continue
+            reached = [one for one in behind if one.lower() in pinned]
             others = [one for one in behind if local_name(one, settings.local_domains) != name]
-            if others:
-                waiting += others
-            if len(others) < len(behind) or not others:
-                found[""] = None
+            others = [one for one in others if one not in reached]
+            found.update(dict.fromkeys(reached))
+            waiting += others
+            if len(reached) + len(others) < len(behind) or not behind:
+                found[address if address.lower() in pinned else ""] = None
     return tuple(found)
 
 

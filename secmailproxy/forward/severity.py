@@ -27,9 +27,15 @@ DEFAULT_WORDS = (
     "SMART error",
     "currently unreadable",
     "offline uncorrectable",
+    "Fail event",
     "FailSpare",
+    "DeviceDisappeared",
     "DegradedArray",
     "degraded",
+    "device fault",
+    "Active: failed",
+    "renewals failed",
+    "NOT in sudoers",
     "no space left",
     "disk full",
     "read-only file system",
@@ -41,7 +47,7 @@ DEFAULT_WORDS = (
     "UPS on battery",
     "overheating",
 )
-"""Of mdadm, smartd, ZFS, kernels, backup programs and those that watch them."""
+"""Of mdadm, smartd, ZFS, systemd, certbot, sudo, kernels, backup programs and those that watch them."""
 
 _BEGINNING = 16 * 1024
 """Octets of the text that are looked at."""

@@ -19,6 +19,7 @@ import pytest
 
 from secmailproxy.cli import sendmail
 from secmailproxy.folders import HOME_VARIABLE
+from secmailproxy.forward.sender import mail_name
 from secmailproxy.mime.assemble import openpgp_ciphertext
 from secmailproxy.mime.entity import parse
 from tests.fixtures.postfix import as_root
@@ -181,9 +182,9 @@ def test_fwd_07_who_calls_is_the_sender(
     monkeypatch.setenv("NAME", "The Machine")
     assert status(monkeypatch, "root") == 0
     author = message_from_bytes(inside(home))["From"]
-    assert author == f"The Machine <{USER}@{sendmail.mail_name()}>"
+    assert author == f"The Machine <{USER}@{mail_name()}>"
     assert status(monkeypatch, "-f", "", "root") == 0
-    assert message_from_bytes(inside(home))["From"] == f"MAILER-DAEMON@{sendmail.mail_name()}"
+    assert message_from_bytes(inside(home))["From"] == f"MAILER-DAEMON@{mail_name()}"
     assert (home.folder / "words").read_text().splitlines()[2] == "<>"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,7 @@ ALIASES = read_aliases(
     two: one
     stranger: someone@elsewhere.example
     many: root, backup
+    none:
     """.replace("\n    ", "\n")
 )
 SETTINGS = ForwardSettings(
@@ -73,6 +76,24 @@ def found(*rcpt_tos: str, settings: ForwardSettings = SETTINGS, action: Forward 
 )
 def test_recipients_become_targets(rcpt_tos: tuple[str, ...], expected: list[Target]) -> None:
     assert sorted(found(*rcpt_tos)) == sorted(one.address for one in expected)
+
+
+@pytest.mark.parametrize(
+    ("rcpt_to", "expected"),
+    [
+        ("ops@example.org", ["Ops@example.org"]),
+        ("OPS@example.org", ["Ops@example.org"]),
+        ("ops", ["admin@example.org"]),
+        ("bob@example.org", ["admin@example.org"]),
+        ("root@example.org", ["Ops@example.org", "admin@example.org"]),
+        ("sysmail+disk@example.org", ["Ops@example.org"]),
+        ("none@example.org", ["admin@example.org"]),
+    ],
+)
+def test_a_target_may_be_at_this_machine(rcpt_to: str, expected: list[str]) -> None:
+    """An alias comes first; what has none and is a target gets its own mail."""
+    settings = replace(SETTINGS, local_domains=("example.org",))
+    assert sorted(found(rcpt_to, settings=settings)) == expected
 
 
 def test_an_action_that_names_targets_asks_for_no_alias() -> None:

@@ -18,6 +18,14 @@ QUIET = b"Subject: Cron <root@host> backup\r\n\r\n"
 TABLE = [
     (b"Subject: SMART error (CurrentPendingSector) detected on host: a\r\n\r\nThis is\r\n", "SMART error"),
     (b"Subject: DegradedArray event on /dev/md0:a\r\n\r\n", "DegradedArray"),
+    (b"Subject: Fail event on /dev/md0:a\r\n\r\nA Fail event had been detected\r\n", "Fail event"),
+    (b"Subject: ZFS device fault for pool tank on a\r\n\r\n", "device fault"),
+    (b"Subject: x\r\n\r\n     Active: failed (Result: exit-code) since\r\n", "Active: failed"),
+    (b"Subject: certbot\r\n\r\nAll renewals failed. The following\r\n", "renewals failed"),
+    (
+        b"Subject: *** SECURITY information for a ***\r\n\r\na : bob : user NOT in sudoers\r\n",
+        "NOT in sudoers",
+    ),
     (b"Subject: =?utf-8?B?" + base64.b64encode("Sicherung: FAILED ✗".encode()) + b"?=\r\n\r\n", "FAILED"),
     (QUIET + b"cp: error writing 'x': No space left on device\r\n", "no space left"),
     (QUIET + b"tar: no space\r\nleft on device\r\n", "no space left"),
