@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -209,6 +210,8 @@ def _dispatch(current: _Current, stack: ExitStack) -> Dispatch:
 
 async def _work(dispatch: Dispatch, inherited: int | None) -> bool:
     """Whether it was us who did it."""
+    # Who starts a pipe may be stopped with all that it has started: what is being sent is finished.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, dispatch.runner.close)
     try:
         if inherited is None:
             return await dispatch.runner.once()

@@ -45,6 +45,7 @@ from secmailproxy.stamp import RANDOM_OCTETS, Stamp
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 4
+_CLOSING = 421
 _LOST_MOST = 3
 """Connections lost one after the other, after which a next hop counts as unreachable: one message alone may
 have been the cause of the first."""
@@ -99,7 +100,8 @@ class Deliveries:
         names = iter(await asyncio.to_thread(self._due_names))
         for name in names:
             # The first one alone: a next hop that is down is found out by one connection.
-            await self._try(name)
+            if not self._stopping:
+                await self._try(name)
             break
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):
@@ -181,7 +183,11 @@ class Deliveries:
                 await asyncio.to_thread(self._alarm, f"the queued message {queued.name} has no way out")
             await self._postpone(taken, progress, " ".join(str(error).split()))
             return
-        self._lost.pop(queued.route, None)
+        cut = next((one for one in fates.values() if _is_cut(one)), None)
+        if cut is None:
+            self._lost.pop(queued.route, None)
+        else:
+            self._lose(queued.route, cut.text)
         progress = dataclasses.replace(progress, settled=taken.progress.settled)
         step = after(progress, fates, queued.arrived, self._clock(), self._patience())
         await self._settle(taken, step)
@@ -209,11 +215,19 @@ class Deliveries:
         return fates
 
     def _not_reached(self, route: Route, error: Exception) -> None:
-        if isinstance(error, UpstreamLost):
-            self._lost[route] = self._lost.get(route, 0) + 1
-            if self._lost[route] < _LOST_MOST:
-                return
         why = " ".join(str(error).split())
+        if isinstance(error, UpstreamLost):
+            self._lose(route, why)
+        else:
+            self._spare(route, why)
+
+    def _lose(self, route: Route, why: str) -> None:
+        """A connection ended before its time."""
+        self._lost[route] = self._lost.get(route, 0) + 1
+        if self._lost[route] >= _LOST_MOST:
+            self._spare(route, why)
+
+    def _spare(self, route: Route, why: str) -> None:
         log.warning("the next hop cannot be used", extra={"hop": route.name, "why": why})
         self._down[route] = (self._clock() + self._patience().first, why)
 
@@ -267,6 +281,11 @@ class Deliveries:
         Spool(self._queue.folder).put([told], queued.route, name=name)
         log.error("a queued message is given up", extra={"id": queued.name, "recipients": len(fates)})
         return True
+
+
+def _is_cut(fate: Fate) -> bool:
+    """Whether the next hop has ended the connection with it (RFC 5321 section 3.8: 421)."""
+    return fate.outcome is Outcome.UNKNOWN or fate.code == _CLOSING
 
 
 def _spared(until: float, now: float, most: float) -> float:

@@ -69,8 +69,8 @@ class Runner:
                 os.close(held)
 
     def close(self) -> None:
-        """Have `run` end once the messages that are being sent are. If it is cancelled before, nobody knows
-        what became of these, and they are sent once more."""
+        """Have it end once the messages that are being sent are. If it is cancelled or killed before, nobody
+        knows what became of these, and they are sent once more."""
         self._closing = True
         self._deliveries.stop()
         self._news.set()
@@ -85,7 +85,7 @@ class Runner:
         try:
             for _ in range(_ROUNDS_MOST):
                 # What was delivered may have led to more, such as a notification.
-                if await self._rounds.once() != 0:
+                if await self._rounds.once() != 0 or self._closing:
                     break
         finally:
             os.close(held)
@@ -101,7 +101,7 @@ class Runner:
             finally:
                 os.close(descriptor)
             # What came after the last look and found the lock taken relies on this one.
-            waits = await asyncio.to_thread(self._deliveries.waiting)
+            waits = not self._closing and await asyncio.to_thread(self._deliveries.waiting)
             descriptor = await asyncio.to_thread(self._lock) if waits else None
 
     async def _while_another_delivers(self) -> None:

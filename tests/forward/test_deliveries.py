@@ -298,6 +298,21 @@ async def test_a_server_that_does_not_serve_is_asked_once(script: Mapping[str, A
         assert len(it.sent()) == 21
 
 
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize("answer", [b"421 4.7.0 too many\r\n", cut])
+async def test_a_server_that_ends_every_connection_is_left_alone(
+    verb: str, answer: Answer, scene: Start
+) -> None:
+    """Neither a storm of logins, nor a message sent twice for each that waits."""
+    async with scene({verb: answer}) as it:
+        names = [put(it.folder, sealed(number)) for number in range(20)]
+        pause = await it.deliveries.due()
+        assert len(it.peer.peers) <= 6  # three in a row; so many are sent at once
+        assert all(it.queue.progress(one).tries == 1 for one in names)
+        assert pause is not None
+        assert pause <= 60
+
+
 async def test_a_clock_that_is_set_back_spares_no_server_for_years(scene: Start) -> None:
     async with scene({"CONNECT": b"554 5.3.2 closed\r\n"}) as it:
         put(it.folder)

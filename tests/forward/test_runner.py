@@ -28,7 +28,7 @@ from tests.fixtures.certificates import TestCA
 from tests.fixtures.processes import wait_until
 from tests.fixtures.proxy import ProxyHome
 from tests.fixtures.queued import put, sealed
-from tests.smtp.peers import Scripted, until
+from tests.smtp.peers import Peer, Scripted, until
 
 
 class Paper:
@@ -279,6 +279,29 @@ async def test_a_runner_that_a_pipe_has_started_goes_by_the_configuration_as_it_
     assert poke(spool, HASTE)
     await asyncio.to_thread(wait_until, lambda: not queue.names(), "it is delivered")
     assert len(smarthost.messages) == 1
+
+
+async def test_told_to_stop_it_finishes_what_is_being_sent(home: ProxyHome, smarthost: Scripted) -> None:
+    """Else the message would be sent twice, each time the service that started the pipe is stopped."""
+    spool, release, stalled = home.folders.spool, asyncio.Event(), asyncio.Event()
+    route = Route("smarthost", ALICE)
+    put(spool, route=route)
+    second = put(spool, sealed(1), route=route)
+
+    async def hold(peer: Peer) -> None:
+        stalled.set()
+        await release.wait()
+        await peer.say(b"250 2.0.0 ok\r\n")
+
+    smarthost.script["."] = hold
+    with subprocess.Popen(home.command("queue", "run"), env=home.environment) as process:
+        await asyncio.wait_for(stalled.wait(), 20)
+        process.terminate()
+        release.set()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    assert len(smarthost.messages) == 1
+    assert Queue(spool).names() == [second]
+    assert not Queue(spool).progress(second).begun
 
 
 async def test_what_is_queued_leaves_though_the_keystore_is_damaged(
