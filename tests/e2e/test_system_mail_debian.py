@@ -37,16 +37,20 @@ class NoServerSite(SystemMailSite):
         unit = (UNITS / "secmailproxy.service").read_text()
         (command,) = re.findall(r"(?m)^ExecStart=(.+)$", unit)
         assert "RuntimeDirectory=secmailproxy\nRuntimeDirectoryMode=0755\n" in unit
+        before = len(self.log())
         become = f"setpriv --reuid={SYSMAIL} --regid={SYSMAIL} --init-groups env HOME=/var/lib/sysmail"
         self.pid = self.machine.sh(
             f"install -d -o {SYSMAIL} -m 755 /run/secmailproxy; rm -f {SOCKET}\n"
             f"{become} {command} >>/var/log/serve 2>&1 </dev/null & echo $!"
         ).strip()
-        wait_until(lambda: self.machine.run("test", "-S", SOCKET, check=False).returncode == 0, self.log)
+        wait_until(lambda: f"{SOCKET}, system mail" in self.log()[before:], self.log)
 
     def stop(self) -> None:
         """And wait until it has ended."""
+        before = len(self.log())
         self.machine.run("kill", self.pid)
+        # Each look at the process is one itself.
+        wait_until(lambda: "event=stopped" in self.log()[before:], self.log)
         wait_until(lambda: self.machine.run("kill", "-0", self.pid, check=False).returncode != 0, self.log)
 
 
