@@ -165,8 +165,8 @@ def is_sealed(root: Entity) -> bool:
 
     Stricter than `assemble.made`, by which mail is read: what only looks encrypted is encrypted by us.
     """
-    if made(root) is not Made.ENCRYPTED:
-        return False
+    if made(root) is not Made.ENCRYPTED or embedding(root.octets) == "binary":
+        return False  # of a bare CR or LF some servers make a line end, and of its line a field or a command
     if not root.is_multipart:
         return transfer.encoding_of(root) == transfer.BASE64 and transfer.is_base64(root.body)
     control, data = root.parts
