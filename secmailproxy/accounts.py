@@ -11,7 +11,6 @@ Neither user names nor passwords are in any error text.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -210,6 +209,8 @@ class Accounts:
         smarthost = self._smarthosts[account.address]
         if account.login is Login.LOCAL and mechanism != "password":
             raise LoginRefused("This account expects its local password, not an access token.")
+        import asyncio  # takes time to import, and pipes only read settings here
+
         secret = await asyncio.to_thread(self._upstream_password, account, secret)
         credentials = Credentials(account.smtp_username or account.address, secret, mechanism)
         if account.login is Login.MAILBOX:
