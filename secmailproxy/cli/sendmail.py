@@ -208,7 +208,7 @@ def _socket() -> str:
     if not Path(path).exists():
         raise ConfigError(
             f"{_user()} has no configuration with [[forward.targets]], and nobody listens at {path}; "
-            "see docs/system-mail.md, Instead of sendmail"
+            "start the service (secmailproxy serve), or write a configuration: docs/system-mail-debian.md"
         )
     return path
 

@@ -21,7 +21,6 @@ from secmailproxy.forward.digestmail import local_time
 from secmailproxy.forward.schedule import DigestPlan, HeartbeatPlan, heartbeat_is_due
 
 _SIZE = 200
-_ALIVE = "This machine is alive, and mail from it arrives."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Heartbeat:
 
     def postscript(self, zone: tzinfo) -> str:
         """The same, for the end of a digest that serves as heartbeat."""
-        return "\n".join(("", "State of this machine", *_body(self.sections(self.signs().last))))
+        return "\n".join(("", f"State of {self.host}", *_body(self.sections(self.signs().last))))
 
     def prepare(self) -> None:
         """Raises OSError, ConfigError where it could not be kept that one went out: it would never end."""
@@ -107,7 +106,8 @@ class Heartbeat:
         replace_file(self.file, json.dumps(written).ljust(_SIZE).encode("ascii"))
 
     def _head(self, zone: tzinfo) -> Iterator[str]:
-        yield _ALIVE
+        # Also in the text: many readers show the subject from outside the encryption.
+        yield f"{self.host} is alive, and mail from it arrives."
         last = self.signs().last
         if last is None:
             yield "This is the first one."

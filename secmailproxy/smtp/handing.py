@@ -81,7 +81,10 @@ def _transaction(
     for rcpt_to in envelope.rcpt_tos:
         reply = say(f"RCPT TO:<{rcpt_to}>")
         if 500 <= reply.code < 600:
-            raise UnknownRecipient(f"there is no recipient {rcpt_to} on this machine; see forward.listen")
+            raise UnknownRecipient(
+                f"there is no recipient {rcpt_to} here: system mail goes to users of this machine and to "
+                "[[forward.targets]], to nobody else; see forward.listen.recipients"
+            )
         _demand(reply, 250, path)
     _demand(say("DATA"), 354, path)
     connection.settimeout(FINAL_PATIENCE)

@@ -342,6 +342,7 @@ def test_a_heartbeat_comes_when_there_is_nothing_to_say(machine: Machine) -> Non
     assert "Queue\r\n\r\n  2 wait since 2026-11-21" in second
     assert "Certificates\r\n\r\n  nothing" in second
     assert header.text(parse(machine.sent[0].octets), "Subject") == "Heartbeat of web1: 1 to look at"
+    assert b"web1 is alive, and mail" in machine.sent[0].octets
 
 
 @pytest.mark.parametrize(("by_digest", "mails"), [(True, 1), (False, 2)])
@@ -354,7 +355,7 @@ def test_a_digest_may_serve_as_heartbeat(*, by_digest: bool, mails: int, machine
     machine.digests().do()
     machine.digests().do()
     assert len(machine.sent) == mails
-    assert ("State of this machine" in text_of(machine.sent[0].octets)) is by_digest
+    assert ("State of web1" in text_of(machine.sent[0].octets)) is by_digest
     machine.now += timedelta(days=1)
     machine.digests().do()
     assert len(machine.sent) == mails + 1
