@@ -26,8 +26,8 @@ SERVICE = "secmailproxy"
 Result = TypeVar("Result")
 _REMEDY = (
     "Use a file encrypted under a passphrase (`secmailproxy setup --secrets file`, or in the configuration "
-    '[secrets] backend = "file") or systemd credentials ("systemd"); before there is a configuration, a '
-    "passphrase option chooses the file."
+    '[secrets] backend = "file", with passphrase_file on a server) or systemd credentials '
+    '("systemd"); before there is a configuration, a passphrase option chooses the file.'
 )
 
 
