@@ -258,23 +258,13 @@ def installed(folder: Path) -> Path:
     for library in Path(sysconfig.get_path("purelib")).iterdir():
         if library.suffix != ".pth" and not (packages / library.name).exists():
             (packages / library.name).symlink_to(library)
-    for name, function in (("secmailproxy", "main"), ("secmailproxy-sendmail", "sendmail")):
+    for name in ("secmailproxy", "secmailproxy-sendmail"):
         script = folder / "bin" / name
-        script.write_text(SCRIPT.format(python=folder / "bin" / "python", function=function))
+        script.write_text(
+            (SOURCES / "scripts" / name).read_text().replace("#!python", f"#!{folder}/bin/python")
+        )
         script.chmod(0o755)
     return folder / "bin"
-
-
-SCRIPT = """#!{python}
-# -*- coding: utf-8 -*-
-import re
-import sys
-from secmailproxy.__main__ import {function}
-if __name__ == '__main__':
-    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
-    sys.exit({function}())
-"""
-"""As pip writes console scripts."""
 
 
 class Relay(socketserver.StreamRequestHandler):

@@ -84,9 +84,20 @@ def called(
     return done
 
 
-def test_the_console_script_is_this_program() -> None:
-    scripts = tomllib.loads((SOURCES / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts["secmailproxy-sendmail"] == "secmailproxy.__main__:sendmail"
+@pytest.mark.parametrize(
+    ("name", "function"), [("secmailproxy", "main"), ("secmailproxy-sendmail", "sendmail")]
+)
+def test_the_installed_scripts_are_this_program_and_import_nothing_else(name: str, function: str) -> None:
+    """`#!python` is what installers replace with the path of their Python."""
+    settings = tomllib.loads((SOURCES / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert f"scripts/{name}" in settings["script-files"]
+    lines = [line for line in (SOURCES / "scripts" / name).read_text().splitlines() if line]
+    assert lines == [
+        "#!python",
+        "import sys",
+        f"from secmailproxy.__main__ import {function}",
+        f"sys.exit({function}())",
+    ]
 
 
 def test_fwd_07_cron(home: ProxyHome) -> None:
