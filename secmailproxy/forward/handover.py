@@ -12,9 +12,9 @@ import os
 import re
 import select
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from secmailproxy.errors import ConfigError, UpstreamUnavailable
 from secmailproxy.forward.wake import HANDED_OVER
@@ -51,69 +51,49 @@ def by_sendmail(program: Path, mail_from: str, rcpt_tos: Sequence[str], octets: 
 
 def _run(command: list[str], octets: bytes) -> int:
     """Its exit status, as subprocess has it. Raises TimeoutExpired, OSError when it cannot be run."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, HANDED_OVER: "1"},
-    )
+    with _whole(octets) as message:
+        process = subprocess.Popen(
+            command,
+            stdin=message,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, HANDED_OVER: "1"},
+        )
     with process:
         try:
-            ended = _ended(process)
-            if ended is not None:
-                return _status(process, octets, ended)
-            process.communicate(octets, timeout=_PATIENCE)
-            return process.returncode
+            return _status(process)
         except BaseException:
             process.kill()
             raise
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int | None:
-    """A descriptor that can be read when it has ended, to be closed; None where the system has none.
-
-    `subprocess` looks for the end of a process again and again, up to 50 ms late, when it has a limit.
-    """
+def _whole(octets: bytes) -> IO[bytes]:
+    """A file in memory. Were it a pipe, our death would end the message early, and look like its end."""
     try:
-        return os.pidfd_open(process.pid)
+        file: IO[bytes] = os.fdopen(os.memfd_create("message"), "w+b")
+    except (AttributeError, OSError):  # such as on systems without it
+        import tempfile
+
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    file.write(octets)
+    file.seek(0)
+    return file
+
+
+def _status(process: subprocess.Popen[bytes]) -> int:
+    """What it ends with. `subprocess` looks for that again and again, up to 50 ms late; the system tells."""
+    try:
+        ended = os.pidfd_open(process.pid)
     except (AttributeError, OSError):
-        return None
-
-
-def _status(process: subprocess.Popen[bytes], octets: bytes, ended: int) -> int:
-    """Give it `octets`, and wait until it has `ended`, which is closed."""
-    assert process.stdin is not None  # asked for by `_run`
-    deadline = time.monotonic() + _PATIENCE
+        return process.wait(_PATIENCE)
     try:
-        os.set_blocking(process.stdin.fileno(), False)
-        left = memoryview(octets)
-        while left:
-            _wait(process, process.stdin.fileno(), select.POLLOUT, deadline)
-            left = left[_written(process.stdin.fileno(), left) :]
-        process.stdin.close()
-        _wait(process, ended, select.POLLIN, deadline)
+        ready = select.poll()
+        ready.register(ended, select.POLLIN)
+        if not ready.poll(_PATIENCE * 1000):
+            raise subprocess.TimeoutExpired(process.args, _PATIENCE)
         return process.wait()
     finally:
         os.close(ended)
-
-
-def _wait(process: subprocess.Popen[bytes], descriptor: int, event: int, deadline: float) -> None:
-    """Until something can be done with `descriptor`. Raises TimeoutExpired."""
-    ready = select.poll()
-    ready.register(descriptor, event)
-    if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise subprocess.TimeoutExpired(process.args, _PATIENCE)
-
-
-def _written(descriptor: int, octets: memoryview) -> int:
-    """How many it has; all when it wants no more, for its status says why."""
-    try:
-        return os.write(descriptor, octets)
-    except BlockingIOError:
-        return 0
-    except BrokenPipeError:
-        return len(octets)
 
 
 def refuse_ourselves(program: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from secmailproxy.errors import UpstreamUnavailable
 from secmailproxy.forward import handover
 from secmailproxy.forward.handover import Unanswered, by_sendmail
+from tests.fixtures.proxy import SOURCES
 
 
 def program(folder: Path, script: str) -> Path:
@@ -65,3 +68,28 @@ def test_a_program_that_wants_nothing_may_succeed(tmp_path: Path) -> None:
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(UpstreamUnavailable, match=r"cannot run .*/none: No such file"):
         by_sendmail(tmp_path / "none", "a@b", ["c@d"], b"x")
+
+
+def test_death_in_the_middle_does_not_cut_the_message(tmp_path: Path) -> None:
+    """FWD-06: what was begun arrives whole, or not at all: a cut ciphertext would look like a message."""
+    for name in ("begun", "go"):
+        os.mkfifo(tmp_path / name)
+    sendmail = program(
+        tmp_path, f"cd {tmp_path}; echo >begun; read _ <go; cat >message; mv message done; echo >begun"
+    )
+    code = (
+        "import sys; from pathlib import Path; from secmailproxy.forward.handover import by_sendmail\n"
+        "by_sendmail(Path(sys.argv[1]), 'a@b', ['c@d'], b'x' * 300_000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, sendmail], cwd=SOURCES) as pipe:
+        assert (tmp_path / "begun").read_bytes() == b"\n"
+        pipe.kill()
+    (tmp_path / "go").write_bytes(b"\n")
+    assert (tmp_path / "begun").read_bytes() == b"\n"
+    assert (tmp_path / "done").read_bytes() == b"x" * 300_000
+
+
+def test_a_system_without_files_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    by_sendmail(program(tmp_path, f"cat > {tmp_path}/message"), "a@b", ["c@d"], b"x\r\n")
+    assert (tmp_path / "message").read_bytes() == b"x\n"
