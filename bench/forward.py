@@ -33,6 +33,7 @@ def rows() -> Iterator[Row]:
         times = alternating(RUNS, lambda: seconds(made.sendmail), lambda: seconds(made.recipe))
         yield cost("secmailproxy-sendmail", ("ours", "recipe"), times)
         with serving(made.home), serving(made.spooling):
+            made.prove(made.ours)
             yield from _compared(made, "daemon", 1.0, made.ours, spooling)
             yield _many("daemon, sendmail", made.ours, made.taken)
             yield _many("daemon, own spool", spooling, made.spooled)

@@ -240,12 +240,15 @@ def postfix(folder: Path) -> Iterator[None]:
     for name in ("data", "queue/maildrop", "queue/public", "queue/pid"):
         (folder / name).mkdir(parents=True)
     shutil.chown(folder / "data", "postfix")
+    # For the daemon too, which is started in the environment of the benchmark.
+    os.environ["MAIL_CONFIG"] = str(folder / "config")
     os.mkfifo(folder / "queue" / "public" / "pickup")
     pickup = os.open(folder / "queue" / "public" / "pickup", os.O_RDWR)
     try:
         yield
     finally:
         os.close(pickup)
+        del os.environ["MAIL_CONFIG"]
 
 
 def installed(folder: Path) -> Path:
