@@ -90,8 +90,8 @@ def called(
 def test_the_installed_scripts_are_this_program_and_import_nothing_else(name: str, function: str) -> None:
     """`#!python` is what installers replace with the path of their Python."""
     settings = tomllib.loads((SOURCES / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert f"scripts/{name}" in settings["script-files"]
-    lines = [line for line in (SOURCES / "scripts" / name).read_text().splitlines() if line]
+    assert f"secmailproxy/scripts/{name}" in settings["script-files"]
+    lines = [line for line in (SOURCES / "secmailproxy" / "scripts" / name).read_text().splitlines() if line]
     assert lines == [
         "#!python",
         "import sys",
