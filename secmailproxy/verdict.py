@@ -17,7 +17,8 @@ VERDICT_LENGTH = 384
 """Octets of the field with its final CRLF. Sizes that clients were told rest on it: it never changes."""
 
 _LINE_MOST = 76
-_ADDRESS_MOST = 72
+_ADDRESS_MOST = 67
+"""With its word and what parts it from the next item, a line."""
 _REASON_MOST = 64
 _HEADERS_MOST = 64
 _UNSAFE_ADDRESS = re.compile(r"[^A-Za-z0-9.!#$%&'*+/=?^_`{|}~@-]")
