@@ -26,7 +26,7 @@ from secmailproxy.admission import Refusal
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.commands import Path, Refused, mail_path, rcpt_path
-from secmailproxy.smtp.conversation import HOSTNAME, Conversation
+from secmailproxy.smtp.conversation import Conversation
 from secmailproxy.smtp.courtesies import Courtesies
 from secmailproxy.smtp.listener import Listener
 from secmailproxy.smtp.replies import split_status
@@ -90,23 +90,10 @@ class Intake(Courtesies):
         """End the mail transaction, if there is one."""
         self._mail, self._rcpts = None, []
 
-    async def smtp_HELO(self, hostname: str | None) -> None:
-        """HELO: no extensions."""
-        await self._greet(hostname, extended=False)
-
-    async def smtp_EHLO(self, hostname: str | None) -> None:
-        """EHLO: our extensions."""
-        await self._greet(hostname, extended=True)
-
-    async def _greet(self, hostname: str | None, *, extended: bool) -> None:
-        if not hostname:
-            raise Refused(501, "5.5.4 host name missing")
-        assert self.session is not None
-        self.forget()
-        self.session.host_name, self.session.extended_smtp = hostname, extended
+    async def keywords(self) -> list[str]:
+        """The same for all: there is no smarthost to ask."""
         size = f"SIZE {self.settings.size_limit}"
-        keywords = ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", size, *sorted(_OFFERED)]
-        await self.say(250, "\n".join([HOSTNAME, *(keywords if extended else ())]))
+        return ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", size, *sorted(_OFFERED)]
 
     async def smtp_MAIL(self, arg: str | None) -> None:
         """MAIL, from anybody: who sends is not what decides here."""
@@ -210,7 +197,7 @@ class LocalIntake(Intake):
 
     async def smtp_LHLO(self, hostname: str | None) -> None:
         """LHLO (RFC 2033 section 4.1)."""
-        await self._greet(hostname, extended=True)
+        await self.greet(hostname, extended=True)
 
     async def _hand_over(self, mail: Path, rcpts: list[Path], gathered: Gathered) -> None:
         """One reply for each RCPT that was accepted, in their order (RFC 2033 section 4.2)."""

@@ -18,7 +18,7 @@ from secmailproxy.admission import Refusal
 from secmailproxy.model import Reply
 from secmailproxy.smtp.authentication import Authentication
 from secmailproxy.smtp.commands import Refused, mail_path, rcpt_path
-from secmailproxy.smtp.conversation import HOSTNAME, Conversation
+from secmailproxy.smtp.conversation import Conversation
 from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
 from secmailproxy.smtp.submission import Protector, Report, Submission
@@ -75,23 +75,8 @@ class Session(Authentication):
         if self._submission is not None:
             self._submission.reset()
 
-    async def smtp_HELO(self, hostname: str | None) -> None:
-        """HELO: no extensions, so no login and no mail."""
-        await self._greet(hostname, extended=False)
-
-    async def smtp_EHLO(self, hostname: str | None) -> None:
-        """EHLO: our extensions, and those that the smarthost must offer for them to be true."""
-        await self._greet(hostname, extended=True)
-
-    async def _greet(self, hostname: str | None, *, extended: bool) -> None:
-        if not hostname:
-            raise Refused(501, "5.5.4 host name missing")
-        assert self.session is not None
-        self.forget()
-        self.session.host_name, self.session.extended_smtp = hostname, extended
-        await self.say(250, "\n".join([HOSTNAME, *(await self._keywords() if extended else ())]))
-
-    async def _keywords(self) -> list[str]:
+    async def keywords(self) -> list[str]:
+        """Ours, and those that the smarthost must offer for them to be true."""
         offered = await self._offered()
         return [
             "PIPELINING",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from keystore.errors import StoreDamaged
 from secmailproxy.errands.spool import Spool, SpoolDamaged, waiting
 from tests.fixtures.desk import Desk, desk
+from tests.fixtures.dying import done_before_death
 from tests.smtp.test_notification import NOTIFICATION
 
 __all__ = ["desk"]
@@ -80,33 +80,12 @@ def test_a_file_that_is_none_of_ours_hides_no_other(line: bytes | None, tmp_path
     assert {one.name for one in waiting(tmp_path)} == {"one", "strange"}
 
 
-def _put_and_die(spool: Spool, step: int, said: int) -> None:
-    """In a process of its own: keep one and say so, but die at the system call with this number."""
-    steps = iter(range(step))
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event.startswith(("os.", "open", "shutil", "tempfile")) and next(steps, None) is None:
-            os._exit(1)
-
-    sys.addaudithook(hook)
-    spool.put("one", NOTIFICATION, NOW)
-    os.write(said, b"250")
-    os._exit(0)
-
-
 def test_a_process_that_dies_at_any_step_has_kept_what_it_has_answered_for(tmp_path: Path) -> None:
     outcomes = []
     for step in range(100):
         spool = Spool(tmp_path / str(step) / "notifications", Plainly())
         spool.folder.parent.mkdir()
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            _put_and_die(spool, step, writer)
-        os.close(writer)
-        with open(reader, "rb") as told:
-            said = told.read() == b"250"
-        os.waitpid(child, 0)
+        said = done_before_death(partial(spool.put, "one", NOTIFICATION, NOW), step)
         kept = waiting(spool.folder)
         assert all(spool.read(one.name) == NOTIFICATION for one in kept)
         outcomes.append((said, len(kept)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from keystore.letterbox import Letterbox
 from secmailproxy.forward.collected import Collected, keep_slot, known_slot, mark_of
 from secmailproxy.forward.model import Collect, Entrance, SystemMail
 from tests.fixtures.digests import cron, system
+from tests.fixtures.dying import done_before_death
 
 BOX = Letterbox(bytes(range(32)))
 NIGHTLY = Collect("nightly")
@@ -169,20 +170,6 @@ def test_a_locked_keystore_without_slot_defers(tmp_path: Path) -> None:
     assert collected.entries("nightly") == []
 
 
-def _collect_and_die(collected: Collected, step: int, said: int) -> None:
-    """In a process of its own: collect and say so, but die at the system call with this number."""
-    steps = iter(range(step))
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event.startswith(("os.", "open", "shutil", "tempfile")) and next(steps, None) is None:
-            os._exit(1)
-
-    sys.addaudithook(hook)
-    collected.collect(MAIL, NIGHTLY)
-    os.write(said, b"250")
-    os._exit(0)
-
-
 def test_fwd_06_a_process_that_dies_at_any_step_has_collected_what_it_has_answered_for(
     tmp_path: Path,
 ) -> None:
@@ -190,14 +177,7 @@ def test_fwd_06_a_process_that_dies_at_any_step_has_collected_what_it_has_answer
     for step in range(100):
         collected = folder_in(tmp_path / str(step))
         collected.folder.parent.mkdir(parents=True)
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            _collect_and_die(collected, step, writer)
-        os.close(writer)
-        with open(reader, "rb") as told:
-            said = told.read() == b"250"
-        os.waitpid(child, 0)
+        said = done_before_death(partial(collected.collect, MAIL, NIGHTLY), step)
         kept = collected.entries("nightly")
         assert all(collected.read(one, BOX).mail == MAIL for one in kept)
         assert not any(b"windmill" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

@@ -311,8 +311,8 @@ async def test_too_large(front: Fronts) -> None:
     assert len(server.desk.taken) == 1
 
 
-async def test_the_client_that_leaves_after_the_dot(front: Fronts) -> None:
-    """The message is handed over all the same: the client cannot know whether it was (RFC 5321 6.1)."""
+async def at_the_closed_desk(front: Fronts) -> tuple[Desk, Front, Client]:
+    """A client that has sent its message, all of it, to a desk that does not open."""
     desk = Desk()
     desk.open.clear()
     server = await front(desk=desk)
@@ -320,6 +320,12 @@ async def test_the_client_that_leaves_after_the_dot(front: Fronts) -> None:
     await begin(client)
     assert (await client.ask(b"DATA")).startswith(b"354 ")
     await client.send(MESSAGE + DOT)
+    return desk, server, client
+
+
+async def test_the_client_that_leaves_after_the_dot(front: Fronts) -> None:
+    """The message is handed over all the same: the client cannot know whether it was (RFC 5321 6.1)."""
+    desk, _, client = await at_the_closed_desk(front)
     client.writer.close()
     desk.open.set()
     await until(lambda: desk.taken)
@@ -341,13 +347,7 @@ async def test_half_a_message_is_none(front: Fronts) -> None:
 
 async def test_stopping_waits_for_what_is_handed_over(front: Fronts) -> None:
     """250 for it, and 421 after."""
-    desk = Desk()
-    desk.open.clear()
-    server = await front(desk=desk)
-    client = await server.connect()
-    await begin(client)
-    assert (await client.ask(b"DATA")).startswith(b"354 ")
-    await client.send(MESSAGE + DOT)
+    desk, server, client = await at_the_closed_desk(front)
     await until(
         lambda: any(one.in_transaction and not one._rcpts for one in server.server._sessions.values())
     )
