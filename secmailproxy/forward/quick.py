@@ -190,12 +190,14 @@ def _forget(path: str) -> None:
         return  # it is not there
 
 
-def _handed_over(program: str, words: list[str], octets: bytes) -> tuple[int, bytes]:
+def _handed_over(program: str, words: list[str], octets: bytes) -> tuple[int, bytes] | None:
     """The sendmail program has it, or nobody has. What the program prints may quote the message."""
     name = os.fsencode(program)
-    reader, writer = os.pipe()
+    message = _in_memory(octets)
+    if message is None:
+        return None
     actions = [
-        (os.POSIX_SPAWN_DUP2, reader, 0),
+        (os.POSIX_SPAWN_DUP2, message, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
@@ -209,18 +211,14 @@ def _handed_over(program: str, words: list[str], octets: bytes) -> tuple[int, by
         )
     except OSError as error:
         return TRY_LATER, b"4.3.0 cannot run %s: %s" % (name, os.strerror(error.errno or 0).encode())
-    os.close(reader)
+    os.close(message)
     _signal.signal(_signal.SIGALRM, _too_long)
     _signal.alarm(_SENDMAIL_SECONDS)
     try:
-        _write(writer, octets)
-        os.close(writer)
         _, status = os.waitpid(child, 0)
-    except Exception as error:  # noqa: BLE001  # nobody may take what was written so far for a message
+    except TimeoutError:
         os.kill(child, _signal.SIGKILL)
-        if isinstance(error, TimeoutError):
-            return TRY_LATER, b"4.3.0 %s did not end within %d seconds" % (name, _SENDMAIL_SECONDS)
-        return TRY_LATER, b"4.3.0 cannot hand the message to %s" % name
+        return TRY_LATER, b"4.3.0 %s did not end within %d seconds" % (name, _SENDMAIL_SECONDS)
     code = os.waitstatus_to_exitcode(status)
     return (TRY_LATER, b"4.3.0 %s ended with status %d" % (name, code)) if code else (0, b"")
 
@@ -229,10 +227,14 @@ def _too_long(*_: object) -> None:
     raise TimeoutError
 
 
-def _write(descriptor: int, octets: bytes) -> None:
-    rest = memoryview(octets)
+def _in_memory(octets: bytes) -> int | None:
+    """A file for a program to read, as `handover`; None where there is no such thing."""
     try:
+        descriptor = os.memfd_create("message")
+        rest = memoryview(octets)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-    except BrokenPipeError:
-        return  # its exit status says why
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except (AttributeError, OSError):
+        return None
+    return descriptor
