@@ -66,6 +66,7 @@ check $bin/lint-imports --no-logo
 echo "run: checks of form, types and imports: $checks; now the tests" >&2
 
 status=0
-$bin/python -m pytest -n 2 --dist loadscope "$@" || status=$?
+# One more than the two cores that are asked for: tests mostly wait for servers and clients.
+$bin/python -m pytest -n 3 --dist loadscope "$@" || status=$?
 [ $checks = passed ] || status=1
 exit $status

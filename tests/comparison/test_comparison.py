@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.comparison.judging import KEPT, WHOLE, compare, table
 from tests.comparison.recipes import CLASSIC
+from tests.fixtures.processes import service_folder
 from tests.fixtures.proxy import SOURCES
 
 
-def test_the_table_is_what_comes_out(tmp_path: Path) -> None:
-    rows = compare(tmp_path)
+def test_the_table_is_what_comes_out() -> None:
+    with service_folder("comparison") as folder:
+        rows = compare(folder)
     page = (SOURCES / "docs" / "classic-recipe.md").read_text()
     assert table(rows) in page, table(rows)
     assert all(ours in (WHOLE, KEPT) for _, _, ours in rows)
