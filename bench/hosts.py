@@ -263,9 +263,8 @@ def installed(folder: Path) -> Path:
             (packages / library.name).symlink_to(library)
     for name in ("secmailproxy", "secmailproxy-sendmail"):
         script = folder / "bin" / name
-        script.write_text(
-            (SOURCES / "scripts" / name).read_text().replace("#!python", f"#!{folder}/bin/python")
-        )
+        source = SOURCES / "secmailproxy" / "scripts" / name
+        script.write_text(source.read_text().replace("#!python", f"#!{folder}/bin/python"))
         script.chmod(0o755)
     return folder / "bin"
 
