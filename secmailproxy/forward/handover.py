@@ -68,7 +68,11 @@ def _run(command: list[str], octets: bytes) -> int:
 
 
 def _whole(octets: bytes) -> IO[bytes]:
-    """A file in memory. Were it a pipe, our death would end the message early, and look like its end."""
+    """A file in memory. Were it a pipe, our death would end the message early, and look like its end.
+
+    Where the system has none, one on the disk without a name: what goes to a program is encrypted, or was
+    passed on by a rule in clear, and then that program writes it to its own queue.
+    """
     try:
         file: IO[bytes] = os.fdopen(os.memfd_create("message"), "w+b")
     except (AttributeError, OSError):  # such as on systems without it
