@@ -6,7 +6,6 @@ and a command that is not called costs nothing. Errors become text and an exit s
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import click
 
 from secmailproxy import __version__
 from secmailproxy.cli.context import friendly_errors
+from secmailproxy.cli.lazy import LazyGroup
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "setup": ("secmailproxy.cli.setup:command", "Set up an account: servers, password, key."),
@@ -34,36 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command -> ("module:attribute", the line that --help shows)."""
 
 
-class Program(click.Group):
-    """A group that imports a command only when it runs, and shows every error as one line of text."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names in the order of the table, which is the order of use."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now; None for an unknown name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}:{attribute} is no click command")
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, naming the nearest command when there is none of that name."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
-            ctx.fail(f"There is no command {name!r}.{_nearest(name)} The commands: {', '.join(COMMANDS)}.")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands from the table, so that --help imports none of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+class Program(LazyGroup):
+    """The whole program; it shows every error as one line of text."""
 
     def main(  # type: ignore[override]  # click overloads the return type by standalone_mode, a flag we do not offer
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -82,14 +54,9 @@ class Program(click.Group):
                 raise SystemExit(status)
 
 
-def _nearest(name: str) -> str:
-    from difflib import get_close_matches  # only wanted after a typing error
-
-    near = get_close_matches(name, COMMANDS, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-@click.command(cls=Program, name="secmailproxy", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Program, name="secmailproxy", table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="secmailproxy")
 def program() -> None:
     """Point any mail client at localhost, and your mail is secure.

@@ -17,7 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from keystore import openpgp
-from secmailproxy.cli import keyfetch, program
+from secmailproxy.cli import program
+from secmailproxy.cli.key import fetch as keyfetch
 from tests.fixtures import forge
 from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import PASSPHRASE

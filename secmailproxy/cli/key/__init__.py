@@ -1,0 +1,21 @@
+"""`secmailproxy key`: one file for each command, imported when it is called (docs/keys.md)."""
+
+from __future__ import annotations
+
+from secmailproxy.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "import": ("secmailproxy.cli.key.importing:command", "Import keys from files, stdin, URLs or GnuPG."),
+    "list": ("secmailproxy.cli.key.listing:list_", "List keys and certificates."),
+    "show": ("secmailproxy.cli.key.listing:show", "Show everything about a key."),
+    "export": ("secmailproxy.cli.key.exporting:command", "Write one certificate, or your secret key."),
+    "generate": ("secmailproxy.cli.key.generating:command", "Make a key for an address of yours."),
+    "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
+    "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
+    "revocations": ("secmailproxy.cli.key.revocations:command", "Lists of revoked S/MIME certificates."),
+}
+"""Command -> ("module:attribute", the line that --help shows)."""
+
+command = LazyGroup(
+    "key", COMMANDS, help="Keys and certificates: yours, and those of the people you write to."
+)
