@@ -80,7 +80,7 @@ class Keystore:
     @classmethod
     def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
         """Open or create the keystore in `settings.folder`; KeystoreError says why it cannot be."""
-        store = Store(settings.folder / DATABASE)
+        store = Store.open(settings.folder / DATABASE)
         return cls(store, Vault(store, secrets), Gnupg(settings.gnupg_home), Roots(settings.roots))
 
     def close(self) -> None:

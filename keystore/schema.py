@@ -9,8 +9,11 @@
     peers          what was last seen of a correspondent
     facts          single values: the check value of the keystore key
 
-A table is never changed where it stands: `MIGRATIONS` grows at its end.
+A table is never changed where it stands: `MIGRATIONS` grows at its end. What may be written in it says
+`keystore.database`.
 """
+
+from keystore.database import Tables
 
 APPLICATION_ID = 0x534D5031
 MIGRATIONS = (
@@ -72,4 +75,6 @@ MIGRATIONS = (
     ) STRICT
     """,
 )
-"""Statements that lead from version n to n + 1; the version is `PRAGMA user_version`."""
+"""Statements that lead from version n to n + 1."""
+
+TABLES = Tables("secmailproxy_keystore", "keystore", MIGRATIONS, APPLICATION_ID)

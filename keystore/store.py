@@ -1,31 +1,25 @@
-"""Certificates, addresses, secret keys and peers on disk: one SQLite database, with the tables of `schema`.
+"""Certificates, addresses, secret keys and peers, in the tables of `schema`.
 
-Nothing here understands OpenPGP or X.509. WAL and `synchronous=FULL`: what a call has stored survives a
-power cut, and another process may read and write meanwhile. `version` tells when what was read may have
-changed.
+Nothing here understands OpenPGP or X.509, nor which database holds the tables (`keystore.database`). What a
+call has stored survives a power cut, and another process may read and write meanwhile. `version` tells when
+what was read may have changed.
 
-Security: the file has mode 0600 in a folder of 0700; secret keys come wrapped and leave wrapped.
+Security: secret keys come wrapped and leave wrapped.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
-from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
+from keystore.database import Database
+from keystore.database.sqlite import SqliteDatabase
 from keystore.model import Fingerprint, Holder, Peer, Scheme, Trust, key_id
-from keystore.schema import APPLICATION_ID, MIGRATIONS
-
-_BUSY_SECONDS = 10.0
-
-Result = TypeVar("Result")
+from keystore.schema import TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,44 +61,31 @@ _LAST_STATED = """
 
 
 class Store:
-    """The database. Safe for threads; every method may raise StoreLocked (busy) or StoreDamaged."""
+    """The tables of the keystore. Safe for threads; errors as in `Database`."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create `path`; KeystoreError says what is wrong with it and what to do."""
-        self._path = path
-        self.lock = threading.RLock()
+    def __init__(self, database: Database) -> None:
+        """`database` holds `schema.TABLES`, and is this store's to close."""
+        self.database = database
+        self.lock = database.lock
         """Held while the database is read or written; whoever caches rows holds it too."""
+        self.rows = database.rows
+        self.write = database.write
+        """Both also for those that keep a table of their own."""
         self._held = threading.local()
-        self._writes = 0
-        _prepare_file(path)
-        with self._explained():
-            self._database = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._explained():
-                self._set_up()
-        except BaseException:
-            self._database.close()
-            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open or create the file `path`; KeystoreError says what is wrong with it and what to do."""
+        return cls(SqliteDatabase(path, TABLES))
 
     def close(self) -> None:
         """Close the database; nothing else may be called after."""
-        with self.lock:
-            self._database.close()
+        self.database.close()
 
     def version(self) -> tuple[int, int]:
         """A value that differs after each change, by this object or by another process."""
         held: tuple[int, int] | None = getattr(self._held, "version", None)
-        if held is not None:
-            return held
-        with self.lock:
-            try:
-                # Asked before every answer of the keystore, so without the detours of the other queries.
-                row = self._database.execute("PRAGMA data_version").fetchone()
-            except sqlite3.Error:
-                return self._writes, self._guarded(lambda: self._pragma("data_version"))
-            return self._writes, row[0]
+        return self.database.version() if held is None else held
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -118,36 +99,9 @@ class Store:
         finally:
             del self._held.version
 
-    @contextmanager
-    def transaction(self, *, patient: bool = True) -> Iterator[None]:
-        """All or nothing, and no other process writes meanwhile. May be nested; the outermost commits.
-
-        While another process writes, others of this one wait as well; who is not `patient` gets StoreLocked.
-        """
-        with self.lock, self._explained():
-            if self._database.in_transaction:
-                yield
-                return
-            self._begin(_BUSY_SECONDS if patient else 0.0)
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-
-    def _begin(self, patience: float) -> None:
-        self._database.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-        finally:
-            self._database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
-
-    def _roll_back(self) -> None:
-        self._writes += 1
-        # SQLite itself may have rolled back, when the disk was full.
-        if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
+    def transaction(self, *, patient: bool = True) -> AbstractContextManager[None]:
+        """All or nothing, and nobody else writes meanwhile, as in `Database`. May be nested."""
+        return self.database.transaction(patient=patient)
 
     # -- certificates
 
@@ -251,7 +205,11 @@ class Store:
     def put_stated(self, fingerprint: str, octets: bytes, stated: datetime) -> None:
         """Add or replace what was last stated under a certificate, which is stored already."""
         self.write(
-            "INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", fingerprint, octets, stored_time(stated)
+            "INSERT INTO capabilities VALUES (?, ?, ?) ON CONFLICT (certificate)"
+            " DO UPDATE SET octets = excluded.octets, stated = excluded.stated",
+            fingerprint,
+            octets,
+            stored_time(stated),
         )
 
     # -- peers and facts
@@ -267,7 +225,8 @@ class Store:
     def put_peer(self, peer: Peer) -> None:
         """Add or replace what was last seen of an address."""
         self.write(
-            "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
+            "INSERT INTO peers VALUES (?, ?, ?, ?) ON CONFLICT (address)"
+            " DO UPDATE SET seen = excluded.seen, encrypted = excluded.encrypted, signer = excluded.signer",
             peer.address,
             stored_time(peer.seen),
             stored_time(peer.encrypted) if peer.encrypted else None,
@@ -281,104 +240,11 @@ class Store:
 
     def put_fact(self, name: str, value: bytes) -> None:
         """Add or replace a single value."""
-        self.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
-
-    # -- the database itself
-
-    def _set_up(self) -> None:
-        # One state of the file: another process may be making it meanwhile.
-        self._database.execute("BEGIN")
-        application = self._pragma("application_id")
-        version = self._pragma("user_version")
-        empty = not self._database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-        self._database.execute("COMMIT")
-        if application != APPLICATION_ID and not (empty and application == 0 and version == 0):
-            raise StoreDamaged(f"{self._path} is not a keystore; move it away or restore it from a backup")
-        if version > len(MIGRATIONS):
-            raise KeystoreError(
-                f"{self._path} was written by a newer version of secmailproxy (schema {version}, this one "
-                f"knows {len(MIGRATIONS)}): upgrade secmailproxy"
-            )
-        for statement in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "secure_delete = ON",
-        ):
-            self._database.execute(f"PRAGMA {statement}")
-        problems = [row[0] for row in self._database.execute("PRAGMA quick_check(1)")]
-        if problems != ["ok"]:
-            raise StoreDamaged(f"{self._path} is damaged: restore it from a backup")
-        self._migrate()
-
-    def _migrate(self) -> None:
-        if self._pragma("user_version") == len(MIGRATIONS):
-            return
-        with self.transaction():
-            # Another process may have done it while this one waited.
-            version = self._pragma("user_version")
-            for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-                for statement in filter(str.strip, script.split(";")):
-                    self._database.execute(statement)
-                self._database.execute(f"PRAGMA user_version = {number}")
-            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-    def _pragma(self, name: str) -> int:
-        return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
-
-    def rows(self, query: str, *values: Any) -> list[Any]:
-        """Return what a query finds; for this file, and those that keep a table of their own."""
-        return self._guarded(lambda: self._database.execute(query, values).fetchall())
-
-    def write(self, statement: str, *values: Any) -> None:
-        """Change something; for this file, and those that keep a table of their own."""
-        with self.lock:
-            self._writes += 1
-            self._guarded(lambda: self._database.execute(statement, values))
-
-    def _guarded(self, action: Callable[[], Result]) -> Result:
-        with self.lock, self._explained():
-            return action()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise _operational(self._path, error) from error
-        except sqlite3.ProgrammingError as error:
-            raise StoreLocked(f"the keystore {self._path} is closed") from error
-        except sqlite3.DatabaseError as error:
-            raise StoreDamaged(
-                f"{self._path} is damaged or not a keystore ({error}): restore it from a backup"
-            ) from error
-
-
-def _operational(path: Path, error: sqlite3.OperationalError) -> KeystoreError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return StoreLocked(f"another process keeps {path} busy; try again")
-    if code == sqlite3.SQLITE_FULL:
-        return KeystoreError(f"no space left to write {path}")
-    remedy = "; is the disk full, or the folder read-only?" if code == sqlite3.SQLITE_IOERR else ""
-    return KeystoreError(f"the keystore {path} cannot be used: {error}{remedy}")
-
-
-def _prepare_file(path: Path) -> None:
-    folder = path.parent
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = folder.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise KeystoreError(
-                f"the folder {folder} is open to others (mode {mode:o}): run chmod 700 {folder}"
-            )
-        # SQLite gives its -wal and -shm files the mode of the database.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        if path.stat().st_mode & 0o777 != 0o600:  # or each opening would look like a change of the file
-            path.chmod(0o600)
-    except OSError as error:
-        raise KeystoreError(f"the keystore {path} cannot be opened: {error.strerror}") from error
+        self.write(
+            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            name,
+            value,
+        )
 
 
 def _certificate(row: tuple[str, bytes, str, str, str, str]) -> StoredCertificate:

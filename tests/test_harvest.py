@@ -125,7 +125,7 @@ async def test_a_store_that_another_process_writes_to_keeps_nobody_waiting(
     """Messages are presented meanwhile, and the certificate comes in when the store is free."""
     harvest = Harvest(believing, lambda: NOW)
     alice = MAIL_CA.person(ALICE, number=338)
-    with closing(sqlite3.connect(believing._store._path)) as other:
+    with closing(sqlite3.connect(believing._store.database.path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreLocked):
             believing.smime.learn(Introduction(ALICE, alice.der), NOW)
@@ -141,7 +141,7 @@ async def test_who_stops_does_not_wait_for_others(
     believing: Keystore, views: Views, caplog: pytest.LogCaptureFixture
 ) -> None:
     harvest = Harvest(believing, lambda: NOW)
-    with closing(sqlite3.connect(believing._store._path)) as other:
+    with closing(sqlite3.connect(believing._store.database.path)) as other:
         other.execute("BEGIN IMMEDIATE")
         alice = MAIL_CA.person(ALICE, number=339)
         await present(believing, views, Openings(harvest=harvest), letter(alice))
