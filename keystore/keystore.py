@@ -49,6 +49,9 @@ from keystore.vault import Vault
 
 if TYPE_CHECKING:
     from keystore.authorities import Authorities
+    from keystore.discovery.answers import Answers, Taken
+    from keystore.discovery.model import Offer, SourceKind
+    from keystore.discovery.taking import Taking
     from keystore.letterbox import Letterbox
     from keystore.smimemessages import SmimeMessages
 
@@ -260,6 +263,23 @@ class Keystore:
         now = now or datetime.now(UTC)
         key = openpgp.generate(address, name=name, kind=kind, now=now, expires=expires)
         return self._importer.store_own(key, Origin("generated", None, now))
+
+    def import_found(self, offer: Offer, kind: SourceKind, address: str, now: datetime) -> Taken:
+        """Import what a source offers for an address (any case), if it is fit; see `discovery.taking`."""
+        return self._taking.take(offer, kind, address, now)
+
+    @cached_property
+    def _taking(self) -> Taking:
+        from keystore.discovery.taking import Taking  # as below
+
+        return Taking(self._store, self._vault, self._judge)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What the sources of certificates last answered."""
+        from keystore.discovery.answers import Answers  # as below
+
+        return Answers(self._store)
 
     def delete(self, fingerprint: Fingerprint) -> None:
         """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""

@@ -7,6 +7,7 @@
     capabilities   what the program of an S/MIME certificate's owner last said that it reads
     revocations    lists of revoked certificates, by the address where they are
     peers          what was last seen of a correspondent
+    lookups        what each source last answered when it was asked for an address's certificates
     facts          single values: the check value of the keystore key
 
 A table is never changed where it stands: `MIGRATIONS` grows at its end. What may be written in it says
@@ -73,6 +74,18 @@ MIGRATIONS = (
         CHECK ((octets IS NULL) = (this_update IS NULL)),
         CHECK ((octets IS NULL) = (next_update IS NULL))
     ) STRICT
+    """,
+    """
+    CREATE TABLE lookups (
+        address TEXT NOT NULL,
+        source TEXT NOT NULL,
+        asked TEXT NOT NULL,
+        until TEXT NOT NULL,
+        failure TEXT NOT NULL,
+        given TEXT NOT NULL,
+        PRIMARY KEY (address, source)
+    ) STRICT;
+    CREATE INDEX lookups_by_end ON lookups (until)
     """,
 )
 """Statements that lead from version n to n + 1."""

@@ -28,6 +28,7 @@ from keystore.openpgp.minimal import minimal
 from keystore.openpgp.packet import is_armored
 from keystore.openpgp.session import BeyondUs
 from keystore.openpgp.transfer import only_key, protect, united
+from keystore.openpgp.trimming import about
 from keystore.openpgp.verify import Lookup, verify_detached
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "facts",
     "key_fingerprints",
     "merge",
+    "about",
     "minimal",
     "trial",
     # own keys
