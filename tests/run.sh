@@ -39,6 +39,9 @@ bsd-mailx bsd-mailx
 cron cron
 fail2ban-regex fail2ban
 systemd-analyze systemd
+nsd nsd
+unbound unbound
+slapd slapd
 END
 # Libraries, for which there is no program to look for: git send-email needs one, swaks another for TLS.
 perl -MMail::Address -e 1 2>/dev/null || missing="$missing libmailtools-perl"
