@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from dns.rdtypes.ANY.SMIMEA import SMIMEA
 
     from keystore.discovery.chain import Answer, Chain, Unanswered
-    from keystore.discovery.net import Net
 
 MOST_RECORDS = 8
 """Of one kind, for one address: more are not looked at."""

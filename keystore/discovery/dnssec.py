@@ -1,8 +1,8 @@
 """PURE. Whether records of the DNS are signed by the zone that they claim, and its keys by the zone above.
 
 Only what is there is proven, never that something is absent: an answer that somebody suppressed makes a
-lookup fail, and no more. So the proofs of absence (NSEC, NSEC3) are not needed, nor read; a record made from a
-wildcard would need one, and is not believed.
+lookup fail, and no more. So the proofs of absence (NSEC, NSEC3) are not needed, nor read; a record made from
+a wildcard would need one, and is not believed.
 
 Times are seconds since the epoch. Names are absolute.
 

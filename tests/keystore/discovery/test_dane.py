@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from keystore.discovery.dane import Dane, DaneSettings, record_name
 from keystore.discovery.model import Offer, SourceFailed
-from keystore.discovery.net import Net
 from keystore.model import Scheme
 from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.processes import free_port, service_folder
