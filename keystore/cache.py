@@ -8,10 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from keystore import openpgp
-from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust
+from keystore.model import Certificate, Fingerprint, Scheme
 from keystore.store import Store, StoredCertificate
+
+if TYPE_CHECKING:
+    from keystore.x509table import X509Table
 
 _MOST = 4096
 _REPEATED = timedelta(days=1)
@@ -27,9 +32,7 @@ class CertificateCache:
         self._certificates: dict[str, Certificate] = {}
         self._by_address: dict[str, list[Fingerprint]] = {}
         self._by_issuer: dict[str, list[Fingerprint]] = {}
-        self._by_name: dict[bytes, list[Certificate]] | None = None
         self._stated: dict[str, bytes | None] = {}
-        self._by_serial: dict[int | None, list[Certificate]] = {}
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
@@ -52,29 +55,18 @@ class CertificateCache:
 
     def authorities(self) -> list[Certificate]:
         """Return the certificates of certificate authorities (X.509)."""
-        from keystore import smime  # its libraries take long to import, and many have no use for them
-
         with self._store.lock:
-            known = {one.fingerprint: one for named in self._x509().values() for one in named}
-            return [one for one in known.values() if smime.facts(one.octets).is_authority]
+            self._refresh()
+            return self._rows(self._x509.authorities())
 
     def vouching(self) -> tuple[tuple[Certificate, ...], frozenset[bytes]]:
         """Return the authorities, and the certificates (DER) of people that the owner has verified."""
-        authorities = tuple(self.authorities())
         with self._store.lock:
-            verified = (
-                one.octets for named in self._x509().values() for one in named if one.trust is Trust.VERIFIED
-            )
-            return authorities, frozenset(verified) - {one.octets for one in authorities}
+            return tuple(self.authorities()), frozenset(self._x509.verified())
 
     def of_people(self) -> list[bytes]:
         """Return the X.509 certificates (DER) of people that are not rejected."""
-        with self._store.lock:
-            authorities = {one.octets for one in self.authorities()}
-            found = (
-                one for named in self._x509().values() for one in named if one.trust is not Trust.REJECTED
-            )
-            return [der for der in dict.fromkeys(one.octets for one in found) if der not in authorities]
+        return self._x509.of_people()
 
     def named(self, name: bytes) -> list[Certificate]:
         """Return the X.509 certificates that S/MIME messages name so (DER, `smime.names_in_messages`).
@@ -84,10 +76,12 @@ class CertificateCache:
         from keystore import smime  # its libraries take long to import, and many have no use for them
 
         with self._store.lock:
-            if found := self._x509().get(name, ()):
-                return list(found)
-            alike = self._by_serial.get(smime.serial_number(name), ())
-            return [one for one in alike if smime.names(name, one.octets)]
+            self._refresh()
+            if found := self._x509.named(name):
+                return self._rows(found)
+            serial = smime.serial_number(name)
+            alike = self._x509.of_serial(serial) if serial is not None else []
+            return self._rows(one for one in alike if smime.names(name, one.octets))
 
     def stated(self, fingerprint: str) -> bytes | None:
         """Return what the program of an X.509 certificate's owner last said that it reads, if anything."""
@@ -114,25 +108,17 @@ class CertificateCache:
                 return self._by_digits(hexadecimal[1].upper())
             if "@" in query.strip()[1:] and " " not in query.strip():
                 return self.by_address(query.strip())
-            rows = self._store.certificates()
-            found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
+            found = self._rows(self._store.certificates())
         return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
 
-    def _x509(self) -> dict[bytes, list[Certificate]]:
-        from keystore import smime  # its libraries take long to import, and many have no use for them
+    @cached_property
+    def _x509(self) -> X509Table:
+        from keystore.x509table import X509Table  # as in `named`
 
-        self._refresh()
-        if self._by_name is None:
-            rows = [row for row in self._store.certificates() if row.scheme is Scheme.SMIME]
-            found = [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
-            found.sort(key=lambda one: one.holder is Holder.NONE)
-            self._by_name, self._by_serial = {}, {}
-            for one in found:
-                for name in smime.names_in_messages(one.octets):
-                    self._by_name.setdefault(name, []).append(one)
-                    if (serial := smime.serial_number(name)) is not None:
-                        self._by_serial.setdefault(serial, []).append(one)
-        return self._by_name
+        return X509Table(self._store)
+
+    def _rows(self, rows: Iterable[StoredCertificate]) -> list[Certificate]:
+        return [self._certificates.get(row.fingerprint) or self._remember(row) for row in rows]
 
     def _by_digits(self, issuer: str) -> list[Certificate]:
         with self._store.lock:
@@ -147,7 +133,6 @@ class CertificateCache:
             self._certificates.clear()
             self._by_address.clear()
             self._by_issuer.clear()
-            self._by_name = None
             self._stated.clear()
             self._seen = version
         # Strangers' mail names any number of addresses and keys.

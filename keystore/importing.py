@@ -7,9 +7,12 @@ key and no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
+from typing import TypeVar
 
 from keystore import openpgp
 from keystore.errors import KeyRefused
@@ -27,6 +30,8 @@ from keystore.model import (
 from keystore.store import Store, StoredCertificate, StoredSecret
 from keystore.vault import Vault
 
+AT_ONCE = 100
+"""Certificates in one transaction: tenths of a second, for which other writers wait."""
 _CHOSEN = frozenset({Trust.KNOWN, Trust.VERIFIED})
 _UNBOUND = frozenset({Reason.BAD_BINDING, Reason.NO_CERTIFICATE})
 
@@ -39,10 +44,11 @@ class Origin:
     trust: Trust | None
     now: datetime
     held_by_gnupg: bool = False
-    known: frozenset[Fingerprint] = frozenset()
-    """The certificates that were there before this import."""
+    added: set[Fingerprint] = field(default_factory=set)
+    """The certificates that this import has brought so far."""
 
 
+Item = TypeVar("Item")
 Judge = Callable[[Certificate, Purpose, datetime, str | None], Usability]
 
 
@@ -71,7 +77,7 @@ def rival_of(
     """
     for address in addresses:
         for fingerprint in store.by_address(address.lower()):
-            row = store.certificate(fingerprint) if fingerprint in origin.known else None
+            row = None if fingerprint in origin.added else store.certificate(fingerprint)
             if row is None or fingerprint == offered.fingerprint or row.scheme is not offered.scheme:
                 continue
             chosen = replace(offered, fingerprint=fingerprint, octets=row.octets, trust=row.trust)
@@ -102,7 +108,13 @@ class Importer:
         found = openpgp.parse_keys(octets)
         if any(parsed.secret_octets is not None for parsed in found):
             self._vault.fetch_key()
-        return [self._take(parsed, origin, asked) for parsed in found]
+        results: list[ImportResult] = []
+        for is_secret, keys in groupby(found, key=lambda parsed: parsed.secret_octets is not None):
+            # Each transaction waits for the disk. None is open while somebody is asked for a passphrase.
+            for together in batches(list(keys), 1 if is_secret else AT_ONCE):
+                with nullcontext() if is_secret else self._store.transaction():
+                    results += [self._take(parsed, origin, asked) for parsed in together]
+        return results
 
     def store_own(self, key: openpgp.SecretKey, origin: Origin) -> Certificate:
         """Store a secret key that we have just made."""
@@ -145,6 +157,7 @@ class Importer:
             if old is None or octets != old.octets or merged.trust is not old.trust or secret is not None:
                 self._write(merged, secret, origin)
                 action = ImportAction.UPDATED if old else ImportAction.ADDED
+                origin.added.update(() if old else (fingerprint,))
             else:
                 action = ImportAction.UNCHANGED
         return ImportResult(
@@ -188,6 +201,11 @@ class Importer:
             )
             if secret is not None:
                 self._store.put_secret(secret)
+
+
+def batches(items: Sequence[Item], length: int) -> Iterator[Sequence[Item]]:
+    """Cut a sequence into parts of `length`, the last one as long as it comes."""
+    return (items[at : at + length] for at in range(0, len(items), length))
 
 
 class AskedOnce:

@@ -24,6 +24,7 @@ from keystore.model import (
 )
 from keystore.store import Store, StoredCertificate
 from keystore.vault import Vault
+from keystore.x509table import X509Table
 
 
 class X509Importer:
@@ -37,6 +38,7 @@ class X509Importer:
     ) -> None:
         """`judge` is asked whether a certificate serves."""
         self._store = store
+        self._table = X509Table(store)
         self._vault = vault
         self._judge = judge
 
@@ -68,8 +70,8 @@ class X509Importer:
 
     def _take_alone(self, key: smime.PrivateKey, origin: Origin) -> list[ImportResult]:
         """A private key whose certificates have come, or have not come yet, from other files."""
-        known = (row for row in self._store.certificates() if row.scheme is Scheme.SMIME)
-        found = [row.octets for row in known if smime.belongs(key, row.octets)]
+        known = self._store.rows("SELECT octets FROM certificates WHERE scheme = ?", Scheme.SMIME.value)
+        found = [octets for (octets,) in known if smime.belongs(key, octets)]
         if not found:
             reason = (
                 "a private key without its certificate: import the certificate first, or a .p12 with both"
@@ -82,12 +84,10 @@ class X509Importer:
 
         With other addresses it is taken for a stranger's: anybody can have any key certified.
         """
-        own = [row for row in self._store.certificates() if row.holder is Holder.OWN]
+        own = self._store.own(Scheme.SMIME)
         if any(row.fingerprint == offered.fingerprint for row in own):
             return None
         for row in own:
-            if row.scheme is not Scheme.SMIME:
-                continue
             addresses = smime.certificate(row.octets).addresses
             if smime.same_key(row.octets, offered.octets) and set(offered.addresses) <= set(addresses):
                 return self._vault.smime_key(row.fingerprint).private
@@ -109,6 +109,7 @@ class X509Importer:
             if old is None or old.trust is not found.trust or new_key:
                 self._write(found, key if new_key else None, origin)
                 action = ImportAction.UPDATED if old else ImportAction.ADDED
+                origin.added.update(() if old else (found.fingerprint,))
             else:
                 action = ImportAction.UNCHANGED
         return ImportResult(
@@ -136,5 +137,6 @@ class X509Importer:
             found.fingerprint, found.octets, found.trust, found.source, Holder.NONE, Scheme.SMIME
         )
         self._store.put(row, addresses=found.addresses, keys=[found.fingerprint], now=origin.now)
+        self._table.add(found.fingerprint, found.octets)
         if key is not None:
             self._store.put_secret(self._vault.wrapped(key))

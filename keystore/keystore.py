@@ -219,7 +219,7 @@ class Keystore:
         is asked once, for the secret keys. Without `trust`, new certificates are KNOWN, own ones VERIFIED;
         what was decided before stays, and one for an address that has a usable certificate is UNKNOWN.
         """
-        origin = Origin(source, trust, now or datetime.now(UTC), known=self._known())
+        origin = Origin(source, trust, now or datetime.now(UTC))
         if not forms.is_x509(octets):
             return self._importer.take_all(octets, origin, passphrase)
         from keystore.importing_x509 import (
@@ -243,7 +243,7 @@ class Keystore:
 
         With `secret`, only keys whose secret half GnuPG has, which from then on signs and decrypts with them.
         """
-        origin = Origin("GnuPG", trust, now or datetime.now(UTC), held_by_gnupg=secret, known=self._known())
+        origin = Origin("GnuPG", trust, now or datetime.now(UTC), held_by_gnupg=secret)
         found = [key for key in self._gnupg.ring() if key.secret or not secret]
         wanted = [key.fingerprint for key in found if matches(query, key.fingerprint, key.user_ids)]
         exported = [self._gnupg.export(fingerprint) for fingerprint in wanted]
@@ -425,9 +425,6 @@ class Keystore:
         if certificate is not None and certificate.scheme is not scheme:
             return Usability((), Reason.OTHER_SCHEME)
         return self.usability(fingerprint, Purpose.ENCRYPT, now)
-
-    def _known(self) -> frozenset[Fingerprint]:
-        return frozenset(row.fingerprint for row in self._store.certificates())
 
     def _demand(self, fingerprint: Fingerprint) -> Certificate:
         certificate = self._cache.get(fingerprint)

@@ -18,6 +18,7 @@ from keystore.errors import KeyRefused
 from keystore.importing import Judge, Origin, rival_of
 from keystore.model import Certificate, Fingerprint, Holder, Introduction, Scheme, Trust
 from keystore.store import Store, StoredCertificate, stored_time
+from keystore.x509table import X509Table
 
 SOURCE = "signed mail"
 MOST_FOR_ADDRESS = 4
@@ -45,6 +46,7 @@ class Learning:
     def __init__(self, store: Store, cache: CertificateCache, judge: Judge) -> None:
         """`judge` is asked whether a certificate serves."""
         self._store = store
+        self._table = X509Table(store)
         self._cache = cache
         self._judge = judge
 
@@ -78,8 +80,7 @@ class Learning:
                 self._put(offered, Trust.KNOWN, now)
 
     def _has_rival(self, offered: Certificate, now: datetime) -> bool:
-        there = (one.fingerprint for address in offered.addresses for one in self._cache.by_address(address))
-        origin = Origin(SOURCE, None, now, known=frozenset(there))
+        origin = Origin(SOURCE, None, now)
         return rival_of(offered, offered.addresses, self._store, self._judge, origin) is not None
 
     def _has_room(self, address: str, now: datetime) -> bool:
@@ -109,6 +110,7 @@ class Learning:
     def _put(self, offered: Certificate, trust: Trust, now: datetime) -> None:
         row = StoredCertificate(offered.fingerprint, offered.octets, trust, SOURCE, Holder.NONE, Scheme.SMIME)
         self._store.put(row, addresses=offered.addresses, keys=[offered.fingerprint], now=now)
+        self._table.add(offered.fingerprint, offered.octets)
 
 
 def _is_fit(offered: Certificate, one: Introduction) -> bool:

@@ -8,6 +8,8 @@
     revocations    lists of revoked certificates, by the address where they are
     peers          what was last seen of a correspondent
     lookups        what each source last answered when it was asked for an address's certificates
+    x509           which certificates of S/MIME are authorities', and
+    x509_names     how messages name each
     facts          single values: the check value of the keystore key
 
 A table is never changed where it stands: `MIGRATIONS` grows at its end. What may be written in it says
@@ -86,6 +88,24 @@ MIGRATIONS = (
         PRIMARY KEY (address, source)
     ) STRICT;
     CREATE INDEX lookups_by_end ON lookups (until)
+    """,
+    """
+    CREATE TABLE x509 (
+        certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        authority INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE x509_names (
+        name BLOB NOT NULL,
+        serial TEXT,
+        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        PRIMARY KEY (name, certificate)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX x509_names_by_serial ON x509_names (serial);
+    CREATE INDEX x509_names_by_certificate ON x509_names (certificate);
+    CREATE INDEX x509_authorities ON x509 (certificate) WHERE authority = 1;
+    CREATE INDEX certificates_by_trust ON certificates (trust);
+    ALTER TABLE certificates ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX certificates_to_index ON certificates (fingerprint) WHERE scheme = 'smime' AND indexed = 0
     """,
 )
 """Statements that lead from version n to n + 1."""

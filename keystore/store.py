@@ -47,10 +47,11 @@ class StoredSecret:
     """Of the certificate, when this was read."""
 
 
-_CERTIFICATE = """
+CERTIFICATE = """
     SELECT c.fingerprint, c.octets, c.trust, c.source, coalesce(s.holder, 'none'), c.scheme
     FROM certificates c LEFT JOIN secret_keys s ON s.certificate = c.fingerprint
 """
+"""What `certificate_of` reads; a WHERE may follow."""
 _LAST_STATED = """
     SELECT p.octets FROM capabilities p JOIN certificates c ON c.fingerprint = p.certificate
     WHERE c.trust <> 'rejected' AND (p.certificate = ? OR p.certificate IN (
@@ -107,12 +108,17 @@ class Store:
 
     def certificate(self, fingerprint: str) -> StoredCertificate | None:
         """Return the row of a primary key's fingerprint."""
-        rows = self.rows(f"{_CERTIFICATE} WHERE c.fingerprint = ?", fingerprint)
-        return _certificate(rows[0]) if rows else None
+        rows = self.rows(f"{CERTIFICATE} WHERE c.fingerprint = ?", fingerprint)
+        return certificate_of(rows[0]) if rows else None
 
     def certificates(self) -> list[StoredCertificate]:
         """Return every row, oldest first."""
-        return [_certificate(row) for row in self.rows(f"{_CERTIFICATE} ORDER BY c.added, c.fingerprint")]
+        return [certificate_of(row) for row in self.rows(f"{CERTIFICATE} ORDER BY c.added, c.fingerprint")]
+
+    def own(self, scheme: Scheme) -> list[StoredCertificate]:
+        """Return those whose secret half is ours, oldest first."""
+        query = f"{CERTIFICATE} WHERE s.holder = 'own' AND c.scheme = ? ORDER BY c.added, c.fingerprint"
+        return [certificate_of(row) for row in self.rows(query, scheme.value)]
 
     def by_address(self, address: str) -> list[Fingerprint]:
         """Return the certificates with a user ID of this address, given in lower case."""
@@ -247,7 +253,8 @@ class Store:
         )
 
 
-def _certificate(row: tuple[str, bytes, str, str, str, str]) -> StoredCertificate:
+def certificate_of(row: tuple[str, bytes, str, str, str, str]) -> StoredCertificate:
+    """A row that `CERTIFICATE` has found."""
     fingerprint, octets, trust, source, holder, scheme = row
     return StoredCertificate(
         Fingerprint(fingerprint), octets, Trust(trust), source, Holder(holder), Scheme(scheme)

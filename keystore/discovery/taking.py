@@ -150,15 +150,9 @@ class Taking:
         return openpgp.certificate(row.octets).addresses if row is not None else ()
 
     def _origin(self, offer: Offer, offered: Certificate, asked: _Asked) -> Origin:
-        there = self._store.by_address(asked.address)
         is_new = self._store.certificate(offered.fingerprint) is None
         unknown = is_new and trust_of_source(asked.kind, offer.authenticated) is Trust.UNKNOWN
-        return Origin(
-            source_text(asked.kind, offer.where),
-            Trust.UNKNOWN if unknown else None,
-            asked.now,
-            known=frozenset(there),
-        )
+        return Origin(source_text(asked.kind, offer.where), Trust.UNKNOWN if unknown else None, asked.now)
 
 
 def _refused(offer: Offer, offered: Certificate, reason: str) -> Taken:

@@ -333,3 +333,26 @@ class TestRivals:
         assert "not used for bob@example.org" in result.reason
         assert keystore.select("bob@example.org", now).certificates[0].fingerprint == BOB.fingerprint
         assert keystore.select("mallory@evil.example", now).usable
+
+
+def test_many_certificates_share_transactions_and_none_waits_for_a_passphrase(keystore, monkeypatch):
+    """Each transaction waits for the disk; while somebody types, no other process may have to wait."""
+    own = make("dave@example.org")
+    octets = public(ALICE, BOB) + openpgp.protect(own, "secret") + public(CAROL)
+    open_while_asked: list[bool] = []
+    begun: list[float] = []
+    begin = type(keystore._store.database)._begin
+
+    def ask() -> str:
+        open_while_asked.append(keystore._store.database._connection.in_transaction)
+        return "secret"
+
+    def counting(self, patience: float) -> None:
+        begun.append(patience)
+        begin(self, patience)
+
+    keystore.unlock()
+    monkeypatch.setattr(type(keystore._store.database), "_begin", counting)
+    assert actions(take(keystore, octets, passphrase=ask)) == [ADDED] * 4
+    assert open_while_asked == [False]
+    assert len(begun) == 3
