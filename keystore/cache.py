@@ -6,13 +6,15 @@ All reading goes through the store's lock, so what was read before a change is n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from keystore import openpgp
-from keystore.model import Certificate, Fingerprint, Scheme
+from keystore import openpgp, policy
+from keystore.holding import HeldTable
+from keystore.model import Certificate, Fingerprint, Scheme, Trust
 from keystore.store import Store, StoredCertificate
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class CertificateCache:
         self._by_address: dict[str, list[Fingerprint]] = {}
         self._by_issuer: dict[str, list[Fingerprint]] = {}
         self._stated: dict[str, bytes | None] = {}
+        self._held: dict[str, dict[Fingerprint, bool]] = {}
+        self._waiting: frozenset[Fingerprint] | None = None
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
@@ -48,6 +52,20 @@ class CertificateCache:
             if address not in self._by_address:
                 self._by_address[address] = self._store.by_address(address)
             return self._all(self._by_address[address])
+
+    def held(self, address: str) -> Mapping[Fingerprint, bool]:
+        """Return the certificates that are not used for an address, in any case.
+
+        With True, one is held and waits for the owner's decision; with False, it has been set aside.
+        """
+        address = address.lower()
+        with self._store.lock:
+            self._refresh()
+            if address not in self._held:
+                self._held[address] = {
+                    one.fingerprint: one.settled is None for one in HeldTable(self._store).all_of(address)
+                }
+            return self._held[address]
 
     def by_issuer(self, issuer: str) -> list[Certificate]:
         """Return the OpenPGP certificates with this (sub)key: a fingerprint or a key ID, upper case."""
@@ -134,9 +152,11 @@ class CertificateCache:
             self._by_address.clear()
             self._by_issuer.clear()
             self._stated.clear()
+            self._held.clear()
+            self._waiting = None
             self._seen = version
         # Strangers' mail names any number of addresses and keys.
-        for kept in (self._by_address, self._by_issuer, self._certificates):
+        for kept in (self._by_address, self._by_issuer, self._certificates, self._held):
             if len(kept) > _MOST:
                 kept.clear()
 
@@ -150,9 +170,16 @@ class CertificateCache:
         return known
 
     def _remember(self, row: StoredCertificate) -> Certificate:
-        certificate = _parsed(row)
+        certificate = _parsed(self._as_far_as_it_is_not_held(row))
         self._certificates[row.fingerprint] = certificate
         return certificate
+
+    def _as_far_as_it_is_not_held(self, row: StoredCertificate) -> StoredCertificate:
+        """Whoever writes another's address into a certificate gets no trust for it until that is settled."""
+        if self._waiting is None:
+            self._waiting = HeldTable(self._store).unsettled()
+        is_held = row.trust in policy.CHOSEN and row.fingerprint in self._waiting
+        return replace(row, trust=Trust.UNKNOWN) if is_held else row
 
 
 def _parsed(row: StoredCertificate) -> Certificate:

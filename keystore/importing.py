@@ -14,8 +14,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import TypeVar
 
-from keystore import openpgp
+from keystore import openpgp, policy
 from keystore.errors import KeyRefused
+from keystore.holding import HeldTable, Judge, Rival, rivals_of
 from keystore.model import (
     Certificate,
     Fingerprint,
@@ -32,58 +33,25 @@ from keystore.vault import Vault
 
 AT_ONCE = 100
 """Certificates in one transaction: tenths of a second, for which other writers wait."""
-_CHOSEN = frozenset({Trust.KNOWN, Trust.VERIFIED})
 _UNBOUND = frozenset({Reason.BAD_BINDING, Reason.NO_CERTIFICATE})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where keys come from and how they are to be held. `trust` None keeps what is known, else KNOWN."""
+    """Where the keys of one import come from, and how far they are trusted."""
 
     source: str
     trust: Trust | None
+    """What the owner says of them; None keeps what is known, else it is `level`."""
     now: datetime
     held_by_gnupg: bool = False
+    level: Trust = Trust.KNOWN
+    """What the word of the source counts for, where nobody has decided (`policy.trust_of_source`)."""
     added: set[Fingerprint] = field(default_factory=set)
-    """The certificates that this import has brought so far."""
+    """The certificates that this import has brought so far; they are no rivals of each other."""
 
 
 Item = TypeVar("Item")
-Judge = Callable[[Certificate, Purpose, datetime, str | None], Usability]
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """A certificate that mail to `address` is encrypted to already."""
-
-    address: str
-    fingerprint: Fingerprint
-
-    def remark(self, fingerprint: Fingerprint) -> str:
-        """What is to be said of the certificate that came later."""
-        return (
-            f"not used for {self.address}, which has {self.fingerprint} already; if its owner has "
-            f"confirmed this one to you: secmailproxy key trust {fingerprint} verified"
-        )
-
-
-def rival_of(
-    offered: Certificate, addresses: Iterable[str], store: Store, judge: Judge, origin: Origin
-) -> Rival | None:
-    """The certificate in use for one of `addresses` that `offered` would be taken in place of, or None.
-
-    Anybody can write an address into a certificate, and its date. What came with others in one import is no
-    rival: the owner's ring may hold several of one person.
-    """
-    for address in addresses:
-        for fingerprint in store.by_address(address.lower()):
-            row = None if fingerprint in origin.added else store.certificate(fingerprint)
-            if row is None or fingerprint == offered.fingerprint or row.scheme is not offered.scheme:
-                continue
-            chosen = replace(offered, fingerprint=fingerprint, octets=row.octets, trust=row.trust)
-            if row.trust in _CHOSEN and judge(chosen, Purpose.ENCRYPT, origin.now, address).usable:
-                return Rival(address, fingerprint)
-    return None
 
 
 class Importer:
@@ -144,12 +112,20 @@ class Importer:
             more = _new_addresses(old, merged)
             trust = trust_given(old, origin, secret=bool(key))
             owned = key is not None or origin.held_by_gnupg or (old and old.holder is not Holder.NONE)
-            decided = owned or origin.trust is not None or trust not in _CHOSEN
+            decided = owned or origin.trust is not None or trust is Trust.REJECTED
             claimed = () if decided else more if old else merged.addresses
-            rival = rival_of(merged, claimed, self._store, self._judge, origin)
+            rivals = rivals_of(
+                merged,
+                claimed,
+                self._store,
+                self._judge,
+                level=origin.level,
+                now=origin.now,
+                together=origin.added,
+            )
             lowered = bool(more) and not decided and trust is Trust.VERIFIED
-            trust = Trust.UNKNOWN if rival else Trust.KNOWN if lowered else trust
-            merged = replace(merged, trust=trust)
+            confirmed = not decided and not rivals and self._is_confirmed(old, offered, merged, origin)
+            merged = replace(merged, trust=Trust.KNOWN if lowered or confirmed else trust)
             encrypts = self._judge(merged, Purpose.ENCRYPT, origin.now, None)
             if old is None:
                 _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now, None))
@@ -160,13 +136,26 @@ class Importer:
                 origin.added.update(() if old else (fingerprint,))
             else:
                 action = ImportAction.UNCHANGED
+            hold(self._store, fingerprint, rivals, origin, owned=secret is not None)
         return ImportResult(
             action,
             fingerprint,
             merged.addresses,
             merged.user_ids,
             secret=secret is not None or (old is not None and old.holder is not Holder.NONE),
-            reason=_remark(encrypts, more if lowered else (), rival.remark(fingerprint) if rival else ""),
+            reason=_remark(encrypts, more if lowered else (), rivals),
+        )
+
+    def _is_confirmed(
+        self, old: StoredCertificate | None, offered: Certificate, merged: Certificate, origin: Origin
+    ) -> bool:
+        """Whether a source whose word counts now says of all of an unknown certificate what others said."""
+        return (
+            old is not None
+            and old.trust is Trust.UNKNOWN
+            and origin.level in policy.CHOSEN
+            and set(merged.addresses) <= set(offered.addresses)
+            and not any(old.fingerprint in HeldTable(self._store).of_address(one) for one in merged.addresses)
         )
 
     def _secret_row(
@@ -248,9 +237,19 @@ def _new_addresses(old: StoredCertificate | None, merged: Certificate) -> tuple[
     return tuple(one for one in merged.addresses if one not in before)
 
 
-def _remark(encrypts: Usability, unverified: tuple[str, ...], rival: str) -> str:
+def hold(
+    store: Store, fingerprint: Fingerprint, rivals: Sequence[Rival], origin: Origin, *, owned: bool
+) -> None:
+    """Hold a certificate that was just stored for the addresses that others stand for, or take it out."""
+    held = HeldTable(store)
+    if owned or origin.trust in policy.CHOSEN:
+        held.release(fingerprint)
+    held.hold(fingerprint, rivals, origin.source, origin.now)
+
+
+def _remark(encrypts: Usability, unverified: tuple[str, ...], rivals: Sequence[Rival]) -> str:
     """What is to be said of a certificate that was taken."""
-    remarks = [rival] if rival else []
+    remarks = [one.remark for one in rivals]
     if not encrypts.usable:
         remarks = [f"kept, but not for encryption: {encrypts.explanation}"]
     if unverified:
@@ -266,7 +265,7 @@ def trust_given(old: StoredCertificate | None, origin: Origin, *, secret: bool) 
     # Who owns the secret half needs nobody's word for it; what the owner has decided before stays.
     owned = secret or origin.held_by_gnupg
     if old is None:
-        return Trust.VERIFIED if owned else Trust.KNOWN
+        return Trust.VERIFIED if owned else origin.level
     return (
         Trust.VERIFIED
         if owned and old.holder is Holder.NONE and old.trust is not Trust.REJECTED

@@ -7,20 +7,21 @@ they are sent along with signatures, and serve for nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from keystore import smime
 from keystore.errors import KeyRefused
-from keystore.importing import AskedOnce, Judge, Origin, Rival, refusal_of, rival_of, trust_given
+from keystore.holding import Judge, Rival, rivals_of
+from keystore.importing import AskedOnce, Origin, hold, refusal_of, trust_given
 from keystore.model import (
     Certificate,
+    Fingerprint,
     Holder,
     ImportAction,
     ImportResult,
     Purpose,
     Scheme,
-    Trust,
 )
 from keystore.store import Store, StoredCertificate
 from keystore.vault import Vault
@@ -97,14 +98,18 @@ class X509Importer:
         with self._store.transaction():
             old = self._store.certificate(offered.fingerprint)
             trust = trust_given(old, origin, secret=key is not None)
-            rival = None
+            rivals = []
             if old is None and key is None and origin.trust is None:
-                rival = rival_of(offered, offered.addresses, self._store, self._judge, origin)
-            found = replace(
-                offered,
-                source=old.source if old else origin.source,
-                trust=Trust.UNKNOWN if rival else trust,
-            )
+                rivals = rivals_of(
+                    offered,
+                    offered.addresses,
+                    self._store,
+                    self._judge,
+                    level=origin.level,
+                    now=origin.now,
+                    together=origin.added | renewed_by(offered, self._store),
+                )
+            found = replace(offered, source=old.source if old else origin.source, trust=trust)
             new_key = key is not None and (old is None or old.holder is not Holder.OWN)
             if old is None or old.trust is not found.trust or new_key:
                 self._write(found, key if new_key else None, origin)
@@ -112,16 +117,17 @@ class X509Importer:
                 origin.added.update(() if old else (found.fingerprint,))
             else:
                 action = ImportAction.UNCHANGED
+            hold(self._store, found.fingerprint, rivals, origin, owned=key is not None)
         return ImportResult(
             action,
             found.fingerprint,
             found.addresses,
             found.user_ids,
             secret=key is not None or (old is not None and old.holder is not Holder.NONE),
-            reason=self._remark(found, origin, rival),
+            reason=self._remark(found, origin, rivals),
         )
 
-    def _remark(self, found: Certificate, origin: Origin, rival: Rival | None) -> str:
+    def _remark(self, found: Certificate, origin: Origin, rivals: Sequence[Rival]) -> str:
         if smime.facts(found.octets).is_authority:
             return (
                 "a certificate authority's, kept to be sent along with signatures; it is believed only if "
@@ -130,7 +136,7 @@ class X509Importer:
         encrypts = self._judge(found, Purpose.ENCRYPT, origin.now, None)
         if not encrypts.usable:
             return f"kept, but not for encryption: {encrypts.explanation}"
-        return rival.remark(found.fingerprint) if rival else ""
+        return "; ".join(one.remark for one in rivals)
 
     def _write(self, found: Certificate, key: smime.SecretKey | None, origin: Origin) -> None:
         row = StoredCertificate(
@@ -140,3 +146,13 @@ class X509Importer:
         self._table.add(found.fingerprint, found.octets)
         if key is not None:
             self._store.put_secret(self._vault.wrapped(key))
+
+
+def renewed_by(offered: Certificate, store: Store) -> frozenset[Fingerprint]:
+    """The stored certificates of the same key: with one more of those, nobody else can read the mail."""
+    rows = (store.certificate(one) for address in offered.addresses for one in store.by_address(address))
+    return frozenset(
+        row.fingerprint
+        for row in rows
+        if row and row.scheme is Scheme.SMIME and smime.same_key(row.octets, offered.octets)
+    )

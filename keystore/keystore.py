@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,6 @@ from keystore.model import (
     Identity,
     ImportResult,
     Opened,
-    Peer,
     Purpose,
     Reason,
     Scheme,
@@ -41,9 +40,11 @@ from keystore.model import (
     Trust,
     Usability,
 )
+from keystore.peers import Peers
 from keystore.roots import Roots, RootSettings
 from keystore.secrets import HandedOver, Secrets
 from keystore.selection import select, select_pinned, standing
+from keystore.settling import Settling
 from keystore.store import Store
 from keystore.vault import Vault
 
@@ -169,8 +170,11 @@ class Keystore:
         if pinned:
             found = [(one, self._cache.get(one), self._pinned(one, now, scheme)) for one in pinned]
             return select_pinned(address, found)
+        held = self._cache.held(address)
         claiming = [one for one in self._cache.by_address(address) if one.scheme is scheme]
-        return select(address, [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in claiming])
+        asked = [one for one in claiming if held.get(one.fingerprint, True)]
+        candidates = [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in asked]
+        return select(address, candidates, held.keys())
 
     def identity(
         self, address: str, now: datetime | None = None, *, scheme: Scheme = Scheme.OPENPGP
@@ -217,7 +221,7 @@ class Keystore:
 
         OpenPGP, armored or binary, or X.509: PEM, DER, PKCS #12, PKCS #7; a text may hold both. `passphrase`
         is asked once, for the secret keys. Without `trust`, new certificates are KNOWN, own ones VERIFIED;
-        what was decided before stays, and one for an address that has a usable certificate is UNKNOWN.
+        what was decided before stays, and one for an address that has another certificate is held.
         """
         origin = Origin(source, trust, now or datetime.now(UTC))
         if not forms.is_x509(octets):
@@ -283,13 +287,14 @@ class Keystore:
 
     def delete(self, fingerprint: Fingerprint) -> None:
         """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""
-        self._demand(fingerprint)
-        self._store.delete(fingerprint)
+        self.settling.delete(self._demand(fingerprint))
 
     def set_trust(self, fingerprint: Fingerprint, trust: Trust) -> None:
-        """Say how far a certificate is trusted; KeyRefused when it is not there."""
-        self._demand(fingerprint)
-        self._store.set_trust(fingerprint, trust)
+        """Say how far a certificate is trusted; KeyRefused when it is not there.
+
+        One that is KNOWN or VERIFIED by this is no longer held for any address.
+        """
+        self.settling.set_trust(self._demand(fingerprint), trust)
 
     def export(
         self, fingerprint: Fingerprint, *, secret: bool = False, passphrase: str | None = None
@@ -392,22 +397,15 @@ class Keystore:
 
     # -- peers
 
-    def peer(self, address: str) -> Peer | None:
-        """Return what was last seen of a correspondent, by address in any case."""
-        return self._store.peer(address.lower())
+    @cached_property
+    def peers(self) -> Peers:
+        """What was seen of correspondents."""
+        return Peers(self._store)
 
-    def remember_peer(self, peer: Peer) -> None:
-        """Note what was last seen of a correspondent; what `peer` leaves open stays as it was."""
-        with self._store.transaction():
-            known = self._store.peer(peer.address.lower())
-            self._store.put_peer(
-                replace(
-                    peer,
-                    address=peer.address.lower(),
-                    encrypted=peer.encrypted or (known.encrypted if known else None),
-                    signer=peer.signer or (known.signer if known else None),
-                )
-            )
+    @cached_property
+    def settling(self) -> Settling:
+        """Certificates that are held, and what becomes of them."""
+        return Settling(self._store, self._cache, self._judge)
 
     # -- inside
 

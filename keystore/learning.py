@@ -1,7 +1,7 @@
 """Keeping the S/MIME certificates of correspondents that valid signatures have introduced.
 
 What is learned is "known", never "verified", and changes nothing that is in the store: one for an address
-that has a usable certificate is kept as "unknown" until its owner confirms it, like one that is imported.
+that has another certificate is held until the owner settles it, like one that is imported.
 
 Security: whoever has a certificate that is believed here can send any number of messages, so how many are
 kept is limited: for one address, for one day, and in all.
@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from keystore import smime
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused
-from keystore.importing import Judge, Origin, rival_of
+from keystore.holding import HeldTable, Judge, rivals_of
+from keystore.importing_x509 import renewed_by
 from keystore.model import Certificate, Fingerprint, Holder, Introduction, Scheme, Trust
 from keystore.store import Store, StoredCertificate, stored_time
 from keystore.x509table import X509Table
@@ -67,7 +68,7 @@ class Learning:
             with self.at_once():
                 if not _is_fit(offered, one) or not self._has_room(one.address, now):
                     return None
-                self._put(offered, Trust.UNKNOWN if self._has_rival(offered, now) else Trust.KNOWN, now)
+                self._put(offered, now)
                 self._keep_authorities(one, now)
         return self._cache.get(offered.fingerprint)
 
@@ -77,11 +78,7 @@ class Learning:
             offered = smime.certificate(der, source=SOURCE)
             is_fit = len(der) <= MOST_OCTETS and smime.facts(der).is_authority
             if is_fit and self._store.certificate(offered.fingerprint) is None and self._has_room("", now):
-                self._put(offered, Trust.KNOWN, now)
-
-    def _has_rival(self, offered: Certificate, now: datetime) -> bool:
-        origin = Origin(SOURCE, None, now)
-        return rival_of(offered, offered.addresses, self._store, self._judge, origin) is not None
+                self._put(offered, now)
 
     def _has_room(self, address: str, now: datetime) -> bool:
         day = stored_time(now - timedelta(days=1))
@@ -107,10 +104,23 @@ class Learning:
             return False
         return known.expires is not None and known.expires < now
 
-    def _put(self, offered: Certificate, trust: Trust, now: datetime) -> None:
-        row = StoredCertificate(offered.fingerprint, offered.octets, trust, SOURCE, Holder.NONE, Scheme.SMIME)
+    def _put(self, offered: Certificate, now: datetime) -> None:
+        """Store it as KNOWN, held for the addresses that have another one."""
+        rivals = rivals_of(
+            offered,
+            offered.addresses,
+            self._store,
+            self._judge,
+            level=Trust.KNOWN,
+            now=now,
+            together=renewed_by(offered, self._store),
+        )
+        row = StoredCertificate(
+            offered.fingerprint, offered.octets, Trust.KNOWN, SOURCE, Holder.NONE, Scheme.SMIME
+        )
         self._store.put(row, addresses=offered.addresses, keys=[offered.fingerprint], now=now)
         self._table.add(offered.fingerprint, offered.octets)
+        HeldTable(self._store).hold(offered.fingerprint, rivals, SOURCE, now)
 
 
 def _is_fit(offered: Certificate, one: Introduction) -> bool:

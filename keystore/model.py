@@ -88,6 +88,8 @@ class Reason(Enum):
     SUBKEY_EXPIRED = "every key for this purpose has expired"
     SUBKEY_REVOKED = "every key for this purpose is revoked"
     REJECTED = "rejected by the user"
+    HELD = "another certificate than before"
+    """One for the same address waits for the owner's decision, and the one in use no longer serves."""
     AUTHORITY = "a certificate authority's, not a person's"
     ENGINE_REFUSES = "a trial encryption failed"
 
@@ -160,19 +162,6 @@ class Identity:
 
     address: str
     certificate: Certificate
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What was last seen of a correspondent."""
-
-    address: str
-    """Lower case."""
-    seen: datetime
-    encrypted: datetime | None = None
-    """When encrypted mail last came from this address."""
-    signer: Fingerprint | None = None
-    """Who made the last signature that was valid for this address."""
 
 
 class SignatureState(Enum):

@@ -6,7 +6,8 @@
     secret_keys    which holder has its secret half; for our own, the wrapped octets
     capabilities   what the program of an S/MIME certificate's owner last said that it reads
     revocations    lists of revoked certificates, by the address where they are
-    peers          what was last seen of a correspondent
+    peers          what was seen of a correspondent
+    held           certificates that are not used for an address, for it has another one (`holding`)
     lookups        what each source last answered when it was asked for an address's certificates
     x509           which certificates of S/MIME are authorities', and
     x509_names     how messages name each
@@ -106,6 +107,28 @@ MIGRATIONS = (
     CREATE INDEX certificates_by_trust ON certificates (trust);
     ALTER TABLE certificates ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX certificates_to_index ON certificates (fingerprint) WHERE scheme = 'smime' AND indexed = 0
+    """,
+    # Nothing was ever written to the peers of before.
+    """
+    DROP TABLE peers;
+    CREATE TABLE peers (
+        address TEXT PRIMARY KEY,
+        first_seen TEXT NOT NULL,
+        last_seen TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        written TEXT,
+        encrypted TEXT,
+        signer TEXT
+    ) STRICT;
+    CREATE TABLE held (
+        address TEXT NOT NULL,
+        certificate TEXT NOT NULL REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        since TEXT NOT NULL,
+        source TEXT NOT NULL,
+        settled TEXT,
+        PRIMARY KEY (address, certificate)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX held_by_certificate ON held (certificate)
     """,
 )
 """Statements that lead from version n to n + 1."""

@@ -1,14 +1,17 @@
 """PURE. Which certificate to encrypt to, out of those that claim an address.
 
 A pinned certificate is the owner's word and needs no matching user ID. Otherwise one certificate is chosen: a
-verified one before a known one before an unknown one, then the newest. Display names play no part.
+verified one before a known one before an unknown one, then the newest. One that is held for the address is
+never chosen. Display names play no part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from keystore.model import Certificate, Fingerprint, Reason, Selection, Trust, Usability
+from keystore.policy import CHOSEN, in_use
 
 Candidate = tuple[Certificate, Usability]
 _STANDING = {Trust.VERIFIED: 3, Trust.KNOWN: 2, Trust.UNKNOWN: 1, Trust.REJECTED: 0}
@@ -20,13 +23,24 @@ def standing(candidate: Candidate) -> tuple[int, float, str]:
     return _STANDING[certificate.trust], certificate.created.timestamp(), certificate.fingerprint
 
 
-def select(address: str, candidates: Sequence[Candidate]) -> Selection:
-    """Choose among the certificates that claim `address`."""
-    if not candidates:
+def select(
+    address: str, claiming: Sequence[Candidate], held: AbstractSet[Fingerprint] = frozenset()
+) -> Selection:
+    """Choose among the certificates that claim `address`; those in `held` wait for the owner's decision.
+
+    Where the one in use has ended, and only one serves that nobody has decided for, there is none.
+    """
+    candidates = [one for one in claiming if one[0].fingerprint not in held]
+    if not candidates and not claiming:
         return Selection(address, (), Reason.NO_CERTIFICATE, f"no certificate is known for {address}")
     usable = sorted((one for one in candidates if one[1].usable), key=standing, reverse=True)
+    chosen = [one for one in usable if one[0].trust in CHOSEN]
+    ended = [one for one in candidates if one[0].trust in CHOSEN and in_use(one[0].trust, one[1].reason)]
+    waiting = [one for one in claiming if one[1].usable and one not in chosen]
+    if waiting and not chosen and (ended or not usable):
+        return _changed(address, ended, waiting)
     if not usable:
-        best, why = max(candidates, key=standing)
+        best, why = max(candidates or claiming, key=standing)
         return Selection(address, (), why.reason, _refusal(best.fingerprint, why))
     best, _ = usable[0]
     rivals = [one for one, _ in usable[1:] if one.trust is best.trust]
@@ -38,6 +52,17 @@ def select(address: str, candidates: Sequence[Candidate]) -> Selection:
     if lesser:
         explanation += f"; chosen before {', '.join(lesser)}"
     return Selection(address, (best,), None, explanation)
+
+
+def _changed(address: str, ended: Sequence[Candidate], waiting: Sequence[Candidate]) -> Selection:
+    """A known peer's certificate is never replaced silently."""
+    others = ", ".join(one.fingerprint for one, _ in sorted(waiting, key=standing, reverse=True))
+    before = "; ".join(_refusal(one.fingerprint, why) for one, why in ended)
+    text = (
+        f"{before or 'the certificate in use is gone'}; another one is held for {address}: {others}; "
+        f"see both and decide: secmailproxy key settle {address}"
+    )
+    return Selection(address, (), Reason.HELD, text)
 
 
 def select_pinned(

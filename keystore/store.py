@@ -18,7 +18,7 @@ from pathlib import Path
 
 from keystore.database import Database
 from keystore.database.sqlite import SqliteDatabase
-from keystore.model import Fingerprint, Holder, Peer, Scheme, Trust, key_id
+from keystore.model import Fingerprint, Holder, Scheme, Trust, key_id
 from keystore.schema import TABLES
 
 
@@ -218,26 +218,7 @@ class Store:
             stored_time(stated),
         )
 
-    # -- peers and facts
-
-    def peer(self, address: str) -> Peer | None:
-        """Return what was last seen of an address, given in lower case."""
-        rows = self.rows("SELECT address, seen, encrypted, signer FROM peers WHERE address = ?", address)
-        if not rows:
-            return None
-        found, seen, encrypted, signer = rows[0]
-        return Peer(found, stored_moment(seen), stored_moment(encrypted) if encrypted else None, signer)
-
-    def put_peer(self, peer: Peer) -> None:
-        """Add or replace what was last seen of an address."""
-        self.write(
-            "INSERT INTO peers VALUES (?, ?, ?, ?) ON CONFLICT (address)"
-            " DO UPDATE SET seen = excluded.seen, encrypted = excluded.encrypted, signer = excluded.signer",
-            peer.address,
-            stored_time(peer.seen),
-            stored_time(peer.encrypted) if peer.encrypted else None,
-            peer.signer,
-        )
+    # -- facts
 
     def fact(self, name: str) -> bytes | None:
         """Return a single value."""

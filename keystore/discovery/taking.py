@@ -18,7 +18,8 @@ from keystore import openpgp, policy
 from keystore.discovery.answers import Taken
 from keystore.discovery.model import Offer, SourceKind
 from keystore.errors import KeyRefused
-from keystore.importing import Importer, Judge, Origin, rival_of
+from keystore.holding import HeldTable, Judge, rivals_of
+from keystore.importing import Importer, Origin
 from keystore.model import (
     Certificate,
     Fingerprint,
@@ -27,7 +28,6 @@ from keystore.model import (
     Purpose,
     Reason,
     Scheme,
-    Trust,
     lower_case,
 )
 from keystore.policy.trust import trust_of_source
@@ -105,11 +105,13 @@ class Taking:
         # What the store has for this address is renewed, or revoked, whatever user IDs come along.
         if passed_over and asked.address not in self._known_addresses(offered.fingerprint):
             return _refused(offer, offered, passed_over)
-        (result,) = self._importer.take_all(octets, self._origin(offer, offered, asked), None)
+        (result,) = self._importer.take_all(octets, _origin(offer, asked), None)
         return _taken(offer, replace(result, reason=passed_over or result.reason))
 
     def _take_x509(self, offer: Offer, asked: _Asked) -> Taken:
-        from keystore import smime  # its libraries take long to import, and many have no use for them
+        # Its libraries take long to import, and many have no use for them.
+        from keystore import smime
+        from keystore.importing_x509 import renewed_by
 
         offered = smime.certificate(offer.octets, source=source_text(asked.kind, offer.where))
         if smime.facts(offer.octets).is_authority:
@@ -121,19 +123,26 @@ class Taking:
                 return Taken(offer.where, ImportAction.UNCHANGED, Scheme.SMIME, offered.fingerprint)
             if passed_over := self._passed_over(offered, asked):
                 return _refused(offer, offered, passed_over)
-            trust = trust_of_source(asked.kind, offer.authenticated)
-            origin = self._origin(offer, offered, asked)
-            rival = rival_of(offered, (asked.address,), self._store, self._judge, origin)
             row = StoredCertificate(
                 offered.fingerprint,
                 offered.octets,
-                Trust.UNKNOWN if rival else trust,
+                trust_of_source(asked.kind, offer.authenticated),
                 offered.source,
                 offered.holder,
                 Scheme.SMIME,
             )
+            rivals = rivals_of(
+                offered,
+                (asked.address,),
+                self._store,
+                self._judge,
+                level=row.trust,
+                now=asked.now,
+                together=renewed_by(offered, self._store),
+            )
             self._store.put(row, addresses=[asked.address], keys=[offered.fingerprint], now=asked.now)
-        reason = rival.remark(offered.fingerprint) if rival else ""
+            HeldTable(self._store).hold(offered.fingerprint, rivals, offered.source, asked.now)
+        reason = "; ".join(one.remark for one in rivals)
         return Taken(offer.where, ImportAction.ADDED, Scheme.SMIME, offered.fingerprint, reason)
 
     def _passed_over(self, offered: Certificate, asked: _Asked) -> str:
@@ -149,10 +158,10 @@ class Taking:
         row = self._store.certificate(fingerprint)
         return openpgp.certificate(row.octets).addresses if row is not None else ()
 
-    def _origin(self, offer: Offer, offered: Certificate, asked: _Asked) -> Origin:
-        is_new = self._store.certificate(offered.fingerprint) is None
-        unknown = is_new and trust_of_source(asked.kind, offer.authenticated) is Trust.UNKNOWN
-        return Origin(source_text(asked.kind, offer.where), Trust.UNKNOWN if unknown else None, asked.now)
+
+def _origin(offer: Offer, asked: _Asked) -> Origin:
+    level = trust_of_source(asked.kind, offer.authenticated)
+    return Origin(source_text(asked.kind, offer.where), None, asked.now, level=level)
 
 
 def _refused(offer: Offer, offered: Certificate, reason: str) -> Taken:

@@ -296,7 +296,8 @@ class TestRivals:
         [result] = take(keystore, public(later))
         assert result.action is ADDED
         assert result.reason.startswith(f"not used for bob@example.org, which has {BOB.fingerprint}")
-        assert f"key trust {later.fingerprint} verified" in result.reason
+        assert "key settle bob@example.org" in result.reason
+        assert keystore.certificate(later.fingerprint).trust is Trust.UNKNOWN
         assert keystore.select("bob@example.org", NOW).certificates[0].fingerprint == BOB.fingerprint
         assert actions(take(keystore, public(later))) == [UNCHANGED]
         keystore.set_trust(later.fingerprint, Trust.VERIFIED)
@@ -311,11 +312,16 @@ class TestRivals:
         assert selection.certificates[0].fingerprint == later.fingerprint
         assert BOB.fingerprint in selection.explanation
 
-    def test_one_that_cannot_be_used_is_no_rival(self, keystore):
+    def test_one_that_has_ended_is_not_replaced_silently(self, keystore):
+        """Neither one is encrypted to until the owner has looked."""
         take(keystore, public(openpgp.generate("bob@example.org", now=NOW - 30 * DAY, expires=10 * DAY)))
         [result] = take(keystore, public(BOB))
-        assert result.reason == ""
+        assert "key settle bob@example.org" in result.reason
+        selection = keystore.select("bob@example.org", NOW)
+        assert (selection.certificates, selection.reason) == ((), Reason.HELD)
+        keystore.settling.take("Bob@example.org", BOB.fingerprint, NOW)
         assert keystore.certificate(BOB.fingerprint).trust is Trust.KNOWN
+        assert keystore.select("bob@example.org", NOW).certificates[0].fingerprint == BOB.fingerprint
 
     def test_several_of_one_person_in_one_file_are_no_rivals(self, keystore):
         later = openpgp.generate("bob@example.org", now=NOW - DAY)

@@ -196,7 +196,7 @@ def test_what_others_import_is_noticed(make_keystore: KeystoreFactory, alice: Is
 
 
 def test_a_look_alike_in_a_bundle_is_not_encrypted_to(keystore: Keystore, mail_authority: Authority) -> None:
-    """Bob's certificate stays in use, though the other one is newer; where it ends, the other one serves."""
+    """Bob's certificate stays in use, though the other one is newer; when it ends, the owner is asked."""
     bob = learn(keystore, mail_authority.person(BOB, number=20, since=NOW - 9 * DAY, until=NOW + 9 * DAY))
     evil = mail_authority.person(BOB, number=21)
     other = mail_authority.person("mallory@evil.example", number=21)
@@ -210,8 +210,22 @@ def test_a_look_alike_in_a_bundle_is_not_encrypted_to(keystore: Keystore, mail_a
         return one.fingerprint
 
     assert chosen(NOW) == bob.fingerprint
-    assert chosen(NOW + 10 * DAY) == evil.fingerprint
-    keystore.set_trust(bob.fingerprint, Trust.REJECTED)
-    assert chosen(NOW) == evil.fingerprint
+    later = keystore.select(BOB, NOW + 10 * DAY, scheme=Scheme.SMIME)
+    assert (later.certificates, later.reason) == ((), Reason.HELD)
+    keystore.set_trust(evil.fingerprint, Trust.REJECTED)
+    later = keystore.select(BOB, NOW + 10 * DAY, scheme=Scheme.SMIME)
+    assert (later.certificates, later.reason) == ((), Reason.EXPIRED)
     keys = keystore.import_keys(evil.key_pem, source="key.pem", now=NOW)
     assert {one.fingerprint: one.secret for one in keys} == {evil.fingerprint: True, other.fingerprint: True}
+    assert keystore.settling.waiting() == []
+
+
+def test_a_renewal_of_the_same_key_is_no_change(keystore: Keystore, mail_authority: Authority) -> None:
+    """Whatever its date and issuer, nobody but its owner can read the mail."""
+    bob = mail_authority.person(BOB, number=22, since=NOW - 9 * DAY, until=NOW + DAY)
+    renewed = mail_authority.person(BOB, number=22, since=NOW - DAY, until=NOW + 99 * DAY)
+    learn(keystore, bob)
+    [result] = keystore.import_keys(renewed.pem, source="mail", now=NOW)
+    assert result.reason == ""
+    [one] = keystore.select(BOB, NOW + 2 * DAY, scheme=Scheme.SMIME).certificates
+    assert (one.fingerprint, one.trust) == (renewed.fingerprint, Trust.KNOWN)

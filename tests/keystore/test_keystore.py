@@ -15,7 +15,7 @@ import pytest
 from keystore import openpgp
 from keystore.errors import KeyRefused, NotReadable, StoreDamaged, StoreLocked
 from keystore.keystore import DATABASE, Keystore, KeystoreSettings
-from keystore.model import Fingerprint, Holder, ImportAction, Peer, Purpose, Reason, SignatureState, Trust
+from keystore.model import Fingerprint, Holder, ImportAction, Purpose, Reason, SignatureState, Trust
 from keystore.secrets import SecretsSettings, SystemdSecrets, open_secrets
 from keystore.vault import KEY_NAME
 from tests.fixtures.growth import cost
@@ -416,14 +416,6 @@ class TestChanges:
         assert gnupg.run("--decrypt", data=message).stdout == TEXT
         signature = gnupg.run("--detach-sign", data=TEXT).stdout
         assert keystore.verify(TEXT, signature, NOW)[0].state is SignatureState.GOOD
-
-    def test_peers(self, keystore):
-        assert keystore.peer("bob@example.org") is None
-        keystore.remember_peer(Peer("Bob@Example.org", NOW, encrypted=NOW))
-        keystore.remember_peer(Peer("bob@example.org", NOW + DAY, signer=Fingerprint("A" * 40)))
-        assert keystore.peer("BOB@example.org") == Peer(
-            "bob@example.org", NOW + DAY, NOW, Fingerprint("A" * 40)
-        )
 
 
 IMPORTER = """

@@ -12,6 +12,7 @@ from keystore.selection import select, select_pinned
 ADDRESS = "alice@example.org"
 EXPIRED = Usability((), Reason.EXPIRED, "on 2026-01-02")
 REVOKED = Usability((), Reason.REVOKED)
+WEAK = Usability((), Reason.WEAK_ALGORITHM)
 
 
 def certificate(name: str, year: int = 2020, trust: Trust = Trust.KNOWN) -> Certificate:
@@ -37,7 +38,10 @@ VERIFIED, UNKNOWN = certificate("C", 2010, Trust.VERIFIED), certificate("D", 202
         ([usable(NEW), usable(VERIFIED)], VERIFIED, None),
         ([usable(UNKNOWN), usable(OLD)], OLD, None),
         ([usable(UNKNOWN)], UNKNOWN, None),
-        ([(VERIFIED, EXPIRED), usable(UNKNOWN)], UNKNOWN, None),
+        ([(VERIFIED, EXPIRED), usable(UNKNOWN)], None, Reason.HELD),
+        ([(OLD, REVOKED), usable(UNKNOWN)], None, Reason.HELD),
+        ([(OLD, WEAK), usable(UNKNOWN)], UNKNOWN, None),
+        ([(VERIFIED, WEAK), usable(UNKNOWN)], None, Reason.HELD),
         ([(OLD, EXPIRED)], None, Reason.EXPIRED),
         ([(OLD, EXPIRED), (NEW, REVOKED)], None, Reason.REVOKED),
         ([(VERIFIED, EXPIRED), (NEW, REVOKED)], None, Reason.EXPIRED),
@@ -48,6 +52,28 @@ def test_best(candidates, chosen, reason):
     assert selection.certificates == ((chosen,) if chosen else ())
     assert selection.reason is reason
     assert selection.usable is (chosen is not None)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "chosen", "reason"),
+    [
+        ([usable(OLD), usable(NEW)], OLD, None),
+        ([(OLD, EXPIRED), usable(NEW)], None, Reason.HELD),
+        ([(OLD, REVOKED), usable(NEW)], None, Reason.HELD),
+        ([(OLD, EXPIRED), (NEW, EXPIRED)], None, Reason.EXPIRED),
+        ([usable(NEW)], None, Reason.HELD),
+        ([(NEW, EXPIRED)], None, Reason.EXPIRED),
+        ([usable(UNKNOWN), usable(NEW)], UNKNOWN, None),
+        ([usable(VERIFIED), usable(NEW)], VERIFIED, None),
+        ([(VERIFIED, EXPIRED), usable(NEW)], None, Reason.HELD),
+    ],
+)
+def test_one_that_is_held_is_never_chosen(candidates, chosen, reason):
+    """Not even when the one in use has ended, or is gone."""
+    selection = select(ADDRESS, candidates, {NEW.fingerprint})
+    assert selection.certificates == ((chosen,) if chosen else ())
+    assert selection.reason is reason
+    assert reason is not Reason.HELD or f"key settle {ADDRESS}" in selection.explanation
 
 
 def test_explanations_name_fingerprint_and_date():

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from keystore.errors import StoreDamaged
-from keystore.model import Fingerprint, Holder, Peer, Scheme, Trust, key_id
+from keystore.model import Fingerprint, Holder, Scheme, Trust, key_id
 from keystore.store import Store, StoredCertificate, StoredSecret
-from tests.fixtures.rows import NOW, SUBKEY, V4, V6, put
+from tests.fixtures.rows import SUBKEY, V4, V6, put
 
 
 @pytest.fixture
@@ -74,17 +73,10 @@ def test_a_secret_needs_its_certificate_and_the_right_form(store):
     assert store.certificate(V4).holder is Holder.GNUPG
 
 
-def test_trust_peers_and_facts(store):
+def test_trust_and_facts(store):
     put(store, V4)
     store.set_trust(V4, Trust.REJECTED)
     assert store.certificate(V4).trust is Trust.REJECTED
-    assert store.peer("bob@example.org") is None
-    for peer in (
-        Peer("bob@example.org", NOW),
-        Peer("bob@example.org", NOW, encrypted=NOW - timedelta(days=1), signer=V6),
-    ):
-        store.put_peer(peer)
-        assert store.peer("bob@example.org") == peer
     assert store.fact("name") is None
     store.put_fact("name", b"1")
     store.put_fact("name", b"2")
@@ -158,7 +150,6 @@ def test_a_keystore_of_the_first_schema_opens_with_all_that_it_held(path):
             assert store.certificates() == [row]
             assert store.by_address("alice@example.org") == store.by_key(key_id(V4)) == [V4]
             assert store.secrets() == [StoredSecret(V4, Holder.OWN, b"wrapped", b"octets", Scheme.OPENPGP)]
-            assert store.peer("bob@example.org") == Peer("bob@example.org", NOW)
             assert store.fact("name") == b"value"
 
 
