@@ -9,7 +9,8 @@ Standards: RFC 9580, RFC 4880 (as gpg 2.2 writes it), RFC 3156.
 
 from keystore.openpgp.ascii_armor import armor
 from keystore.openpgp.certificate import certificate, facts, key_fingerprints, merge
-from keystore.openpgp.generate import KeyKind, generate
+from keystore.openpgp.generate import generate, user_id_of
+from keystore.openpgp.halves import KeyKind
 from keystore.openpgp.key import ParsedKey, SecretKey, parse_keys, unlock
 from keystore.openpgp.message import (
     OpenLimits,
@@ -26,6 +27,8 @@ from keystore.openpgp.message import (
 )
 from keystore.openpgp.minimal import minimal
 from keystore.openpgp.packet import is_armored
+from keystore.openpgp.renewing import extended, rotated, with_user_id, without_user_id
+from keystore.openpgp.revoking import RevocationReason, revocation_certificate, revoked
 from keystore.openpgp.session import BeyondUs
 from keystore.openpgp.transfer import only_key, protect, united
 from keystore.openpgp.trimming import about
@@ -43,14 +46,22 @@ __all__ = [
     # own keys
     "KeyKind",
     "ParsedKey",
+    "RevocationReason",
     "SecretKey",
+    "extended",
     "generate",
     "is_armored",
     "only_key",
     "parse_keys",
     "protect",
+    "revocation_certificate",
+    "revoked",
+    "rotated",
     "united",
     "unlock",
+    "user_id_of",
+    "with_user_id",
+    "without_user_id",
     # messages
     "Lookup",
     "OpenLimits",

@@ -73,6 +73,20 @@ class SecretKey:
         """The keys whose secret half is here."""
         return frozenset(self._secrets)
 
+    def secret_of(self, fingerprint: Fingerprint) -> bytes:
+        """The unprotected secret packet's body of one key, to make signatures with. Raises KeyRefused."""
+        body = self._secrets.get(fingerprint)
+        if body is None:
+            raise KeyRefused(
+                f"the secret half of key {fingerprint} is not here, it was left out of the file that was "
+                "imported: do this with the program that has it, and import the result"
+            )
+        return body
+
+    def with_secret(self, certificate_octets: bytes, fingerprint: Fingerprint, body: bytes) -> SecretKey:
+        """The same with one secret half more, under a certificate that has its key."""
+        return SecretKey(certificate_octets, {**self._secrets, fingerprint: body})
+
     def with_certificate(self, certificate_octets: bytes) -> SecretKey:
         """The same secrets under a newer version of the certificate. Raises KeyRefused for another one."""
         if facts(certificate_octets).fingerprint != self.fingerprint:

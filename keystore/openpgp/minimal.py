@@ -18,7 +18,7 @@ from keystore.openpgp import signature as sig
 from keystore.openpgp.certificate import Component, components, join, key_bodies
 from keystore.openpgp.packet import Malformed, Tag
 
-_Covers = Callable[[sig.SignaturePacket], bool]
+Covers = Callable[[sig.SignaturePacket], bool]
 
 
 @lru_cache(maxsize=1024)
@@ -31,36 +31,39 @@ def minimal(octets: bytes, user_id: str, keys: tuple[Fingerprint, ...]) -> bytes
     bodies = key_bodies(octets)
     wanted = {bodies[key] for key in keys}
     primary, *others = components(octets)
-    kept = [Component(primary.packet, _newest(primary, _of_primary(primary), {sig.DIRECT_KEY}))]
+    kept = [Component(primary.packet, newest(primary, of_primary(primary), {sig.DIRECT_KEY}))]
     for part in others:
         if part.packet.tag == Tag.USER_ID and part.packet.body.decode("utf-8", "replace") == user_id:
-            kept.append(_bound(part, _of_user_id(primary, part), sig.CERTIFICATIONS))
+            kept.append(_bound(part, of_user_id(primary, part), sig.CERTIFICATIONS))
         elif part.packet.tag == Tag.PUBLIC_SUBKEY and part.packet.body in wanted:
-            kept.append(_bound(part, _of_subkey(primary, part), {sig.SUBKEY_BINDING}))
+            kept.append(_bound(part, of_subkey(primary, part), {sig.SUBKEY_BINDING}))
     return join(kept)
 
 
-def _of_primary(primary: Component) -> _Covers:
+def of_primary(primary: Component) -> Covers:
+    """Whether a signature is the primary key's over itself."""
     return lambda packet: sig.covers_key(packet, primary.packet.body)
 
 
-def _of_user_id(primary: Component, part: Component) -> _Covers:
+def of_user_id(primary: Component, part: Component) -> Covers:
+    """Whether a signature is the primary key's over this user ID."""
     return lambda packet: sig.covers_user_id(packet, primary.packet.body, part.packet)
 
 
-def _of_subkey(primary: Component, part: Component) -> _Covers:
+def of_subkey(primary: Component, part: Component) -> Covers:
+    """Whether a signature is the primary key's over this subkey."""
     return lambda packet: sig.covers_subkey(packet, primary.packet.body, part.packet.body)
 
 
-def _bound(part: Component, covers: _Covers, kinds: Collection[int]) -> Component:
-    found = _newest(part, covers, kinds)
+def _bound(part: Component, covers: Covers, kinds: Collection[int]) -> Component:
+    found = newest(part, covers, kinds)
     if not found:
         raise KeyRefused("a key or user ID of this certificate is not bound to it")
     return Component(part.packet, found)
 
 
-def _newest(part: Component, covers: _Covers, kinds: Collection[int]) -> list[bytes]:
-    """The newest signature of these kinds that `covers` the component, alone; nothing when there is none."""
+def newest(part: Component, covers: Covers, kinds: Collection[int]) -> list[bytes]:
+    """The body of the newest signature of these kinds that `covers` the component, alone; [] without any."""
     found = [packet for packet in map(_readable, part.signatures) if packet and packet.kind in kinds]
     strong = [
         (packet.created, packet.body, packet)

@@ -41,13 +41,14 @@ MAX_SUBPACKETS = 1000
 """Of one area; real signatures have some ten, and a version 6 area may have four gigabytes."""
 
 BINARY, TEXT = 0x00, 0x01
-CERTIFICATIONS = frozenset({0x10, 0x11, 0x12, 0x13})
+POSITIVE_CERTIFICATION = 0x13
+CERTIFICATIONS = frozenset({0x10, 0x11, 0x12, POSITIVE_CERTIFICATION})
 SUBKEY_BINDING, PRIMARY_KEY_BINDING, DIRECT_KEY = 0x18, 0x19, 0x1F
 KEY_REVOCATION, SUBKEY_REVOCATION, CERTIFICATION_REVOCATION = 0x20, 0x28, 0x30
 
 _CREATED, _EXPIRES, _KEY_LIFETIME, _ISSUER, _NOTATION = 2, 3, 9, 16, 20
 _PRIMARY_USER_ID, _KEY_FLAGS, _REASON, _EMBEDDED, _ISSUER_FINGERPRINT = 25, 27, 29, 32, 33
-_UNDERSTOOD = frozenset(
+UNDERSTOOD = frozenset(
     {2, 3, 4, 5, 6, 7, 9, 11, 12, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39}
 )
 """Subpackets that may be critical without making the signature void. Notations (20) are not among them: we
@@ -134,6 +135,15 @@ class SignaturePacket:
         )
 
     @property
+    def stated(self) -> tuple[tuple[int, bool, bytes], ...]:
+        """Every hashed subpacket in its order: the type, whether it is critical, the octets."""
+        if self.version == 3:
+            return ()
+        width = 2 if self.version == 4 else 4
+        reader = Reader(self.body[4:])
+        return tuple(_subpackets(reader.take(reader.number(width))))
+
+    @property
     def embedded(self) -> SignaturePacket | None:
         """The signature inside, from either area: it proves itself (RFC 9580 section 5.2.3.34)."""
         body = self.hashed.get(_EMBEDDED) or self.unhashed.get(_EMBEDDED)
@@ -169,7 +179,7 @@ def parse_signature(body: bytes) -> SignaturePacket:
         created=_time(hashed.get(_CREATED)),
         issuer_fingerprints=tuple(o[1:].hex().upper() for n, o in hints if n == _ISSUER_FINGERPRINT),
         issuer_key_ids=tuple(o.hex().upper() for n, o in hints if n == _ISSUER),
-        critical_unknown=any(critical and number not in _UNDERSTOOD for number, critical, _ in hashed_list),
+        critical_unknown=any(critical and number not in UNDERSTOOD for number, critical, _ in hashed_list),
         salt=salt,
         result=reader.rest(),
         hashed=hashed,
@@ -198,6 +208,7 @@ def _version_3(reader: Reader) -> SignaturePacket:
 
 
 def _subpackets(area: bytes) -> list[tuple[int, bool, bytes]]:
+    """The type, whether it is critical, and the octets of each subpacket of an area. Raises Malformed."""
     found: list[tuple[int, bool, bytes]] = []
     at = 0
     while at < len(area):

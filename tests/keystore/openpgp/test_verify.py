@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keystore import openpgp
 from keystore.errors import NotReadable
 from keystore.model import Certificate, SignatureResult, SignatureState, Trust
-from keystore.openpgp.generate import signature_packet
+from keystore.openpgp.selfsigning import signature_packet
 from keystore.openpgp.packet import Tag, binary, packets, write
 from tests.keystore.oracle import Oracle, oracle
 
