@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from keystore.discovery.model import Offer, SourceKind
     from keystore.discovery.taking import Taking
     from keystore.letterbox import Letterbox
+    from keystore.ownkeys import OwnKeys
     from keystore.smimemessages import SmimeMessages
 
 DATABASE = "keystore.sqlite3"
@@ -71,12 +72,13 @@ class KeystoreSettings:
 class Keystore:
     """Everything that the program knows about keys. Make one with `Keystore.open`."""
 
-    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, roots: Roots | None = None) -> None:
+    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, roots: Roots, folder: Path) -> None:
         self._store = store
         self._vault = vault
         self._gnupg = gnupg
+        self._folder = folder
         self._cache = CertificateCache(store)
-        self.roots = roots or Roots(RootSettings())
+        self.roots = roots
         """The authorities that are believed for S/MIME unasked."""
         self._importer = Importer(store, vault, judge)
         self._messages = Messages(self._cache, vault, gnupg, judge)
@@ -85,7 +87,8 @@ class Keystore:
     def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
         """Open or create the keystore in `settings.folder`; KeystoreError says why it cannot be."""
         store = Store.open(settings.folder / DATABASE)
-        return cls(store, Vault(store, secrets), Gnupg(settings.gnupg_home), Roots(settings.roots))
+        roots, gnupg = Roots(settings.roots), Gnupg(settings.gnupg_home)
+        return cls(store, Vault(store, secrets), gnupg, roots, settings.folder)
 
     def close(self) -> None:
         """Forget the secret keys and close the database."""
@@ -263,9 +266,13 @@ class Keystore:
         now: datetime | None = None,
         expires: timedelta | None = None,
     ) -> Certificate:
-        """Make a key for an own address and store it; KeyRefused for an address that cannot be one."""
+        """Make a key for an own address and store it; KeyRefused for an address that cannot be one.
+
+        Its revocation certificate is on the disk before it (`keystore.revocationfiles`).
+        """
         now = now or datetime.now(UTC)
         key = openpgp.generate(address, name=name, kind=kind, now=now, expires=expires)
+        self.own_keys.birth(key, now)
         return self._importer.store_own(key, Origin("generated", None, now))
 
     def import_found(self, offer: Offer, kind: SourceKind, address: str, now: datetime) -> Taken:
@@ -284,6 +291,13 @@ class Keystore:
         from keystore.discovery.answers import Answers  # as below
 
         return Answers(self._store)
+
+    @cached_property
+    def own_keys(self) -> OwnKeys:
+        """Changes own keys of OpenPGP: rotation, extension, user IDs, revocation."""
+        from keystore.ownkeys import OwnKeys  # wanted by few commands
+
+        return OwnKeys(self._store, self._vault, self._folder)
 
     def delete(self, fingerprint: Fingerprint) -> None:
         """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""

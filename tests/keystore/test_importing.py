@@ -260,7 +260,7 @@ class TestNotForEncryption:
 
 def _with_broken_encryption_key() -> bytes:
     """A certificate made as `generate` makes it, whose encryption key names a cipher that does not exist."""
-    making = importlib.import_module("keystore.openpgp.generate")
+    making = importlib.import_module("keystore.openpgp.halves")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making, "_KDF", bytes([3, 1, 8, 200]))
         return openpgp.generate("alice@example.org", now=NOW - DAY).certificate_octets

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from keystore import openpgp
 from keystore.errors import NotReadable
 from keystore.model import Certificate, SignatureResult, SignatureState, Trust
-from keystore.openpgp.selfsigning import signature_packet
 from keystore.openpgp.packet import Tag, binary, packets, write
+from keystore.openpgp.selfsigning import signature_packet
 from tests.keystore.oracle import Oracle, oracle
 
 MADE = datetime.now(UTC)
