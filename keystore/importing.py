@@ -109,23 +109,15 @@ class Importer:
             old = self._store.certificate(fingerprint)
             octets = openpgp.merge(old.octets, offered.octets) if old else offered.octets
             merged = openpgp.certificate(octets, source=old.source if old else origin.source)
-            more = _new_addresses(old, merged)
             trust = trust_given(old, origin, secret=bool(key))
             owned = key is not None or origin.held_by_gnupg or (old and old.holder is not Holder.NONE)
-            decided = owned or origin.trust is not None or trust is Trust.REJECTED
-            claimed = () if decided else more if old else merged.addresses
-            rivals = rivals_of(
-                merged,
-                claimed,
-                self._store,
-                self._judge,
-                level=origin.level,
-                now=origin.now,
-                together=origin.added,
-            )
-            lowered = bool(more) and not decided and trust is Trust.VERIFIED
-            confirmed = not decided and not rivals and self._is_confirmed(old, offered, merged, origin)
-            merged = replace(merged, trust=Trust.KNOWN if lowered or confirmed else trust)
+            more: tuple[str, ...] = ()
+            rivals: Sequence[Rival] = ()
+            if not owned and origin.trust is None and trust is not Trust.REJECTED:
+                more = _new_addresses(old, merged)
+                trust, rivals = self._trusted(old, offered, replace(merged, trust=trust), origin)
+            lowered = old is not None and old.trust is Trust.VERIFIED and trust is Trust.KNOWN
+            merged = replace(merged, trust=trust)
             encrypts = self._judge(merged, Purpose.ENCRYPT, origin.now, None)
             if old is None:
                 _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now, None))
@@ -145,6 +137,24 @@ class Importer:
             secret=secret is not None or (old is not None and old.holder is not Holder.NONE),
             reason=_remark(encrypts, more if lowered else (), rivals),
         )
+
+    def _trusted(
+        self, old: StoredCertificate | None, offered: Certificate, merged: Certificate, origin: Origin
+    ) -> tuple[Trust, Sequence[Rival]]:
+        """How far a certificate is trusted that nobody has decided about, and for whose sake it is held."""
+        more, confirmed = _new_addresses(old, merged), self._is_confirmed(old, offered, merged, origin)
+        claimed = more if old is not None and not confirmed else merged.addresses
+        rivals = rivals_of(
+            merged,
+            claimed,
+            self._store,
+            self._judge,
+            level=origin.level,
+            now=origin.now,
+            together=origin.added,
+        )
+        lowered = bool(more) and merged.trust is Trust.VERIFIED
+        return Trust.KNOWN if lowered or (confirmed and not rivals) else merged.trust, rivals
 
     def _is_confirmed(
         self, old: StoredCertificate | None, offered: Certificate, merged: Certificate, origin: Origin

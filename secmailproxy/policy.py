@@ -13,6 +13,7 @@ in clear to some and encrypted to others, nor by OpenPGP to some and by S/MIME t
     only                                 wish for one keeps the other from encrypting it
     some recipient is on "sign"          it is signed
     every recipient has a certificate    it is signed and encrypted
+    the certificate of one has changed   it is refused, until the sender has settled which one is right
     otherwise                            it is signed
 
 Standards: RFC 5322 section 3.6.3 (blind copies), RFC 9787 section 9 (one protection for all recipients).
@@ -148,6 +149,7 @@ def plan_outbound(question: Question, chosen: Mapping[str, Chosen], facts: Calla
         for attempt in attempts:
             if plan := attempt.encrypted():
                 return plan
+        _refuse_changed(attempts)
         _refuse_clear(question, attempts, required=Protect.REQUIRE in asked)
         _refuse_wish_for_less(question, chosen, rules, facts)
     why = _because(rules, Protect.SIGN) if Protect.SIGN in asked else _all_missing(attempts)
@@ -228,6 +230,21 @@ class _Attempt:
             attach_key=self._question.wish.attach_key,
             why=why,
         )
+
+
+def _refuse_changed(attempts: Sequence[_Attempt]) -> None:
+    """Raises where another certificate than before waits for the sender's decision.
+
+    Until then the message goes to neither of the two, nor in clear because of it.
+    """
+    # Who could not encrypt anyway is not kept from writing.
+    for attempt in (one for one in attempts if one.facts.identity is not None):
+        for rcpt_to, selection in attempt.facts.selections.items():
+            if selection.reason is Reason.HELD:
+                raise NoUsableCertificate(
+                    f"the certificate of <{rcpt_to}> has changed ({_NAMES[attempt.scheme]}: "
+                    f"{selection.explanation})"
+                )
 
 
 def _refuse_clear(question: Question, attempts: Sequence[_Attempt], *, required: bool) -> None:

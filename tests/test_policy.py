@@ -61,6 +61,12 @@ def decide(
     return plan_outbound(Question(ALICE, rcpt_tos, visible), chosen, by_scheme.__getitem__)
 
 
+def changed(*known: str, held: str) -> dict[str, Selection]:
+    """One recipient's certificate has ended, and another one waits."""
+    return facts(*known) | {held: Selection(held, (), Reason.HELD, "key 1234 expired; 5678 is held")}
+
+
+HELD_CAROL, HELD_AND_NONE = changed(BOB, held=CAROL), facts(unknown=(BOB,)) | changed(held=CAROL)
 BOTH, NO_CAROL = facts(BOB, CAROL), facts(BOB, unknown=(CAROL,))
 ENCRYPTED, SIGNED, PLAIN = Protection.SIGNED_AND_ENCRYPTED, Protection.SIGNED, Protection.NONE
 TABLE: list[
@@ -77,6 +83,12 @@ TABLE: list[
     (NO_CAROL, REQUIRE, PREFER, OWN, NoUsableCertificate),
     (NO_CAROL, PREFER, REQUIRE, OWN, NoUsableCertificate),
     (NO_CAROL, PREFER, REQUIRE, None, NoUsableCertificate),
+    (HELD_CAROL, PREFER, PREFER, OWN, NoUsableCertificate),
+    (HELD_CAROL, REQUIRE, PREFER, OWN, NoUsableCertificate),
+    (HELD_AND_NONE, PREFER, PREFER, OWN, NoUsableCertificate),
+    (HELD_CAROL, PREFER, PREFER, None, PLAIN),
+    (HELD_CAROL, PREFER, SIGN, OWN, SIGNED),
+    (HELD_CAROL, NEVER, PREFER, OWN, PLAIN),
     (BOTH, REQUIRE, NEVER, OWN, NotAllowed),
     (BOTH, REQUIRE, SIGN, OWN, NotAllowed),
     (NO_CAROL, REQUIRE, NEVER, OWN, NotAllowed),
@@ -87,6 +99,13 @@ TABLE: list[
     (BOTH, NEVER, SIGN, OWN, PLAIN),
     (BOTH, NEVER, NEVER, None, PLAIN),
 ]
+
+
+def test_a_changed_certificate_is_named_with_its_reason() -> None:
+    """Also for rules that encrypt where they can: the sender is to look before anything leaves."""
+    with pytest.raises(NoUsableCertificate, match=f"<{CAROL}> has changed .*5678 is held") as refused:
+        decide(HELD_CAROL)
+    assert refused.value.enhanced_status == "5.7.5"
 
 
 @pytest.mark.parametrize(("selections", "for_bob", "for_carol", "identity", "outcome"), TABLE)

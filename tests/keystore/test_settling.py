@@ -81,6 +81,16 @@ def test_a_better_source_makes_the_same_certificate_known(keystore: Keystore) ->
     assert (trust(keystore, SECOND), used(keystore)) == (Trust.UNKNOWN, FIRST.fingerprint)
 
 
+def test_a_better_source_does_not_put_one_in_the_place_of_a_known_one(keystore: Keystore) -> None:
+    """The keyserver's was first and lost its place; when another source gives it too, that is a change."""
+    bring(keystore, SECOND, Trust.UNKNOWN)
+    bring(keystore, FIRST)
+    assert used(keystore) == FIRST.fingerprint
+    bring(keystore, SECOND)
+    assert (used(keystore), trust(keystore, SECOND)) == (FIRST.fingerprint, Trust.UNKNOWN)
+    assert [one.fingerprint for one in keystore.settling.waiting(BOB)] == [SECOND.fingerprint]
+
+
 def test_taking_the_new_one_sets_the_old_one_aside(keystore: Keystore) -> None:
     """For encryption: mail that the old one has signed is judged as before. It is not asked about again."""
     bring(keystore, FIRST)
