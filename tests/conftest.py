@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.relay",
     "tests.fixtures.scripted",
     "tests.fixtures.clients",
+    "tests.fixtures.web",
     "tests.fixtures.x509",
 ]
 
