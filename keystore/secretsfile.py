@@ -32,7 +32,8 @@ class FileSecrets:
     """Named secrets in one encrypted file; safe for threads and for several processes."""
 
     def __init__(self, path: Path, passphrase: Callable[[], str] | None) -> None:
-        self._path = path
+        self.path = path
+        """Of the file; there may be none yet."""
         self._passphrase = passphrase
         self._mutex = threading.RLock()
         self._kdf: PassphraseKdf | None = None
@@ -60,14 +61,29 @@ class FileSecrets:
             if name in self._values:
                 self._write({key: value for key, value in self._values.items() if key != name})
 
+    def change_passphrase(self, passphrase: str) -> None:
+        """Keep everything under another passphrase, with a fresh salt.
+
+        Whatever happens meanwhile, the file is there whole and opens with the old passphrase or with the new
+        one. Raises KeystoreError where there is no file, or the new passphrase is empty.
+        """
+        if not passphrase:
+            raise KeystoreError(f"the passphrase of the secrets file {self.path} must not be empty")
+        with self._mutex, self._exclusive():
+            self._refresh()
+            if self._seen is None:
+                raise KeystoreError(f"there is no secrets file {self.path} yet")
+            kdf = PassphraseKdf.fresh()
+            self._replace(kdf, kdf.key(passphrase), self._values)
+
     def _refresh(self) -> None:
         try:
-            status = self._path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             self._values, self._seen = {}, None
             return
         except OSError as error:
-            raise StoreLocked(f"the secrets file {self._path} cannot be read: {error.strerror}") from error
+            raise StoreLocked(f"the secrets file {self.path} cannot be read: {error.strerror}") from error
         # Every write makes a new inode, so this changes with each.
         seen = (status.st_ino, status.st_mtime_ns, status.st_size)
         if seen != self._seen:
@@ -76,56 +92,61 @@ class FileSecrets:
 
     def _read(self) -> None:
         try:
-            document = json.loads(self._path.read_bytes())
+            document = json.loads(self.path.read_bytes())
             kdf, wrapped = _take_apart(document)
         except OSError as error:
-            raise StoreLocked(f"the secrets file {self._path} cannot be read: {error.strerror}") from error
+            raise StoreLocked(f"the secrets file {self.path} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamaged(f"{self._path} is no secrets file; restore it from a backup") from error
+            raise StoreDamaged(f"{self.path} is no secrets file; restore it from a backup") from error
         key = self._key if kdf == self._kdf else kdf.key(self._ask())
         try:
             values = json.loads(unwrap(key, wrapped, _header(kdf)))
         except StoreDamaged:
             raise StoreLocked(
-                f"the passphrase does not open the secrets file {self._path}, or the file is damaged"
+                f"the passphrase does not open the secrets file {self.path}, or the file is damaged; if the "
+                "passphrase was changed while this ran, start it again"
             ) from None
         self._kdf, self._key, self._values = kdf, key, values
 
     def _ask(self) -> str:
         if self._passphrase is None:
             raise StoreLocked(
-                f"the secrets file {self._path} needs its passphrase: use --passphrase-file, --passphrase-fd "
+                f"the secrets file {self.path} needs its passphrase: use --passphrase-file, --passphrase-fd "
                 "or [secrets] passphrase_file"
             )
         passphrase = self._passphrase()
         if not passphrase:
-            raise KeystoreError(f"the passphrase of the secrets file {self._path} must not be empty")
+            raise KeystoreError(f"the passphrase of the secrets file {self.path} must not be empty")
         return passphrase
 
     def _write(self, values: dict[str, str]) -> None:
-        if self._kdf is None:
+        kdf, key = self._kdf, self._key
+        if kdf is None:
             kdf = PassphraseKdf.fresh()
-            self._key, self._kdf = kdf.key(self._ask()), kdf
+            key = kdf.key(self._ask())
+        self._replace(kdf, key, values)
+
+    def _replace(self, kdf: PassphraseKdf, key: bytes, values: dict[str, str]) -> None:
         document = {
-            **json.loads(_header(self._kdf)),
-            "secrets": _text(wrap(self._key, json.dumps(values).encode(), _header(self._kdf))),
+            **json.loads(_header(kdf)),
+            "secrets": _text(wrap(key, json.dumps(values).encode(), _header(kdf))),
         }
         try:
-            replace_file(self._path, json.dumps(document, indent=1).encode() + b"\n")
+            replace_file(self.path, json.dumps(document, indent=1).encode() + b"\n")
         except OSError as error:
-            raise KeystoreError(f"{self._path} cannot be written: {error.strerror}") from error
-        self._seen = None
+            raise KeystoreError(f"{self.path} cannot be written: {error.strerror}") from error
+        self._kdf, self._key, self._seen = kdf, key, None
         self._refresh()
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         # The lock has a file of its own, since each write puts another file in the place of the secrets.
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise KeystoreError(
-                f"the secrets file {self._path} cannot be written: {error.strerror}"
+                f"the secrets file {self.path} cannot be written: {error.strerror}"
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

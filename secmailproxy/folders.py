@@ -119,6 +119,16 @@ class Folders:
         for folder in (self.config_file.parent, self.state, self.cache):
             make_private(folder)
 
+    def closed(self) -> list[Path]:
+        """Close to others every file of the state, and every folder; those that were open until now.
+
+        What belongs to another user, sockets (a listener's may be for a group) and links stay as they are.
+        """
+        found = [path for path in self.state.rglob("*") if _is_open(path)]
+        for path in found:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        return found
+
     def verdict_token(self) -> str:
         """The random digits in the name of the verdict field, made at first use and kept."""
         path = self.state / "verdict-token"
@@ -153,6 +163,15 @@ def make_private(folder: Path) -> None:
             f"Cannot use the folder {folder} as user {_user()}: {error.strerror}. Correct it, or run this as "
             f"the user to whom it belongs, or set {HOME_VARIABLE}."
         ) from None
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        return False  # another process has just taken it away
+    ours = state.st_uid == os.geteuid() and (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode))
+    return ours and bool(stat.S_IMODE(state.st_mode) & 0o077)
 
 
 def _user() -> str:

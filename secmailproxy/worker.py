@@ -2,7 +2,8 @@
 
 First comes a `Start`, then `Task`s; each is answered by its outcome.
 
-Security: no core dumps; nothing but answers goes to the socket; its end is the end of the process.
+Security: no core dumps, and no swap where the system allows it; nothing but answers goes to the socket; its
+end is the end of the process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import secmailproxy.imap.rendering
 import secmailproxy.outbound  # noqa: F401
 from keystore.keystore import Keystore
 from secmailproxy.logs import place, start_logging
+from secmailproxy.memory import keep_in_memory
 from secmailproxy.supervision import keep_private
 from secmailproxy.workers import WRITE_BUFFER, Start, Task, program, receive, send
 
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Serve until the socket ends."""
     keep_private()
+    keep_in_memory()
     # A terminal sends these to every process; it is for the one that started us to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,3 +90,23 @@ def test_the_verdict_token_is_made_once(tmp_path: Path) -> None:
     (tmp_path / "s" / "verdict-token").write_text("x")
     with pytest.raises(ConfigError, match="is damaged"):
         folders.verdict_token()
+
+
+def test_what_others_could_open_is_closed_and_told(tmp_path: Path) -> None:
+    folders = folders_in(tmp_path)
+    folders.prepare()
+    inner = folders.state / "keystore"
+    inner.mkdir(mode=0o700)
+    right, wrong, outside = inner / "right", inner / "wrong", tmp_path / "outside"
+    for path, permissions in ((right, 0o600), (wrong, 0o640), (outside, 0o644)):
+        path.write_text("x")
+        path.chmod(permissions)
+    (folders.state / "link").symlink_to(outside)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folders.state / "s"))
+        (folders.state / "s").chmod(0o666)
+        inner.chmod(0o755)
+        assert set(folders.closed()) == {inner, wrong}
+        assert mode(folders.state / "s") == 0o666, "a listener says itself for whom it is"
+    assert [mode(path) for path in (inner, right, wrong, outside)] == [0o700, 0o600, 0o600, 0o644]
+    assert folders.closed() == []

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("secmailproxy.cli.doctor:command", "Check everything that the proxy needs to work."),
     "config": ("secmailproxy.cli.config:command", "Look at the configuration."),
     "certificate": ("secmailproxy.cli.certificate:command", "TLS between mail clients and the proxy."),
+    "passphrase": ("secmailproxy.cli.passphrase:command", "Change the passphrase of the secrets file."),
     "key": ("secmailproxy.cli.key:command", "Keys and certificates."),
     "policy": ("secmailproxy.cli.policy:command", "See how mail would be protected, and why."),
     "message": ("secmailproxy.cli.message:command", "Protect, open or inspect one message."),

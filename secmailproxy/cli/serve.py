@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from importlib import import_module
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from secmailproxy.config import Config
     from secmailproxy.startreport import Report
     from secmailproxy.supervision import Supervisor
+
+log = logging.getLogger(__name__)
 
 _LISTENERS = {
     "imap": "IMAP        {}",
@@ -47,12 +50,18 @@ def command(passphrase: Passphrase, ready_fd: int | None, as_json: bool) -> None
     The passphrase is that of the encrypted secrets file ([secrets] backend = "file").
     """
     from secmailproxy.logs import start_logging
+    from secmailproxy.memory import keep_in_memory
     from secmailproxy.supervision import Supervisor, harden_process, only_instance
 
     harden_process()
+    unlocked = keep_in_memory()
     config = load_config()
     start_logging(config.service.log_level)
+    if unlocked:
+        log.info("memory can be written to swap", extra={"reason": unlocked})
     config.folders.prepare()
+    for path in config.folders.closed():
+        log.warning("a file could be read or written by others until now", extra={"path": str(path)})
     with only_instance(config.folders.state):
         _serve(config, passphrase, Supervisor(ready_fd), as_json=as_json)
 
