@@ -138,7 +138,7 @@ def _trusted_keyring() -> KeyringBackend:
     except Exception as error:
         # A configured backend that cannot start raises anything.
         kind = type(error).__name__
-        raise KeystoreError(
+        raise StoreLocked(
             f"the keyring configured on this machine cannot start ({kind}). {_REMEDY}"
         ) from error
     # Keyring gives its null and failing backends a priority of 0 or less, and those that write clear text

@@ -38,6 +38,8 @@ bsd-mailx bsd-mailx
 /usr/lib/git-core/git-send-email git-email
 cron cron
 fail2ban-regex fail2ban
+gnome-keyring-daemon gnome-keyring
+dbus-daemon dbus-daemon
 systemd-analyze systemd
 nsd nsd
 unbound unbound

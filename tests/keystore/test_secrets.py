@@ -246,7 +246,7 @@ class TestKeyring:
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
         )
-        assert "KeystoreError: the keyring configured on this machine cannot start" in done.stderr
+        assert "StoreLocked: the keyring configured on this machine cannot start" in done.stderr
 
     def test_keyring_is_not_searched_for_other_backends(self, tmp_path):
         script = (
