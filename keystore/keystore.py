@@ -125,7 +125,7 @@ class Keystore:
     @property
     def relies_on_gnupg(self) -> bool:
         """Whether GnuPG holds any secret key: using it may ask somebody for a passphrase, and take long."""
-        return self._vault.gnupg_holds_any()
+        return bool(self._vault.held_by(Holder.GNUPG))
 
     # -- certificates
 

@@ -1,8 +1,8 @@
 """Signing, encrypting and opening, each by the holder of the secret key.
 
-Our own keys work in this process. For a key that GnuPG holds, gpg makes the signature or opens the session
-key, and the message is read and judged in this process all the same; only a kind of encryption that the
-engine does not know is unwrapped by gpg whole, for keys of ours with the session key that they open.
+Our own keys work in this process. For a key that GnuPG holds, its agent signs the digest or opens the session
+key; the message is made, read and judged in this process all the same. Only a kind of encryption that is not
+ours is unwrapped by gpg, with the session key that one of the holders opened.
 
 Standards: RFC 9580, RFC 3156 section 6.2 (signed and encrypted in one message).
 """
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keystore import openpgp
+from keystore.agentmessages import AgentMessages, HeldKey, HolderInDoubt
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused, NotReadable, StoreLocked
-from keystore.gnupg import Gnupg, HolderInDoubt
+from keystore.gnupg import Gnupg, GnupgAbsent
 from keystore.model import (
     HIDDEN,
     Certificate,
@@ -27,7 +28,6 @@ from keystore.model import (
     Purpose,
     SignatureResult,
     Usability,
-    key_id,
 )
 from keystore.vault import Vault
 
@@ -54,13 +54,14 @@ class Messages:
         self._cache = cache
         self._vault = vault
         self._gnupg = gnupg
+        self._agent = AgentMessages(gnupg.agent)
         self._judge = judge
 
     def sign(self, octets: bytes, signer: Certificate, now: datetime) -> DetachedSignature:
         """Sign `octets` with the newest signing key of `signer`."""
         keys = self._demand_usable(signer, Purpose.SIGN, now)
         if signer.holder is Holder.GNUPG:
-            return self._gnupg.sign_detached(keys[0], octets)
+            return self._agent.sign(octets, signer, keys[0], now)
         return openpgp.sign_detached(self._vault.key(signer.fingerprint), octets, now)
 
     def encrypt(
@@ -75,11 +76,8 @@ class Messages:
         keys = self._demand_usable(signer, Purpose.SIGN, now)
         if signer.holder is not Holder.GNUPG:
             return openpgp.encrypt(octets, targets, self._vault.key(signer.fingerprint), now)
-        narrowed = [openpgp.only_key(certificate, chosen[0]) for certificate, chosen in targets]
-        made = self._gnupg.sign_and_encrypt(keys[0], octets, narrowed)
-        if sorted(openpgp.key_ids(made)) != sorted(key_id(chosen[0]) for _, chosen in targets):
-            raise KeyRefused("GnuPG would encrypt to other keys than those chosen")
-        return made
+        chosen = [openpgp.recipient_key(certificate, found[0]) for certificate, found in targets]
+        return self._agent.sign_and_encrypt(octets, chosen, signer, keys[0], now)
 
     def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
         """Open a message with whichever holder has a key for it."""
@@ -96,8 +94,8 @@ class Messages:
             if addressees.own or (addressees.hidden and not addressees.gnupg):
                 raise outcome
             outcome = NotReadable("there is no secret key for this message", reason="no-secret-key")
-        if addressees.gnupg or (addressees.hidden and self._vault.gnupg_holds_any()):
-            return self._open_by_gnupg(ciphertext, addressees, now)
+        if addressees.gnupg or (addressees.hidden and self._vault.held_by(Holder.GNUPG)):
+            return self._open_by_agent(ciphertext, addressees, now)
         if isinstance(outcome, openpgp.BeyondUs):
             return self._open_with_gnupg(ciphertext, outcome, now)
         raise outcome
@@ -115,50 +113,55 @@ class Messages:
         session_key = openpgp.session_key_text(ciphertext, self._vault.keys())
         if session_key is None:
             raise refusal
+        return self._unwrapped(ciphertext, session_key, refusal, now)
+
+    def _unwrapped(self, ciphertext: bytes, session_key: str, refusal: NotReadable, now: datetime) -> Opened:
         try:
-            inside = self._gnupg.unwrap(openpgp.for_gnupg(ciphertext), held=False, session_key=session_key)
-        except StoreLocked:
-            # There is no gpg here. That must not look like a locked key, which would keep a mailbox closed.
+            inside = self._gnupg.unwrap(openpgp.for_gnupg(ciphertext), session_key)
+        except GnupgAbsent:
+            # That must not look like a locked key, which would keep a mailbox closed.
             raise refusal from None
         return openpgp.open_unwrapped(ciphertext, inside, self._cache.by_issuer, now)
 
-    def _open_by_gnupg(self, ciphertext: bytes, addressees: _Addressees, now: datetime) -> Opened:
-        held = addressees.gnupg
-        packed = openpgp.for_gnupg(ciphertext)
+    def _open_by_agent(self, ciphertext: bytes, addressees: _Addressees, now: datetime) -> Opened:
+        held = [
+            one for fingerprint in self._vault.held_by(Holder.GNUPG) if (one := self._cache.get(fingerprint))
+        ]
+        refusal = NotReadable("GnuPG has no secret key for this message", reason="no-secret-key")
+        if addressees.gnupg:
+            refusal = NotReadable("GnuPG cannot read the message", reason="damaged")
         try:
-            text = self._gnupg.session_key(packed, held=held)
-        except HolderInDoubt:
-            # Strangers can make messages on which gpg's errors are like those of an absent card. If they were
-            # taken for one, such a message would keep a whole mailbox from being read.
-            if not self._gnupg_answers(openpgp.key_ids(ciphertext), now):
+            for wrong, session_key in enumerate(self._agent.session_keys(ciphertext, held), start=1):
+                try:
+                    return self._open_with(session_key, ciphertext, now)
+                except NotReadable as error:
+                    refusal = error
+                if openpgp.is_in_vain(wrong, len(ciphertext)):
+                    break
+        except HolderInDoubt as doubt:
+            # Strangers can make messages on which an agent's errors are like those of an absent card. If they
+            # were taken for one, such a message would keep a whole mailbox from being read.
+            if not self._answers(doubt.keys, now):
                 raise
-            raise NotReadable("GnuPG cannot read the message", reason="damaged") from None
-        session_key = openpgp.session_key_from_text(text)
+        raise refusal
+
+    def _open_with(self, session_key: bytes, ciphertext: bytes, now: datetime) -> Opened:
         try:
             return openpgp.open_with_session_key(ciphertext, session_key, self._cache.by_issuer, now)
-        except NotReadable as error:
-            if error.reason != "unsupported":
-                raise
-        inside = self._gnupg.unwrap(packed, held=held)
-        return openpgp.open_unwrapped(ciphertext, inside, self._cache.by_issuer, now)
+        except openpgp.BeyondUs as refusal:
+            text = openpgp.session_key_for_gnupg(session_key)
+            return self._unwrapped(ciphertext, text, refusal, now)
 
-    def _gnupg_answers(self, ids: Sequence[str], now: datetime) -> bool:
-        """Whether GnuPG opens a message of our own to each of these keys that it holds."""
-        held = {
-            key: certificate
-            for number in ids
-            for certificate in self._cache.by_issuer(number)
-            for key in openpgp.key_fingerprints(certificate.octets)
-            if certificate.holder is Holder.GNUPG and key_id(key) == number
-        }
+    def _answers(self, keys: Sequence[HeldKey], now: datetime) -> bool:
+        """Whether the agent opens a message of our own to each of these keys."""
         try:
-            for key, certificate in held.items():
-                self._gnupg.session_key(
-                    openpgp.encrypt(b"", [(certificate.octets, [key])], None, now), held=True
-                )
+            for key in keys:
+                trial = openpgp.encrypt(b"", [(key.owner.octets, [key.fingerprint])], None, now)
+                if not any(self._agent.session_keys(trial, [key.owner])):
+                    return False
         except (KeyRefused, NotReadable, StoreLocked):
             return False
-        return bool(held)
+        return True
 
     def _addressees(self, ids: Sequence[str]) -> _Addressees:
         holders = {one.holder for number in ids if number != HIDDEN for one in self._cache.by_issuer(number)}

@@ -82,10 +82,10 @@ class Vault:
             raise KeyRefused(f"{fingerprint} is an OpenPGP key")
         return key
 
-    def gnupg_holds_any(self) -> bool:
-        """Whether a secret key is held by GnuPG."""
+    def held_by(self, holder: Holder) -> list[Fingerprint]:
+        """Return the certificates whose secret keys are held so."""
         with self._store.lock:
-            return any(secret.holder is Holder.GNUPG for secret in self._secrets_stored())
+            return [secret.fingerprint for secret in self._secrets_stored() if secret.holder is holder]
 
     def wrapped(self, key: SecretKey) -> StoredSecret:
         """Return the row that keeps `key`."""

@@ -9,6 +9,8 @@ Standards: RFC 9580, RFC 4880 (as gpg 2.2 writes it), RFC 3156.
 
 from keystore.openpgp.ascii_armor import armor
 from keystore.openpgp.certificate import certificate, facts, key_fingerprints, merge
+from keystore.openpgp.elsewhere import questions
+from keystore.openpgp.encrypting import RecipientKey
 from keystore.openpgp.generate import generate, user_id_of
 from keystore.openpgp.halves import KeyKind
 from keystore.openpgp.key import ParsedKey, SecretKey, parse_keys, unlock
@@ -20,7 +22,7 @@ from keystore.openpgp.message import (
     open_message,
     open_unwrapped,
     open_with_session_key,
-    session_key_from_text,
+    recipient_key,
     session_key_text,
     sign_detached,
     trial,
@@ -29,10 +31,11 @@ from keystore.openpgp.minimal import minimal
 from keystore.openpgp.packet import is_armored
 from keystore.openpgp.renewing import extended, rotated, with_user_id, without_user_id
 from keystore.openpgp.revoking import RevocationReason, revocation_certificate, revoked
-from keystore.openpgp.session import BeyondUs
-from keystore.openpgp.transfer import only_key, protect, united
+from keystore.openpgp.session import BeyondUs, is_in_vain
+from keystore.openpgp.session import for_gnupg as session_key_for_gnupg
+from keystore.openpgp.transfer import protect, united
 from keystore.openpgp.trimming import about
-from keystore.openpgp.verify import Lookup, verify_detached
+from keystore.openpgp.verify import Lookup, judge_signature, verify_detached
 
 __all__ = [
     # certificates
@@ -51,7 +54,6 @@ __all__ = [
     "extended",
     "generate",
     "is_armored",
-    "only_key",
     "parse_keys",
     "protect",
     "revocation_certificate",
@@ -65,15 +67,20 @@ __all__ = [
     # messages
     "Lookup",
     "OpenLimits",
+    "RecipientKey",
     "armor",
     "BeyondUs",
     "encrypt",
     "for_gnupg",
+    "is_in_vain",
+    "judge_signature",
     "key_ids",
     "open_message",
     "open_unwrapped",
     "open_with_session_key",
-    "session_key_from_text",
+    "questions",
+    "recipient_key",
+    "session_key_for_gnupg",
     "session_key_text",
     "sign_detached",
     "verify_detached",

@@ -67,6 +67,27 @@ def encrypt_to(
     return armor(made, "MESSAGE", checksum=not all_v6)
 
 
+def session_key_packets(session_key: bytes, keys: Sequence[RecipientKey]) -> bytes:
+    """A session key of AES-256 for each of `keys`, for a message that is encrypted elsewhere; version 3.
+
+    Raises KeyRefused naming a key.
+    """
+    if not keys:
+        raise KeyRefused("there is nobody to encrypt to")
+    builder = engine.MessageBuilder.from_bytes("", b"")
+    builder.seipd_v1("aes256")
+    builder.set_session_key(session_key)
+    for key in keys:
+        _add(builder, key)
+    try:
+        made = ask(builder.to_vec)
+    except EngineRefused:
+        raise KeyRefused("the message could not be encrypted with these keys") from None
+    if not _names(made, keys):
+        raise KeyRefused("the message would be encrypted to other keys than those chosen")
+    return b"".join(one.octets for one in islice(packets(made), len(keys)))
+
+
 def _add(builder: engine.MessageBuilder, key: RecipientKey) -> None:
     try:
         made = _engine_key(key.octets)

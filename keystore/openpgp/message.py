@@ -29,7 +29,7 @@ from keystore.openpgp.content import is_content, read_content
 from keystore.openpgp.encrypting import RecipientKey, encrypt_to
 from keystore.openpgp.engine import EngineRefused, ask
 from keystore.openpgp.key import SecretKey, SigningKey
-from keystore.openpgp.packet import Malformed, Tag
+from keystore.openpgp.packet import Malformed
 from keystore.openpgp.verify import MAX_SIGNATURES, UNANNOUNCED, Lookup, judge_all
 
 MIB = 1024 * 1024
@@ -189,11 +189,10 @@ def open_with_session_key(
 ) -> Opened:
     """The same with a session key that somebody else opened: the cipher's octet, then the key.
 
-    `session_key_from_text` makes it of what gpg prints. Raises NotReadable.
+    Of SEIPD version 2 the key alone. Raises NotReadable; `BeyondUs` where gpg may know what we do not.
     """
     message = session.take_apart(ciphertext)
-    bare = message.tag == Tag.SEIPD and message.body[:1] == b"\x02"
-    plain = session.decrypt_with(message, session_key[1:] if bare else session_key)
+    plain = session.decrypt_with(message, session_key)
     return _opened(message, plain, len(ciphertext), lookup, now, limits)
 
 
@@ -205,17 +204,6 @@ def open_unwrapped(
     Raises NotReadable.
     """
     return _opened(session.take_apart(ciphertext), plain, len(ciphertext), lookup, now, limits)
-
-
-def session_key_from_text(text: str) -> bytes:
-    """What `gpg --show-session-key` prints, "9:5B3C...", as octets. Raises NotReadable."""
-    cipher, _, key = text.strip().partition(":")
-    try:
-        return bytes([int(cipher)]) + bytes.fromhex(key)
-    except ValueError:
-        raise NotReadable(
-            "the session key is not of the form that gpg prints", reason="unsupported"
-        ) from None
 
 
 def _opened(

@@ -133,7 +133,7 @@ def _open(key: PrivateKey, version: int, fields: bytes) -> bytes | None:
     private, reader = key.private, Reader(fields)
     if isinstance(private, rsa.RSAPrivateKey):
         octets = reader.integer().rjust((private.key_size + 7) // 8, b"\0")
-        return _checked(private.decrypt(octets, padding.PKCS1v15()), version)
+        return checked_session_key(private.decrypt(octets, padding.PKCS1v15()), version)
     if key.public.algorithm_id in (m.X25519, m.X448):
         return _open_plain(key, version, reader)
     point = reader.integer()
@@ -145,12 +145,22 @@ def _open(key: PrivateKey, version: int, fields: bytes) -> bytes | None:
         )
     else:
         return None
+    return unwrapped_session_key(key.public, shared, reader, version)
+
+
+def unwrapped_session_key(
+    public: PublicMaterial, shared: bytes, reader: Reader, version: int
+) -> bytes | None:
+    """The session key that ECDH wraps (RFC 9580 section 11.5), behind its point; `shared` as agreed on.
+
+    None, Malformed, ValueError or InvalidUnwrap where it does not unwrap.
+    """
     wrapped = reader.take(reader.number())
-    padded = aes_key_unwrap(_key_for_wrapping(key.public, shared), wrapped)
+    padded = aes_key_unwrap(_key_for_wrapping(public, shared), wrapped)
     pad = padded[-1]
     if not 1 <= pad <= len(padded) or padded[-pad:] != bytes([pad]) * pad:
         return None
-    return _checked(padded[:-pad], version)
+    return checked_session_key(padded[:-pad], version)
 
 
 def _key_for_wrapping(public: PublicMaterial, shared: bytes) -> bytes:
@@ -184,7 +194,7 @@ def _open_plain(key: PrivateKey, version: int, reader: Reader) -> bytes:
     return cipher + aes_key_unwrap(derived, field.rest())
 
 
-def _checked(octets: bytes, version: int) -> bytes | None:
+def checked_session_key(octets: bytes, version: int) -> bytes | None:
     """Cut off and compare the checksum over the key (RFC 9580 section 5.1.3)."""
     start = 1 if version == 3 else 0
     key, check = octets[start:-2], octets[-2:]

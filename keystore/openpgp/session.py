@@ -15,6 +15,7 @@ import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from keystore.errors import NotReadable
 from keystore.model import key_id
 from keystore.openpgp.aead import NONCE_SIZES, TAG_SIZE, Opener, aead_opener
+from keystore.openpgp.material import PublicMaterial
 from keystore.openpgp.packet import (
     MAX_PACKETS,
     Malformed,
@@ -38,6 +40,8 @@ from keystore.openpgp.packet import (
 )
 from keystore.openpgp.private import PrivateKey, open_session_key
 from keystore.openpgp.secret import CIPHERS
+
+Key = TypeVar("Key")
 
 HIDDEN = "0" * 16
 MAX_SESSION_KEY_PACKETS = 1000
@@ -191,36 +195,66 @@ def decrypt(message: Encrypted, keys: Iterable[PrivateKey]) -> bytes:
             # One reason for all damage: which step failed must not be seen (RFC 9580 section 13.4).
             refusal = error
             wrong.add(session_key)
-            if len(wrong) == MAX_WRONG_KEYS or len(wrong) * len(message.body) > MAX_WRONG_OCTETS:
+            if is_in_vain(len(wrong), len(message.body)):
                 break
     raise refusal
 
 
+def is_in_vain(wrong: int, length: int) -> bool:
+    """Whether so many wrong session keys are enough for a message of `length` octets."""
+    return wrong >= MAX_WRONG_KEYS or wrong * length > MAX_WRONG_OCTETS
+
+
 def _session_keys(message: Encrypted, keys: Iterable[PrivateKey]) -> Iterator[tuple[Recipient, bytes | None]]:
     """What each key makes of each session key that may be for it; those for named keys come first."""
-    version = message.body[0] if message.body else 0
-    together = [one for one in message.recipients if (one.version, message.tag, version) in _TOGETHER]
-    candidates = [(one, key) for one in together for key in keys if _meant(one, key)]
-    candidates.sort(key=lambda pair: pair[0].key_id == HIDDEN)
-    for one, key in candidates[:MAX_TRIALS]:
+    for one, key in _candidates(message, keys, lambda one, key: _meant(one, key.public)):
         yield one, open_session_key(key, one.version, one.algorithm_id, one.fields)
 
 
+def meant_for(
+    message: Encrypted, keys: Iterable[PublicMaterial]
+) -> Iterator[tuple[Recipient, PublicMaterial]]:
+    """The session keys that may be for one of `keys`, which somebody else holds; a card takes long for each.
+
+    Those for named keys come first, and of one name, or none, only a few.
+    """
+    seen: Counter[str] = Counter()
+    for one, key in _candidates(message, keys, _meant):
+        seen[one.key_id] += 1
+        if seen[one.key_id] <= MAX_OF_ONE_NAME:
+            yield one, key
+
+
+def _candidates(
+    message: Encrypted, keys: Iterable[Key], meant: Callable[[Recipient, Key], bool]
+) -> list[tuple[Recipient, Key]]:
+    version = message.body[0] if message.body else 0
+    together = [one for one in message.recipients if (one.version, message.tag, version) in _TOGETHER]
+    candidates = [(one, key) for one in together for key in keys if meant(one, key)]
+    candidates.sort(key=lambda pair: pair[0].key_id == HIDDEN)
+    return candidates[:MAX_TRIALS]
+
+
 def session_key_text(message: Encrypted, keys: Iterable[PrivateKey]) -> str | None:
-    """The first session key that one of `keys` opens, as gpg takes it: "10:5B3C..."; None without any.
+    """The first session key that one of `keys` opens, as gpg takes it; None without any.
 
     For ciphers that only gpg knows.
     """
     if message.body[:1] != b"\1":
         return None
     found = (key for _, key in _session_keys(message, keys) if key is not None)
-    return next((f"{key[0]}:{key[1:].hex().upper()}" for key in found), None)
+    return next(map(for_gnupg, found), None)
 
 
-def _meant(recipient: Recipient, key: PrivateKey) -> bool:
-    return recipient.algorithm_id == key.public.algorithm_id and recipient.key_id in (
+def for_gnupg(session_key: bytes) -> str:
+    """A session key of version 1, the cipher's octet first, as gpg takes it: "10:5B3C..."."""
+    return f"{session_key[0]}:{session_key[1:].hex().upper()}"
+
+
+def _meant(recipient: Recipient, public: PublicMaterial) -> bool:
+    return recipient.algorithm_id == public.algorithm_id and recipient.key_id in (
         HIDDEN,
-        key_id(key.public.fingerprint),
+        key_id(public.fingerprint),
     )
 
 

@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from keystore.errors import KeyRefused
 from keystore.model import Fingerprint
-from keystore.openpgp.certificate import components, join, key_fingerprints, merge
+from keystore.openpgp.certificate import merge
 from keystore.openpgp.key import SecretKey, unlock
-from keystore.openpgp.material import public_material
 from keystore.openpgp.packet import Reader, Tag, packets, write
 from keystore.openpgp.secret import SecretPacket, parse_secret, string_to_key
 
@@ -38,21 +37,6 @@ def _secrets(key: SecretKey) -> dict[Fingerprint, bytes]:
         if packet.tag in _SECRET
     ]
     return {secret.public.fingerprint: body for secret, body in opened if not secret.stub}
-
-
-def only_key(certificate_octets: bytes, key: Fingerprint) -> bytes:
-    """The certificate without its other subkeys, so that whoever encrypts to it has no choice.
-
-    Raises KeyRefused when it has no such key.
-    """
-    parts = components(certificate_octets)
-    if key not in key_fingerprints(certificate_octets):
-        raise KeyRefused(f"there is no key {key} in this certificate")
-    return join(
-        part
-        for part in parts
-        if part.packet.tag != Tag.PUBLIC_SUBKEY or public_material(part.packet.body).fingerprint == key
-    )
 
 
 def protect(key: SecretKey, passphrase: str | None) -> bytes:

@@ -49,6 +49,11 @@ def verify_detached(
     return judge_all(found, octets, lookup, now)
 
 
+def judge_signature(body: bytes, octets: bytes, signer: Certificate, now: datetime) -> SignatureResult:
+    """Judge one signature packet over `octets` as if `signer` were the only certificate that there is."""
+    return _judge(body, octets, lambda issuer: (signer,), now)
+
+
 def judge_all(
     bodies: Sequence[bytes], octets: bytes, lookup: Lookup, now: datetime
 ) -> tuple[SignatureResult, ...]:

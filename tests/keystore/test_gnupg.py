@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from keystore import openpgp
 from keystore.errors import KeyRefused, NotReadable, StoreLocked
-from keystore.gnupg import Gnupg
 from keystore.model import Fingerprint, Holder, ImportAction, Purpose, SignatureState, Trust, key_id
 from keystore.openpgp.packet import Tag, packets, write
 from tests.fixtures.keystores import NOW
@@ -67,6 +66,11 @@ def introduce(one, other) -> None:
 def own(keystore) -> Fingerprint:
     [found] = [one.fingerprint for one in keystore.certificates() if one.holder is not Holder.NONE]
     return found
+
+
+def session_keys(keystore, message: bytes) -> list[bytes]:
+    """What the agent opens of a message."""
+    return list(keystore._messages._agent.session_keys(message, keystore.own(ADDRESS)))
 
 
 def later():
@@ -169,7 +173,7 @@ class TestHolder:
             ]
 
     def test_encrypts_to_the_subkey_chosen(self, ours, gnupg_home):
-        """Which of several subkeys is used is our choice: gpg gets to see no other."""
+        """Which of several subkeys is used is our choice."""
         reader = gnupg_home()
         then = f"--faked-system-time={int((NOW - DAY).timestamp())}!"
         reader.run(then, "--quick-generate-key", "dave@example.org", "ed25519", "sign,cert", "never")
@@ -183,12 +187,6 @@ class TestHolder:
         message = ours.encrypt(TEXT, [fingerprint], own(ours), later())
         assert openpgp.key_ids(message) == (key_id(chosen[0]),)
         assert reader.run("--decrypt", data=message, check=False).stdout == TEXT
-        octets = ours.certificate(fingerprint).octets
-        for subkey in chosen:
-            made = ours._gnupg.sign_and_encrypt(own(ours), TEXT, [openpgp.only_key(octets, subkey)])
-            assert openpgp.key_ids(made) == (key_id(subkey),)
-        with pytest.raises(KeyRefused):
-            openpgp.only_key(octets, own(ours))
 
     def test_gpg_conf_changes_nothing(self, ours, theirs, gnupg):
         introduce(ours, theirs)
@@ -291,10 +289,10 @@ class TestOtherKindsOfEncryption:
         introduce(ours, theirs)
         signed = theirs.encrypt(TEXT, [own(ours)], own(theirs), later())
         recipient = next(packets(_binary(signed))).octets
-        gnupg = ours._gnupg
-        cipher, key = gnupg.session_key(signed, held=True).split(":")
-        assert cipher == "9"
-        return recipient, bytes.fromhex(key), gnupg.unwrap(signed, held=True)
+        [session_key] = session_keys(ours, signed)
+        assert session_key[0] == 9
+        inside = ours._gnupg.unwrap(signed, openpgp.session_key_for_gnupg(session_key))
+        return recipient, session_key[1:], inside
 
     @pytest.mark.parametrize("mode", ["eax", "ocb"])
     def test_aead(self, ours, theirs, parts, mode):
@@ -322,16 +320,14 @@ class TestOtherKindsOfEncryption:
         with pytest.raises(NotReadable) as caught:
             ours.decrypt(message, later())
         assert caught.value.reason == "no-integrity"
-        for action in (ours._gnupg.session_key, ours._gnupg.unwrap):
-            with pytest.raises(NotReadable):
-                action(message, held=True)
+        with pytest.raises(NotReadable):
+            ours._gnupg.unwrap(message, f"9:{key.hex()}")
 
     @pytest.mark.parametrize("octets", [b"", b"garbage", bytes(500), b"\xc1\x00\xd2\x00", TEXT])
     def test_garbage(self, ours, octets):
-        gnupg = ours._gnupg
-        for action in (gnupg.session_key, gnupg.unwrap):
+        for action in (lambda: session_keys(ours, octets), lambda: ours._gnupg.unwrap(octets, "9:00")):
             with pytest.raises(NotReadable):
-                action(octets, held=True)
+                action()
 
     @pytest.mark.parametrize(
         ("algorithm", "fields"),
@@ -360,16 +356,14 @@ class TestOtherKindsOfEncryption:
         introduce(ours, theirs)
         inner = _binary(theirs.encrypt(TEXT, [own(ours)], None, later()))
         with pytest.raises(NotReadable):
-            ours._gnupg.session_key(_nested(ours, inner), held=True)
+            ours.decrypt(_nested(ours, inner), later())
 
 
 def _nested(ours, inner: bytes) -> bytes:
     """An encrypted message whose content is another, made with the session key of a third."""
     helper = _binary(ours.encrypt(b"x", [own(ours)], None, later()))
-    _, key = ours._gnupg.session_key(helper, held=True).split(":")
-    return next(packets(helper)).octets + write(
-        Tag.GNUPG_AEAD, _aead_packet("eax", bytes.fromhex(key), inner)
-    )
+    [key] = session_keys(ours, helper)
+    return next(packets(helper)).octets + write(Tag.GNUPG_AEAD, _aead_packet("eax", key[1:], inner))
 
 
 def _eax(key: bytes, nonce: bytes, header: bytes, octets: bytes) -> bytes:
@@ -467,7 +461,7 @@ class TestAway:
 
     def test_pinentry_that_nobody_answers(self, locked, protected, tmp_path):
         _forget(protected, pinentry=_script(tmp_path / "pinentry", "sleep 20"))
-        locked._messages._gnupg = locked._gnupg = Gnupg(protected.home, seconds=0.5)
+        locked._gnupg.agent._seconds = 0.5
         with pytest.raises(StoreLocked, match="is a passphrase prompt waiting"):
             locked.sign(TEXT, own(locked), later())
 
@@ -519,10 +513,10 @@ def _forget(gnupg, pinentry: str) -> None:
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT", "KILL"])
-def test_a_gpg_that_somebody_ends_says_nothing_of_the_message(signal, ours, theirs, tmp_path, monkeypatch):
+def test_a_gpg_that_somebody_ends_says_nothing_of_the_message(signal, ours, gnupg, tmp_path, monkeypatch):
     """As when the machine runs out of memory, or a terminal or systemd ends all processes of a service."""
-    introduce(ours, theirs)
-    sealed = theirs.encrypt(TEXT, [own(ours)], None, later())
+    # A cipher that only gpg reads.
+    sealed = gnupg.run("--cipher-algo=TWOFISH", "--encrypt", "-r", ADDRESS, data=TEXT).stdout
     # Stopped half-way: gpg has said that the session key is right, and that is all it has said.
     said = b"[GNUPG:] ENC_TO 0 18 0\\n[GNUPG:] DECRYPTION_INFO 2 9\\n"
     for before in ("", f"printf '{said.decode()}' > /proc/self/fd/$fd"):

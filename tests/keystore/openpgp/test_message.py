@@ -179,14 +179,13 @@ def test_the_session_key_of_gpg_opens_the_message(gpg: Oracle, keys: dict[str, o
     made = gpg.run("--sign", "--encrypt", "-r", "ed25519@example.org", data=TEXT).stdout
     shown = gpg.run("--show-session-key", "--decrypt", data=made).stderr.decode()
     text = next(line.split()[2] for line in shown.splitlines() if line.startswith("[GNUPG:] SESSION_KEY"))
-    session_key = openpgp.session_key_from_text(text)
+    cipher, _, number = text.partition(":")
+    session_key = bytes([int(cipher)]) + bytes.fromhex(number)
     opened = openpgp.open_with_session_key(made, session_key, knows(keys["ed25519"]), NOW)
     assert (opened.octets, states(opened)) == (TEXT, [SignatureState.GOOD])
     for wrong in (b"", session_key[:-1], session_key[:1] + bytes(32), b"\x63" + bytes(32)):
         with pytest.raises(NotReadable):
             openpgp.open_with_session_key(made, wrong, NOBODY, NOW)
-    with pytest.raises(NotReadable):
-        openpgp.session_key_from_text("nine:5B")
 
 
 @pytest.mark.parametrize("mode", ["ocb", "gcm"])
