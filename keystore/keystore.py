@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from keystore.discovery.answers import Answers, Taken
     from keystore.discovery.model import Offer, SourceKind
     from keystore.discovery.taking import Taking
+    from keystore.autocryptpeers import AutocryptPeers
     from keystore.letterbox import Letterbox
     from keystore.ownkeys import OwnKeys
     from keystore.smimemessages import SmimeMessages
@@ -354,6 +355,13 @@ class Keystore:
         from keystore.authorities import Authorities  # as below
 
         return Authorities(self._store, self._cache, self.roots)
+
+    @cached_property
+    def autocrypt(self) -> AutocryptPeers:
+        """What mail has said by Autocrypt of correspondents and their certificates."""
+        from keystore.autocryptpeers import AutocryptPeers  # commands have no use for it
+
+        return AutocryptPeers(self._store, self._cache, self._importer, self._judge)
 
     @cached_property
     def smime(self) -> SmimeMessages:

@@ -11,6 +11,7 @@
     lookups        what each source last answered when it was asked for an address's certificates
     x509           which certificates of S/MIME are authorities', and
     x509_names     how messages name each
+    autocrypt      what mail has said of certificates by Autocrypt, by the address that they are of
     facts          single values: the check value of the keystore key
 
 A table is never changed where it stands: `MIGRATIONS` grows at its end. What may be written in it says
@@ -129,6 +130,17 @@ MIGRATIONS = (
         PRIMARY KEY (address, certificate)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX held_by_certificate ON held (certificate)
+    """,
+    """
+    CREATE TABLE autocrypt (
+        address TEXT PRIMARY KEY,
+        last_seen TEXT,
+        autocrypt_timestamp TEXT,
+        certificate TEXT,
+        mutual INTEGER NOT NULL,
+        gossip_timestamp TEXT,
+        gossip_certificate TEXT
+    ) STRICT
     """,
 )
 """Statements that lead from version n to n + 1."""

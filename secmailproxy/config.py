@@ -21,6 +21,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from secmailproxy.accounts import Account, ImapUpstream, Login
 from secmailproxy.admission import Limits
 from secmailproxy.config_accounts import AccountSection, refuse_shared_addresses
+from secmailproxy.config_autocrypt import AutocryptSection
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
@@ -144,6 +145,7 @@ class Config(Section):
     secrets: Secrets = Secrets()
     keystore: KeystoreSection = KeystoreSection()
     smime: Smime = Smime()
+    autocrypt: AutocryptSection = AutocryptSection()
     service: Service = Service()
     submission: Submission = Submission()
     rules: tuple[RuleSection, ...] = ()

@@ -37,9 +37,7 @@ def of_header_section(section: bytes) -> Heard | None:
     return _heard(root, shown.header_fields(root), header.values(root, FIELD))
 
 
-def of_opened(
-    root: Entity, payload: Entity, fields: Sequence[bytes], summary: CryptoSummary
-) -> Heard | None:
+def of_opened(root: Entity, payload: Entity, fields: Sequence[bytes], summary: CryptoSummary) -> Heard | None:
     """What a protected message says: `root` as it came, `payload` inside its layers, the shown `fields`."""
     inside = () if payload is root else header.values(payload, FIELD)
     found = _heard(root, fields, inside or header.values(root, FIELD))
@@ -57,7 +55,8 @@ def _heard(root: Entity, fields: Sequence[bytes], values: Sequence[bytes]) -> He
     if author is None or sent is None or root.content_type.full == "multipart/report" or _is_spam(root):
         return None
     # Several valid fields for the author are as none (Level 1 section 2.3).
-    valid = [one for one in map(told, values) if one is not None and normal_address(one.address) == author]
+    whose = normal_address(author)
+    valid = [one for one in map(told, values) if one is not None and normal_address(one.address) == whose]
     if len(valid) != 1:
         return Heard(author, sent)
     return Heard(author, sent, valid[0].certificate, valid[0].mutual)
@@ -72,7 +71,7 @@ def _gossip(payload: Entity, fields: Sequence[bytes], author: str) -> Iterable[G
     """One for each recipient that is named, the first one that is valid."""
     values = header.values(payload, GOSSIP_FIELD)[:GOSSIP_FIELDS_MOST]
     named = _named(fields) if values else frozenset()
-    met = {author}
+    met = {normal_address(author)}
     for one in filter(None, map(told, values)):
         address = normal_address(one.address)
         if address in named and address not in met:

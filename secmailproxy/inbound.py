@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
+from keystore.autocrypt import Heard
 from keystore.errors import KeystoreError
 from keystore.model import Introduction
+from secmailproxy import hearing
 from secmailproxy.envelope import open_envelope
 from secmailproxy.errors import KeystoreLocked, LimitExceeded
 from secmailproxy.judge import Seen, introduction, judge_inbound
@@ -68,6 +70,8 @@ class Unprotected:
     """It says that we have encrypted it for its owner alone: a draft, sent mail, a mailbox at rest."""
     introduction: Introduction | None = None
     """The certificate of an author whose signature is valid, S/MIME alone."""
+    heard: Heard | None = None
+    """What it says by Autocrypt; None where it has no one author or no date."""
 
 
 def classify(header_octets: bytes, verdict_field: str) -> MessageClass:
@@ -193,11 +197,14 @@ class _Opening:
         self.limits = limits
         self.root = entity.parse(octets, limits.entity)
         self.envelope = open_envelope(self.root, tools, limits.layers)
+        self.fields: list[bytes] = []
+        """What is shown of the header; nothing where readers differ in what they find."""
 
     def unprotect(self) -> Unprotected:
         inside = self.envelope.inside
         found = self._as_received() if inside is None else self._as_opened(inside)
-        return replace(found, introduction=introduction(self.envelope.layers, found.summary))
+        heard = hearing.of_opened(self.root, self.envelope.payload, self.fields, found.summary)
+        return replace(found, introduction=introduction(self.envelope.layers, found.summary), heard=heard)
 
     def _judge(self, fields: list[bytes]) -> CryptoSummary:
         """The summary of a message that is shown with these whole `fields`."""
@@ -212,8 +219,8 @@ class _Opening:
 
     def _as_received(self) -> Unprotected:
         """The octets stay, and the header outside is what is shown."""
-        alike = shown.is_cut_alike(self.root)
-        summary = self._judge(shown.header_fields(self.root) if alike else [])
+        self.fields = shown.header_fields(self.root) if shown.is_cut_alike(self.root) else []
+        summary = self._judge(self.fields)
         subject = header.text(self.root, "subject")
         summary = replace(self._with_signed_header(summary), subject=subject)
         if header.find(self.root, self.verdict_field) is None:
@@ -250,6 +257,7 @@ class _Opening:
         head = presented.storable(self.root.header)
         outside = self.root if head == self.root.header else entity.parse(head, self.limits.entity)
         summary, fields, protected = self._with_header(outside, shown.payload_header(payload))
+        self.fields = fields
         is_root = self.envelope.inner_signatures == 0
         wrapped = shown.wrapped_message(payload) if protected is not None and is_root else None
         whole = presented.assemble(

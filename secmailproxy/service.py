@@ -29,7 +29,7 @@ from secmailproxy.errands.reports import Reports
 from secmailproxy.errands.spool import Spool
 from secmailproxy.errors import ConfigError, KeystoreLocked
 from secmailproxy.guarding import ReplyGuard
-from secmailproxy.harvest import Harvest
+from secmailproxy.harvest import Harvest, HarvestSettings
 from secmailproxy.imap.budget import Budget
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.server import ImapServer, ImapSettings
@@ -96,7 +96,8 @@ class Service:
         self._admissions = {name: Admission(name, limits, logins) for name in ("imap", "submission")}
         self._index = SearchIndex(config.folders.views, self._views, keystore)
         self._budget = Budget()
-        self._harvest = Harvest(keystore, utc_now) if config.smime.harvest else None
+        kept = HarvestSettings(config.smime.harvest, config.autocrypt.harvest, config.autocrypt.gossip)
+        self._harvest = Harvest(keystore, utc_now, kept)
         self._openings = Openings(self._workers, Suspects(config.folders.opening), self._harvest)
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
@@ -158,7 +159,8 @@ class Service:
         set_level(new.service.log_level)
         if _until_next_start(new) != _until_next_start(old):
             log.warning(
-                "a change in [secrets], [keystore], [smime] or [submission] takes effect at the next start"
+                "a change in [secrets], [keystore], [smime], [autocrypt] or [submission] takes effect at the "
+                "next start"
             )
         await self._stop_all(ended, new.service.grace_seconds)
         for smarthost in set(former.values()) - set(self._smarthosts.values()):
@@ -176,8 +178,7 @@ class Service:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
-            if self._harvest is not None:
-                await self._harvest.close()
+            await self._harvest.close()
             await self._workers.close()
             self._index.close()
             self._views.close()
@@ -283,7 +284,7 @@ class Service:
 
 def _until_next_start(config: Config) -> tuple[object, ...]:
     """What a reload leaves as it was."""
-    return config.secrets, config.keystore, config.smime, config.submission
+    return config.secrets, config.keystore, config.smime, config.autocrypt, config.submission
 
 
 def _smarthosts(config: Config, known: dict[str, Smarthost], old: Config) -> dict[str, Smarthost]:

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from keystore.autocrypt import Heard
 from keystore.model import Introduction
 from secmailproxy.keywords import Marks
 
@@ -54,6 +55,8 @@ class View:
     """Of a new form: somebody else encrypted the message, so its Message-ID is remembered. Not kept."""
     introduction: Introduction | None = field(default=None, compare=False)
     """Of a new form: the author's certificate, for the keystore. Not kept."""
+    heard: Heard | None = field(default=None, compare=False)
+    """Of a new form: what it says by Autocrypt, for the keystore. Not kept."""
 
     @property
     def stayed_closed(self) -> bool:

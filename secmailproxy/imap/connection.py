@@ -140,6 +140,8 @@ class Connection:
         """Do what the session says."""
         for fault in actions.faults:
             log.error("imap command failed", extra=place(fault))
+        if actions.overheard:
+            self._presenter.openings.overheard(actions.overheard)
         if actions.work:
             self._work.extend(actions.work)
             self._has_work.set()

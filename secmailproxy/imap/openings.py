@@ -82,13 +82,17 @@ class Openings:
     async def views(self, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
         """The views of messages, in their order. What one message does to its process, others do not feel."""
         views = await self._views(renderer, jobs)
-        introduced = [one.introduction for one in views if isinstance(one, View) and one.introduction]
-        if introduced and self._harvest is not None:
-            self._harvest.take(introduced)
+        if self._harvest is not None:
+            opened = [one for one in views if isinstance(one, View)]
+            self._harvest.take(found for one in opened for found in (one.introduction, one.heard) if found)
         return [
-            replace(one, introduction=None) if isinstance(one, View) and one.introduction else one
-            for one in views
+            replace(one, introduction=None, heard=None) if isinstance(one, View) else one for one in views
         ]
+
+    def overheard(self, sections: Iterable[bytes]) -> None:
+        """Header sections (CRLF) of messages in clear that have passed, with an Autocrypt field each."""
+        if self._harvest is not None:
+            self._harvest.take(sections)
 
     async def _views(self, renderer: Renderer, jobs: Sequence[Job]) -> list[View | Locked]:
         workers, suspects = self._workers, self._suspects

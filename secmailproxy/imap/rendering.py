@@ -147,7 +147,7 @@ class Renderer:
             octets, self.keystore, self.clock(), self.field_name, limits, octets_stay=signed
         )
         view = self._form(unprotected, octets, signed=signed)
-        return replace(view, introduction=unprotected.introduction) if unprotected.introduction else view
+        return replace(view, introduction=unprotected.introduction, heard=unprotected.heard)
 
     def _form(self, unprotected: inbound.Unprotected, octets: bytes, *, signed: bool) -> View:
         field = verdict.render(unprotected.summary, self.field_name)

@@ -25,6 +25,7 @@ from secmailproxy.imap.keywording import Keywords
 from secmailproxy.imap.mask import Mask, token_of
 from secmailproxy.imap.numbers import Numbers
 from secmailproxy.imap.outgoing import Outgoing
+from secmailproxy.imap.passing import Passing
 from secmailproxy.imap.running import Runner
 from secmailproxy.imap.selection import Selection
 from secmailproxy.imap.sending import Sender, pieces_of
@@ -61,6 +62,8 @@ class Actions:
     """Each with the number that `work_done` or `work_failed` wants back."""
     faults: list[Exception] = field(default_factory=list)
     """Of ours, for the log; the commands that they were for have failed."""
+    overheard: list[bytes] = field(default_factory=list)
+    """Header sections of messages in clear that have passed, for `Openings.overheard`."""
     close: bool = False
 
 
@@ -81,6 +84,7 @@ class Session:
         self._outgoing = Outgoing()
         self._out = self._outgoing.ours
         self._overheard = Overheard(settings.special_use)
+        self._passing = Passing()
         self._dropping = False
         self._up: list[bytes] = []
         self._sender = Sender(self._up, literal_plus=settings.literal_plus)
@@ -103,6 +107,7 @@ class Session:
         """Octets from the server. Raises `WireError` when it breaks framing limits."""
         for piece in self._splitter.feed(self._mask.feed(data)):
             if isinstance(piece, Chunk):
+                self._passing.passes(piece.octets)
                 self._keep_or_pass(piece.octets)
             else:
                 self._response_fragment(piece)
@@ -319,6 +324,9 @@ class Session:
             self._keep_or_pass(octets)
         if self._runner.collecting:
             self._runner.expect(self._splitter.literal_left)
+            self._passing.stop()
+        elif not fragment.last:
+            self._passing.announced(fragment.octets)
         if fragment.last:
             self._overheard.ends()
             if self._runner.collecting:
@@ -377,6 +385,7 @@ class Session:
         actions, self._actions = self._actions, Actions()
         actions.work, self._runner.work = self._runner.work, []
         actions.faults, self._runner.faults = self._runner.faults, []
+        actions.overheard, self._passing.sections = self._passing.sections, []
         half_out = self._splitter.half_out and not (self._runner.collecting or self._dropping)
         actions.to_client, actions.to_upstream = self._outgoing.take(half_out=half_out), b"".join(self._up)
         self._up.clear()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from keystore.model import Trust
+from keystore.openpgp import generate
 from secmailproxy.imap.specialuse import SpecialUse
+from secmailproxy.mime.autocrypt import certificate_field
 from tests.fixtures.dovecot import Dovecot
 from tests.fixtures.people import SUBJECT, ProxyUser, leaked, letter, proxy_user
 from tests.fixtures.proxy import ProxyFactory
@@ -64,6 +68,27 @@ def test_appends_to_other_folders_pass_as_they_are(reader: ProxyUser) -> None:
         uid = append_sync(imap, b"INBOX", octets).split(b"]")[0].split()[-1]
         plain.ok(b"SELECT INBOX")
         assert octets in plain.ok(b"UID FETCH %b BODY.PEEK[]" % uid)[0]
+
+
+def test_plain_mail_that_passes_tells_its_author_s_certificate(reader: ProxyUser) -> None:
+    """Autocrypt Level 1 section 2.3: heard where a client reads it by itself; its octets are the server's."""
+    author = "autocrypt@example.net"
+    key = generate(author, now=datetime.now(UTC) - timedelta(days=1))
+    field = certificate_field("Autocrypt", author, key.certificate_octets)
+    assert field is not None
+    octets = field + letter(author, reader.address)
+    with direct(reader.mailbox) as plain:
+        uid = append_sync(plain, b"INBOX", octets).split(b"]")[0].split()[-1]
+    with proxied(reader.proxy, reader.mailbox) as imap:
+        imap.ok(b"SELECT INBOX")
+        assert octets in imap.ok(b"UID FETCH %b (BODY.PEEK[])" % uid)[0]
+    with reader.home.keystore() as keystore:
+        deadline = time.monotonic() + 20
+        while keystore.certificate(key.fingerprint) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        found = keystore.certificate(key.fingerprint)
+    assert found is not None
+    assert (found.trust, found.addresses) == (Trust.KNOWN, (author,))
 
 
 def test_a_literal_minus_append(reader: ProxyUser) -> None:
