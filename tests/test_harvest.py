@@ -12,20 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from keystore import smime
+from keystore import openpgp, smime
+from keystore.autocrypt import Gossip, Heard
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Introduction, Trust
-from secmailproxy.harvest import Harvest
+from secmailproxy import harvest as harvesting
+from secmailproxy.harvest import Harvest, HarvestSettings
 from secmailproxy.imap.openings import Openings
 from secmailproxy.imap.presenter import Presenter
 from secmailproxy.imap.steps import Present
+from secmailproxy.mime.autocrypt import certificate_field
 from secmailproxy.outbound import Outbound, OutboundSettings
 from secmailproxy.views import Kind, View, Views
 from tests.fixtures.desk import Desk
 from tests.fixtures.keystores import credentials, keystore, make_keystore
 from tests.fixtures.workers import hired, until
-from tests.fixtures.x509 import NOW, Issued, own, root
+from tests.fixtures.x509 import DAY, NOW, Issued, own, root
 
 __all__ = ["credentials", "keystore", "make_keystore"]
 
@@ -163,6 +166,60 @@ async def test_who_stops_leaves_what_takes_long(
     assert learned(believing) == set()
     assert "certificates that came with mail were not kept" in caplog.text
     assert vars(caplog.records[-1])["count"] == 3
+
+
+def by_autocrypt(keystore: Keystore) -> set[str]:
+    return {one.fingerprint for one in keystore.certificates() if one.source.startswith("Autocrypt")}
+
+
+def letter_in_clear(key: openpgp.SecretKey, days: int = 1, author: str = ALICE) -> bytes:
+    """Its header section."""
+    field = certificate_field("Autocrypt", author, key.certificate_octets)
+    assert field is not None
+    return b"From: %b\r\nDate: %b\r\n%b\r\n" % (
+        author.encode(),
+        format_datetime(NOW - days * DAY).encode(),
+        field,
+    )
+
+
+async def test_mail_in_clear_tells_its_author_s_certificate_as_it_passes(keystore: Keystore) -> None:
+    """The last word of each author counts, in whatever order a mailbox is read."""
+    key, older = (openpgp.generate(ALICE, name="", kind="ed25519", now=NOW - 9 * DAY) for _ in range(2))
+    harvest = Harvest(keystore, lambda: NOW)
+    openings = Openings(harvest=harvest)
+    openings.overheard([letter_in_clear(older, 2), letter_in_clear(key), b"\0\r\n\r\n", b"nothing"])
+    await harvest.settled()
+    assert by_autocrypt(keystore) == {key.fingerprint}
+    Openings().overheard([letter_in_clear(older)])
+
+
+async def test_the_same_header_is_read_once(keystore: Keystore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no more of them wait than there is room for."""
+    key = openpgp.generate(ALICE, name="", kind="ed25519", now=NOW - 9 * DAY)
+    section = letter_in_clear(key)
+    harvest = Harvest(keystore, lambda: NOW)
+    harvest.take([section])
+    await harvest.settled()
+    keystore.delete(key.fingerprint)
+    harvest.take([section])
+    await harvest.settled()
+    monkeypatch.setattr(harvesting, "MOST_OCTETS_WAITING", len(section) - 1)
+    harvest.take([letter_in_clear(key, 0)])
+    await harvest.settled()
+    assert by_autocrypt(keystore) == set()
+
+
+async def test_what_is_not_wanted_is_not_kept(keystore: Keystore) -> None:
+    key, other = (
+        openpgp.generate(address, name="", kind="ed25519", now=NOW - 9 * DAY) for address in (ALICE, BOB)
+    )
+    heard = Heard(ALICE, NOW, key.certificate_octets, gossip=(Gossip(BOB, other.certificate_octets),))
+    for settings in (HarvestSettings(autocrypt=False), HarvestSettings(gossip=False)):
+        harvest = Harvest(keystore, lambda: NOW, settings)
+        harvest.take([heard])
+        await harvest.settled()
+        assert by_autocrypt(keystore) == ({key.fingerprint} if settings.autocrypt else set())
 
 
 async def test_what_a_signer_reads_is_known_for_the_answer(believing: Keystore, views: Views) -> None:
