@@ -17,14 +17,15 @@ from datetime import datetime, timedelta
 from keystore import autocrypt, openpgp
 from keystore.autocrypt import Heard, PeerState, Recommendation
 from keystore.cache import CertificateCache
+from keystore.discovery.model import Offer, SourceKind
+from keystore.discovery.taking import NAMES, Taking
 from keystore.errors import KeyRefused
-from keystore.importing import Importer, Judge, Origin
-from keystore.judging import cut_down
-from keystore.model import Fingerprint, Holder, ImportAction, Purpose, Scheme, Trust
+from keystore.importing import Judge
+from keystore.model import Fingerprint, Holder, ImportAction, Purpose, Scheme
 from keystore.store import Store, stored_moment, stored_time
 
-SOURCE = "Autocrypt"
-GOSSIP = "Autocrypt gossip"
+SOURCE = NAMES[SourceKind.AUTOCRYPT]
+GOSSIP = NAMES[SourceKind.GOSSIP]
 MOST_FOR_ADDRESS = 4
 """Certificates; what is held counts too."""
 MOST_A_DAY = 500
@@ -50,11 +51,11 @@ _OF_ADDRESS = """
 class AutocryptPeers:
     """Reads and writes the store. Errors as in `Store`."""
 
-    def __init__(self, store: Store, cache: CertificateCache, importer: Importer, judge: Judge) -> None:
-        """`judge` is asked whether a certificate serves."""
+    def __init__(self, store: Store, cache: CertificateCache, taking: Taking, judge: Judge) -> None:
+        """`taking` imports; `judge` is asked whether a certificate serves."""
         self._store = store
         self._cache = cache
-        self._importer = importer
+        self._taking = taking
         self._judge = judge
 
     def at_once(self) -> AbstractContextManager[None]:
@@ -118,7 +119,11 @@ class AutocryptPeers:
         if autocrypt.after_message(state, date, said, mutual=heard.mutual) == known:
             return
         with self.at_once():
-            taken = self._take(heard.certificate, heard.author, None, now) if heard.certificate else None
+            taken = (
+                self._take(heard.certificate, heard.author, SourceKind.AUTOCRYPT, now)
+                if heard.certificate
+                else None
+            )
             after = autocrypt.after_message(state, date, taken, mutual=heard.mutual)
             if known is not None or taken is not None:
                 self._put(after)
@@ -131,30 +136,22 @@ class AutocryptPeers:
         if said is None or autocrypt.after_gossip(known or PeerState(one.address), date, said) == known:
             return
         with self.at_once():
-            taken = self._take(one.certificate, one.address, Trust.UNKNOWN, now)
+            taken = self._take(one.certificate, one.address, SourceKind.GOSSIP, now)
             if taken is not None:
                 self._put(autocrypt.after_gossip(known or PeerState(one.address), date, taken))
 
-    def _take(
-        self, certificate: bytes, address: str, trust: Trust | None, now: datetime
-    ) -> Fingerprint | None:
+    def _take(self, certificate: bytes, address: str, kind: SourceKind, now: datetime) -> Fingerprint | None:
         """The certificate's name, once it is in the store; None where it is not fit, or there is no room."""
         fingerprint = _fingerprint(certificate)
         if fingerprint is None:
             return None
-        offered = openpgp.certificate(openpgp.parse_keys(certificate)[0].certificate_octets)
-        cut = cut_down(offered, address, now, signs=True) or cut_down(offered, address, now, signs=False)
-        if cut is None:
-            return None
         is_known = self._cache.get(fingerprint) is not None
-        if is_known and trust is not None:
+        if is_known and kind is SourceKind.GOSSIP:
             # What somebody else says adds nothing to what is here.
             return fingerprint
         if not is_known and not self._has_room(address, now):
             return None
-        others = frozenset(one.fingerprint for one in self._cache.by_address(address))
-        origin = Origin(SOURCE if trust is None else GOSSIP, trust, now, known=others)
-        (result,) = self._importer.take_all(cut, origin, None)
+        result = self._taking.take(Offer(certificate, NAMES[kind]), kind, address, now)
         return None if result.action is ImportAction.REFUSED else result.fingerprint
 
     def _is_own(self, address: str) -> bool:

@@ -50,10 +50,10 @@ from keystore.vault import Vault
 
 if TYPE_CHECKING:
     from keystore.authorities import Authorities
+    from keystore.autocryptpeers import AutocryptPeers
     from keystore.discovery.answers import Answers, Taken
     from keystore.discovery.model import Offer, SourceKind
     from keystore.discovery.taking import Taking
-    from keystore.autocryptpeers import AutocryptPeers
     from keystore.letterbox import Letterbox
     from keystore.ownkeys import OwnKeys
     from keystore.smimemessages import SmimeMessages
@@ -361,7 +361,7 @@ class Keystore:
         """What mail has said by Autocrypt of correspondents and their certificates."""
         from keystore.autocryptpeers import AutocryptPeers  # commands have no use for it
 
-        return AutocryptPeers(self._store, self._cache, self._importer, self._judge)
+        return AutocryptPeers(self._store, self._cache, self._taking, self._judge)
 
     @cached_property
     def smime(self) -> SmimeMessages:

@@ -15,7 +15,7 @@ _WHOLE = re.compile(
     rb"(?: |\()(?:BODY\[(?:HEADER)?\]|RFC822(?:\.HEADER)?) ~?\{\d+\+?\}\r?\n\Z", re.IGNORECASE
 )
 _END = b"\r\n\r\n"
-_FIELD = re.compile(rb"\nautocrypt:", re.IGNORECASE)
+_FIELD = re.compile(rb"^autocrypt:", re.IGNORECASE | re.MULTILINE)
 
 
 class Passing:

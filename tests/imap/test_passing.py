@@ -33,6 +33,11 @@ def test_which_literals_are_whole_messages_or_headers() -> None:
         assert heard(b"* 1 FETCH (" + item + b" {99}\r\n", SECTION) == []
 
 
+def test_the_field_may_stand_first() -> None:
+    first = b"AUTOCRYPT: addr=a@example.org; keydata=AAAA\r\nFrom: a@example.org\r\n\r\n"
+    assert heard(b"* 1 FETCH (BODY[] {99}\r\n", first + b"Text.\r\n") == [first]
+
+
 def test_what_says_nothing_is_not_kept() -> None:
     announced = b"* 1 FETCH (BODY[] {99}\r\n"
     assert heard(announced, b"From: alice@example.org\r\n\r\nAutocrypt: addr=x\r\n\r\n") == []
