@@ -45,6 +45,8 @@ class Heard:
     """Whether that field asks for encryption wherever the other side does so too."""
     gossip: tuple[Gossip, ...] = ()
     """Of an encrypted message alone."""
+    protected: bool = False
+    """Whether it came signed or encrypted, and has been opened for the first time."""
     encrypted: bool = False
     signer: Fingerprint | None = None
     """Who made the signature that is valid for the author, if any."""

@@ -11,6 +11,7 @@ limited: for one address, for one day, and in all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -20,8 +21,9 @@ from keystore.cache import CertificateCache
 from keystore.discovery.model import Offer, SourceKind
 from keystore.discovery.taking import NAMES, Taking
 from keystore.errors import KeyRefused
-from keystore.importing import Judge
+from keystore.holding import Judge
 from keystore.model import Fingerprint, Holder, ImportAction, Purpose, Scheme
+from keystore.peers import Peers, PeerSeen
 from keystore.store import Store, stored_moment, stored_time
 
 SOURCE = NAMES[SourceKind.AUTOCRYPT]
@@ -51,12 +53,15 @@ _OF_ADDRESS = """
 class AutocryptPeers:
     """Reads and writes the store. Errors as in `Store`."""
 
-    def __init__(self, store: Store, cache: CertificateCache, taking: Taking, judge: Judge) -> None:
+    def __init__(
+        self, store: Store, cache: CertificateCache, taking: Taking, judge: Judge, peers: Peers
+    ) -> None:
         """`taking` imports; `judge` is asked whether a certificate serves."""
         self._store = store
         self._cache = cache
         self._taking = taking
         self._judge = judge
+        self._peers = peers
 
     def at_once(self) -> AbstractContextManager[None]:
         """A transaction that nobody waits for."""
@@ -106,6 +111,16 @@ class AutocryptPeers:
         for one in heard.gossip:
             if not self._is_own(one.address):
                 self._hear_gossip(one, date, now)
+
+    def seen(self, messages: Iterable[Heard], now: datetime) -> None:
+        """Note in the address book whose protected messages these are. Raises StoreLocked as `hear`."""
+        self._peers.seen(
+            *(
+                PeerSeen(one.author, autocrypt.effective_date(one.sent, now), one.signer, one.encrypted)
+                for one in messages
+                if one.protected and not self._is_own(one.author)
+            )
+        )
 
     def _hear_author(self, heard: Heard, date: datetime, now: datetime) -> None:
         known = self.state(heard.author)

@@ -361,7 +361,7 @@ class Keystore:
         """What mail has said by Autocrypt of correspondents and their certificates."""
         from keystore.autocryptpeers import AutocryptPeers  # commands have no use for it
 
-        return AutocryptPeers(self._store, self._cache, self._taking, self._judge)
+        return AutocryptPeers(self._store, self._cache, self._taking, self._judge, self.peers)
 
     @cached_property
     def smime(self) -> SmimeMessages:

@@ -83,9 +83,13 @@ class Harvest:
     def _is_wanted(self, one: Brought) -> bool:
         if isinstance(one, Introduction):
             return self._settings.signed
-        if not isinstance(one, bytes) or not self._settings.autocrypt:
-            return self._settings.autocrypt
-        if hash(one) in self._met or self._octets + len(one) > MOST_OCTETS_WAITING:
+        if isinstance(one, Heard):
+            return self._settings.autocrypt or one.protected
+        if (
+            not self._settings.autocrypt
+            or hash(one) in self._met
+            or self._octets + len(one) > MOST_OCTETS_WAITING
+        ):
             return False
         if len(self._met) >= _MOST_MET:
             self._met.clear()
@@ -119,7 +123,13 @@ class Harvest:
     def _bring_in(self, batch: list[Brought]) -> list[Brought]:
         """What could not be brought in because another process writes, or there is no time."""
         read = [found for one in batch if (found := self._read(one)) is not None]
-        ready = sorted(read, key=_newest_first)
+        try:
+            self._keystore.autocrypt.seen((one for one in read if isinstance(one, Heard)), self._clock())
+        except StoreLocked:
+            return list(read)
+        # Counted now, and not again when they are tried again.
+        counted = (replace(one, protected=False) if isinstance(one, Heard) else one for one in read)
+        ready = sorted(counted, key=_newest_first)
         for at, one in enumerate(ready):
             if time.monotonic() > self._last:
                 return list(ready[at:])
@@ -143,7 +153,7 @@ class Harvest:
     def _keep(self, one: Introduction | Heard) -> None:
         if isinstance(one, Introduction):
             self._keystore.smime.learn(one, self._clock())
-        else:
+        elif self._settings.autocrypt:
             heard = one if self._settings.gossip else replace(one, gossip=())
             self._keystore.autocrypt.hear(heard, self._clock())
 

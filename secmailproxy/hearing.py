@@ -11,6 +11,7 @@ spam says nothing. Gossip counts for those alone whom the message names as its r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from keystore.autocrypt import Gossip, Heard
 from secmailproxy.errors import LimitExceeded
@@ -46,7 +47,7 @@ def of_opened(root: Entity, payload: Entity, fields: Sequence[bytes], summary: C
     opened = summary.decryption is DecryptionState.OK and summary.authenticated
     signer = summary.fingerprint if summary.verdict is Verdict.VALID else None
     gossip = tuple(_gossip(payload, fields, found.author)) if opened else ()
-    return Heard(found.author, found.sent, found.certificate, found.mutual, gossip, opened, signer)
+    return replace(found, gossip=gossip, protected=True, encrypted=opened, signer=signer)
 
 
 def _heard(root: Entity, fields: Sequence[bytes], values: Sequence[bytes]) -> Heard | None:

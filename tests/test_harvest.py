@@ -210,6 +210,22 @@ async def test_the_same_header_is_read_once(keystore: Keystore, monkeypatch: pyt
     assert by_autocrypt(keystore) == set()
 
 
+async def test_authors_of_protected_mail_stand_in_the_address_book(believing: Keystore, views: Views) -> None:
+    """Once for each message, however often it is read; nothing of plain mail, nor of what is one's own."""
+    harvest = Harvest(believing, lambda: datetime.now(UTC))
+    alice, me = MAIL_CA.person(ALICE, number=355), MAIL_CA.person(BOB, number=356)
+    messages = (letter(alice), letter(me, BOB))
+    for _ in range(2):
+        await present(believing, views, Openings(harvest=harvest), *messages)
+        await harvest.settled()
+    key = openpgp.generate("carol@example.org", name="", kind="ed25519", now=NOW - 9 * DAY)
+    harvest.take([letter_in_clear(key, author="carol@example.org")])
+    await harvest.settled()
+    (peer,) = believing.peers.search()
+    assert (peer.address, peer.count, peer.encrypted) == (ALICE, 1, None)
+    assert (peer.signer, peer.last_seen) == (alice.fingerprint, NOW.replace(microsecond=0))
+
+
 async def test_what_is_not_wanted_is_not_kept(keystore: Keystore) -> None:
     key, other = (
         openpgp.generate(address, name="", kind="ed25519", now=NOW - 9 * DAY) for address in (ALICE, BOB)
