@@ -96,6 +96,12 @@ class Gnupg:
             raise KeyRefused(f"GnuPG has no certificate {fingerprint}")
         return octets
 
+    def claiming(self, address: str) -> list[bytes]:
+        """Return the certificates of the public ring with a user ID of this address, each binary."""
+        ring = self._library()
+        found = [entry["fingerprint"] for entry in ring.list_keys(keys=[f"<{address}>"])]
+        return [self.export(Fingerprint(one)) for one in found]
+
     def _library(self) -> Any:
         import gnupg
 

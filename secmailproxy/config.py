@@ -22,6 +22,7 @@ from secmailproxy.accounts import Account, ImapUpstream, Login
 from secmailproxy.admission import Limits
 from secmailproxy.config_accounts import AccountSection, refuse_shared_addresses
 from secmailproxy.config_autocrypt import AutocryptSection
+from secmailproxy.config_discovery import Discovery
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
@@ -41,6 +42,7 @@ from secmailproxy.folders import Folders, refuse_writable_by_others
 from secmailproxy.model import SearchScope
 
 if TYPE_CHECKING:
+    from keystore.discovery.sources import DiscoverySettings
     from keystore.keystore import KeystoreSettings
     from keystore.secrets import SecretsSettings
     from secmailproxy.forward.model import ForwardSettings
@@ -146,6 +148,7 @@ class Config(Section):
     keystore: KeystoreSection = KeystoreSection()
     smime: Smime = Smime()
     autocrypt: AutocryptSection = AutocryptSection()
+    discovery: Discovery = Discovery()
     service: Service = Service()
     submission: Submission = Submission()
     rules: tuple[RuleSection, ...] = ()
@@ -335,6 +338,10 @@ class Config(Section):
             marks=tuple(one.subject_mark for one in self.accounts if one.subject_mark),
             unguarded=frozenset(one.address.lower() for one in self.accounts if not one.reply_guard),
         )
+
+    def discovery_settings(self) -> DiscoverySettings:
+        """For `keystore.discovery.sources`."""
+        return self.discovery.value(self.keystore.gnupg_home)
 
     def forward_settings(self) -> ForwardSettings:
         """For `secmailproxy.forward.processing.Desk`; makes this installation's loop mark."""

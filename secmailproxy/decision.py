@@ -93,7 +93,7 @@ class Decider:
         rule = choose(sender, rcpt_to, self.settings.rules, account).rule
         if rule.protect is Protect.NEVER:
             return False
-        selections = {scheme: self._select(rcpt_to, rule, scheme) for scheme in schemes_of([rule])}
+        selections = {scheme: self.select(rcpt_to, rule, scheme) for scheme in schemes_of([rule])}
         if refusal := policy.recipient_refusal(rcpt_to, rule, selections):
             raise NoUsableCertificate(refusal)
         identities = [self.identity(sender, scheme) for scheme in selections] if sender else []
@@ -155,7 +155,7 @@ class Decider:
         identity, problem = self.identity(sender, scheme) if sender else (None, "")
         return Facts(
             identity,
-            {rcpt_to: self._select(rcpt_to, one.rule, scheme) for rcpt_to, one in chosen.items()},
+            {rcpt_to: self.select(rcpt_to, one.rule, scheme) for rcpt_to, one in chosen.items()},
             problem,
             account_has_key=bool(identity is None and account and self._own(account, scheme)[0]),
         )
@@ -171,7 +171,7 @@ class Decider:
                 return None, f"the own key {fingerprint} of <{address}> cannot sign: {usability.explanation}"
         return None, ""
 
-    def _select(self, rcpt_to: str, rule: Rule, scheme: Scheme) -> Selection:
+    def select(self, rcpt_to: str, rule: Rule, scheme: Scheme) -> Selection:
         """The certificates for `rcpt_to` as written, else for the plain spelling of the same address."""
         selection = self.keystore.select(rcpt_to, self.now, rule.fingerprints, scheme=scheme)
         plain = normal_address(rcpt_to)

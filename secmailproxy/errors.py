@@ -10,6 +10,7 @@
     +-- NotAllowed             554 5.7.1   NO [NOPERM]       exit 77
     |   +-- LoginRefused       535 5.7.8   NO [AUTHENTICATIONFAILED]  exit 77
     +-- KeystoreLocked         451 4.7.5   NO [UNAVAILABLE]  exit 75
+    +-- StillLooking           451 4.7.5                     exit 75
     +-- UpstreamUnavailable    451 4.4.1   NO [UNAVAILABLE]  exit 75
         +-- UpstreamLost       451 4.4.2   NO [UNAVAILABLE]  exit 75
 
@@ -117,6 +118,12 @@ class KeystoreLocked(SecMailProxyError):
     smtp_code = 451
     enhanced_status = "4.7.5"
     imap_code = "UNAVAILABLE"
+
+
+class StillLooking(SecMailProxyError):
+    """A rule demands encryption, and the certificate for it is still being looked for: temporary."""
+
+    enhanced_status = "4.7.5"
 
 
 class UpstreamUnavailable(SecMailProxyError):

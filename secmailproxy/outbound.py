@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keystore.keystore import Keystore
 from keystore.model import Scheme
@@ -36,6 +36,9 @@ from secmailproxy.rules import normal_address
 from secmailproxy.sealing import Sealer
 from secmailproxy.sealing_smime import SmimeSealer
 from secmailproxy.stamp import RANDOM_OCTETS, Stamp
+
+if TYPE_CHECKING:
+    from secmailproxy.finding import Finding, Patience
 
 __all__ = ["Copy", "Outbound", "OutboundSettings"]
 
@@ -65,13 +68,15 @@ class Outbound:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         crew: Crew | None = None,
         guard: ReplyGuard | None = None,
+        finding: Finding | None = None,
     ) -> None:
-        """`clock` gives aware times. `crew` may do what is much, by its own clock."""
+        """`clock` gives aware times. `crew` may do what is much, by its own clock. `finding` may be None."""
         self._keystore = keystore
         self._settings = settings
         self._clock = clock
         self._crew = crew
         self._guard = guard
+        self._finding = finding
         self._sealer = Sealer(keystore)
         self._smime = SmimeSealer(keystore)
 
@@ -79,12 +84,22 @@ class Outbound:
         """Use other rules from the next call on."""
         self._settings = settings
 
-    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str = "") -> None:
+    def replace_finding(self, finding: Finding | None) -> None:
+        """Look for certificates in another way from the next call on, or not at all."""
+        self._finding = finding
+
+    async def check_recipient(
+        self, sender: str, rcpt_to: str, *, account: str = "", patience: Patience | None = None
+    ) -> None:
         """Refuses a recipient before the message is seen, where the rules allow no other end (SMTP-06).
 
-        `account` is the address of the login, "" without one.
-        Raises NoUsableCertificate naming the key's state, SigningKeyUnusable, KeystoreLocked.
+        `account` is the address of the login, "" without one. With the `patience` of a submission, its
+        certificate is looked for where there is none.
+        Raises NoUsableCertificate naming the key's state, SigningKeyUnusable, KeystoreLocked, StillLooking.
         """
+        if self._finding is not None and patience is not None:
+            with our_errors():
+                await self._finding.recipient(self._decider(), sender, rcpt_to, account, patience)
         # Answered from memory but for the first time: another thread would cost more than the answer.
         self._check_recipient(sender, rcpt_to, account)
 
@@ -96,16 +111,21 @@ class Outbound:
         sender: str = "",
         account: str = "",
         named: frozenset[str] | None = None,
+        patience: Patience | None = None,
     ) -> tuple[Copy, ...]:
         """The copies to send, the one for named recipients first, one for each blind recipient after it.
 
         `message` has LF or CRLF. `sender` is the address whose key and rules count (default: the envelope's);
         never one out of the header, which anybody can write. `named` replaces the addresses that the header's
         To and Cc name. `account` is the address of the login, "" without one. The wishes of the message are
-        obeyed: only what the owner has written must come here.
-        Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage.
+        obeyed: only what the owner has written must come here. `patience` as for `check_recipient`.
+        Raises NoUsableCertificate, SigningKeyUnusable, NotAllowed, KeystoreLocked, MalformedMessage,
+        StillLooking.
         """
         sender, settings = sender or envelope.mail_from, self._settings
+        if self._finding is not None and patience is not None:
+            with our_errors():
+                await self._finding.message(self._decider(), sender, envelope.rcpt_tos, account, patience)
         copies = await self._run(len(message), self._protect, envelope, message, sender, account, named)
         if self._guard is not None:
             product, protection = copies[0].octets, copies[0].protection

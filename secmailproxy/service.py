@@ -17,6 +17,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from keystore.discovery.ladder import Ladder
+from keystore.discovery.sources import sources_of
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
 from keystore.secrets import Secrets
@@ -28,6 +30,7 @@ from secmailproxy.crew import Crew
 from secmailproxy.errands.reports import Reports
 from secmailproxy.errands.spool import Spool
 from secmailproxy.errors import ConfigError, KeystoreLocked
+from secmailproxy.finding import Finding
 from secmailproxy.guarding import ReplyGuard
 from secmailproxy.harvest import Harvest, HarvestSettings
 from secmailproxy.imap.budget import Budget
@@ -90,7 +93,8 @@ class Service:
         self._views = Views.open(config.folders.views, keystore)
         guard = ReplyGuard(self._views.encrypted_ids)
         crew = Crew(self._workers)
-        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, crew, guard)
+        self._finding = self._finding_of(config)
+        self._outbound = Outbound(keystore, config.outbound_settings(), utc_now, crew, guard, self._finding)
         limits = config.listen.limits
         logins = LoginGuard(limits)
         self._admissions = {name: Admission(name, limits, logins) for name in ("imap", "submission")}
@@ -152,6 +156,8 @@ class Service:
         former, self._smarthosts = self._smarthosts, _smarthosts(new, self._smarthosts, old)
         self._accounts.replace(new.account_values(), self._smarthosts)
         self._outbound.replace_settings(outbound)
+        if new.discovery != old.discovery:
+            await self._replace_finding(new)
         for admission in self._admissions.values():
             admission.change(new.listen.limits)
         self._config = new
@@ -179,6 +185,8 @@ class Service:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
             await self._harvest.close()
+            if self._finding is not None:
+                await self._finding.close()
             await self._workers.close()
             self._index.close()
             self._views.close()
@@ -237,6 +245,20 @@ class Service:
             raise ConfigError(f"Cannot listen on {address}: {why}. {remedy}") from None
         self._listeners[name] = listener
         self._bound[name] = str(ListenAddress(host=host, port=port))
+
+    def _finding_of(self, config: Config) -> Finding | None:
+        """How certificates are looked for; None where no source is switched on."""
+        settings = config.discovery_settings()
+        if not settings.asks:
+            return None
+        ladder = Ladder(self._keystore, sources_of(settings), settings.ladder, utc_now)
+        return Finding(ladder, settings.wait, utc_now)
+
+    async def _replace_finding(self, config: Config) -> None:
+        former, self._finding = self._finding, self._finding_of(config)
+        self._outbound.replace_finding(self._finding)
+        if former is not None:
+            await former.close()
 
     def _worker_start(self) -> Start:
         config = self._config

@@ -16,6 +16,7 @@ from typing import Protocol
 from keystore.model import Scheme
 from secmailproxy.accounts import SubmissionAccount
 from secmailproxy.errors import SecMailProxyError
+from secmailproxy.finding import Patience
 from secmailproxy.model import Envelope, Protection, Reply
 from secmailproxy.policy import refuse_other_account
 from secmailproxy.smtp.commands import Path
@@ -29,11 +30,14 @@ Answer = Callable[[], Awaitable[Reply]]
 class Protector(Protocol):
     """What submission needs of `secmailproxy.outbound.Outbound`."""
 
-    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
-        """Raises NoUsableCertificate or KeystoreLocked when a rule forbids this recipient."""
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str, patience: Patience) -> None:
+        """Raises NoUsableCertificate or KeystoreLocked when a rule forbids this recipient.
+
+        StillLooking: it may not, later. `patience` is that of the whole transaction.
+        """
 
     async def protect(
-        self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        self, envelope: Envelope, message: bytes, *, sender: str, account: str, patience: Patience
     ) -> Sequence[Copy]:
         """The copies to send, the one for To and Cc first. Raises SecMailProxyError.
 
@@ -91,6 +95,7 @@ class Submission:
         self._asked: dict[str, Asked] = {}
         self._due = 0
         self._leaving = False
+        self._patience = Patience()
 
     @property
     def open(self) -> bool:
@@ -144,8 +149,10 @@ class Submission:
         before = self._asked.get(path.address)
         if before is None:
             await self._outbound.check_recipient(
-                self._sender(mail), path.address, account=self._account.address
+                self._sender(mail), path.address, account=self._account.address, patience=self._patience
             )
+            if self._transaction is not transaction:
+                raise SecMailProxyError("the transaction has ended while a certificate was looked for")
             self._asked[path.address] = transaction.rcpt(path.address, path.options)
         asked = self._asked[path.address]
 
@@ -176,7 +183,11 @@ class Submission:
             # One recipient gets one copy: the smarthost can get ready for it while it is made.
             early = transaction.data() if len(envelope.rcpt_tos) == 1 else None
             copies = await self._outbound.protect(
-                envelope, message, sender=self._sender(mail), account=self._account.address
+                envelope,
+                message,
+                sender=self._sender(mail),
+                account=self._account.address,
+                patience=self._patience,
             )
             self.left = Left.of(copies)
             if {address for copy in copies for address in copy.rcpt_tos} != set(envelope.rcpt_tos):
@@ -207,6 +218,7 @@ class Submission:
         """Forget the transaction; the smarthost's is ended, its connection kept where possible."""
         transaction, self._transaction = self._transaction, None
         self._mail, self._rcpts, self._asked, self._due = None, [], {}, 0
+        self._patience = Patience()
         if transaction is not None:
             transaction.end()
 

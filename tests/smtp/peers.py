@@ -237,11 +237,11 @@ class PlainCopy:
 class PassThrough:
     """Protects nothing: for tests of transport only."""
 
-    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str, **_: object) -> None:
         """Everybody may get mail."""
 
     async def protect(
-        self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
     ) -> Sequence[PlainCopy]:
         """One copy for all."""
         return (PlainCopy(envelope.rcpt_tos, message),)

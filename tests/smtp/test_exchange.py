@@ -150,7 +150,7 @@ async def test_our_refusal_keeps_its_place_among_the_replies(
     """It is known at once, but the ones before it come first."""
 
     class Choosy(PassThrough):
-        async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
+        async def check_recipient(self, sender: str, rcpt_to: str, *, account: str, **_: object) -> None:
             if rcpt_to.startswith("carol"):
                 raise MalformedMessage("not carol")
 
@@ -177,7 +177,7 @@ async def test_the_smarthost_gets_ready_while_the_message_is_protected(
 
     class Patient(PassThrough):
         async def protect(
-            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
         ) -> Sequence[PlainCopy]:
             await until(lambda: "DATA" in peer.verbs())
             return await super().protect(envelope, message, sender=sender, account=account)
@@ -198,7 +198,7 @@ async def test_a_message_that_cannot_be_protected_leaves_no_octet_at_354(
         broken = True
 
         async def protect(
-            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
         ) -> Sequence[PlainCopy]:
             if not self.broken:
                 return await super().protect(envelope, message, sender=sender, account=account)

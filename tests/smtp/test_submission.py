@@ -228,7 +228,7 @@ async def test_a_handler_slower_than_the_idle_timeout_still_delivers_its_reply(
 
     class Slow(PassThrough):
         async def protect(
-            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
         ) -> Sequence[PlainCopy]:
             await asyncio.sleep(3 * idle)
             return await super().protect(envelope, message, sender=sender, account=account)
@@ -254,7 +254,7 @@ async def test_an_idle_client_is_told_and_disconnected(sink: Sink, proxy: Proxie
 class Strict(PassThrough):
     """A rule demands encryption, and there is a key for bob alone."""
 
-    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
+    async def check_recipient(self, sender: str, rcpt_to: str, *, account: str, **_: object) -> None:
         """As Outbound does."""
         if rcpt_to != "bob@example.org":
             raise NoUsableCertificate(f"no encryption key for <{rcpt_to}> (key expired 2026-01-02)")
@@ -312,12 +312,12 @@ async def test_our_own_failures_are_answered_and_nothing_is_sent(
     """SMTP-07, SMTP-18: no text of an unexpected exception, neither in the reply nor in the log."""
 
     class Broken(PassThrough):
-        async def check_recipient(self, sender: str, rcpt_to: str, *, account: str) -> None:
+        async def check_recipient(self, sender: str, rcpt_to: str, *, account: str, **_: object) -> None:
             if where == "check_recipient":
                 raise error
 
         async def protect(
-            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
         ) -> Sequence[PlainCopy]:
             raise error
 
@@ -341,7 +341,7 @@ class Split(PassThrough):
     """A copy for each recipient."""
 
     async def protect(
-        self, envelope: Envelope, message: bytes, *, sender: str, account: str
+        self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
     ) -> Sequence[PlainCopy]:
         """As for Bcc."""
         return tuple(PlainCopy((rcpt_to,), message) for rcpt_to in envelope.rcpt_tos)
@@ -386,7 +386,7 @@ async def test_copies_for_other_recipients_are_not_sent(
 
     class Wrong(PassThrough):
         async def protect(
-            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
         ) -> Sequence[PlainCopy]:
             return (PlainCopy(("eve@example.org",), message),)
 
@@ -413,7 +413,7 @@ async def test_the_log_says_how_a_message_left_and_the_reply_is_the_smarthosts_o
 
     class Signing(PassThrough):
         async def protect(
-            self, envelope: Envelope, message: bytes, *, sender: str, account: str
+            self, envelope: Envelope, message: bytes, *, sender: str, account: str, **_: object
         ) -> Sequence[PlainCopy]:
             return [PlainCopy(envelope.rcpt_tos, message, Protection.SIGNED, Scheme.OPENPGP)]
 

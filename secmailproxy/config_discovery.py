@@ -1,0 +1,69 @@
+"""The table [discovery] of the configuration: where certificates of correspondents are looked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from keystore.discovery.model import SourceKind
+from secmailproxy.config_values import ExistingFolder, Section, Switch
+
+if TYPE_CHECKING:
+    from keystore.discovery.sources import DiscoverySettings
+
+
+def _domain(value: str) -> str:
+    domain = value.lower().removesuffix(".")
+    if not domain or not domain.isascii() or any(one in domain for one in "@*/: "):
+        raise ValueError(f"{value!r} is not a domain; write it as example.org (in ASCII: xn--...)")
+    return domain
+
+
+def _once(value: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = next((one for one in value if value.count(one) > 1), None)
+    if repeated:
+        raise ValueError(f"{repeated!r} stands in it twice; remove one")
+    return value
+
+
+Domain = Annotated[str, AfterValidator(_domain)]
+Hours = Annotated[int, Field(strict=True, ge=1, le=8760)]
+SourceName = Literal["gnupg", "folder"]
+_ORDER: tuple[SourceName, ...] = ("gnupg", "folder")
+
+
+class Discovery(Section):
+    """[discovery]"""
+
+    order: Annotated[tuple[SourceName, ...], AfterValidator(_once)] = _ORDER
+    gnupg: Switch = False
+    folder: ExistingFolder = None
+    wait_seconds: Annotated[float, Field(ge=0, le=30)] = 3.0
+    source_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
+    found_hours: Hours = 168
+    nothing_hours: Hours = 24
+    failed_minutes: Annotated[int, Field(strict=True, ge=1, le=1440)] = 10
+    allow_domains: tuple[Domain, ...] = ()
+
+    def value(self, gnupg_home: Path | None) -> DiscoverySettings:
+        """For `keystore.discovery.sources`."""
+        from keystore.discovery.ladder import LadderSettings
+        from keystore.discovery.sources import DiscoverySettings
+
+        return DiscoverySettings(
+            order=tuple(SourceKind(one) for one in self.order),
+            ladder=LadderSettings(
+                seconds=self.source_seconds,
+                found=timedelta(hours=self.found_hours),
+                nothing=timedelta(hours=self.nothing_hours),
+                failed=timedelta(minutes=self.failed_minutes),
+                allowed=frozenset(self.allow_domains),
+            ),
+            wait=self.wait_seconds,
+            gnupg=self.gnupg,
+            gnupg_home=gnupg_home,
+            folder=self.folder,
+        )

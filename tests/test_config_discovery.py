@@ -1,0 +1,65 @@
+"""The table [discovery]."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from keystore.discovery.model import SourceKind
+from keystore.discovery.sources import ORDER, DiscoverySettings
+from secmailproxy.config import Config
+from secmailproxy.errors import ConfigError
+from secmailproxy.folders import Folders
+
+
+def parsed(text: str, folder: Path) -> DiscoverySettings:
+    folders = Folders(folder / "config.toml", folder / "state", folder / "cache")
+    return Config.parse(f"[discovery]\n{text}".encode(), folders).discovery_settings()
+
+
+def test_by_default_nobody_is_asked(tmp_path: Path) -> None:
+    """Those who have a configuration already see no new traffic."""
+    settings = parsed("", tmp_path)
+    assert not settings.asks
+    assert settings.order == ORDER
+    assert settings.ladder == DiscoverySettings().ladder
+
+
+def test_every_value_arrives(tmp_path: Path) -> None:
+    text = """
+        order = ["folder"]
+        gnupg = true
+        folder = "."
+        wait_seconds = 1.5
+        source_seconds = 4
+        found_hours = 2
+        nothing_hours = 3
+        failed_minutes = 5
+        allow_domains = ["Mail.Test."]
+    """
+    settings = parsed(text, tmp_path)
+    assert (settings.order, settings.gnupg, settings.wait) == ((SourceKind.FOLDER,), True, 1.5)
+    assert settings.folder is not None
+    ladder = settings.ladder
+    hours = timedelta(hours=1)
+    assert (ladder.seconds, ladder.found, ladder.nothing) == (4.0, 2 * hours, 3 * hours)
+    assert (ladder.failed, ladder.allowed) == (timedelta(minutes=5), frozenset({"mail.test"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('order = ["oracle"]', "discovery.order"),
+        ('order = ["gnupg", "gnupg"]', "stands in it twice"),
+        ('folder = "nowhere"', "there is no folder"),
+        ("wait_seconds = 31", "discovery.wait_seconds"),
+        ('allow_domains = ["a@b"]', "is not a domain"),
+        ("gnupg = 1", "discovery.gnupg"),
+        ("keyserver = true", "discovery.keyserver"),
+    ],
+)
+def test_what_is_wrong_is_told(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parsed(text, tmp_path)
