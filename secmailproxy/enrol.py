@@ -17,6 +17,7 @@ from typing import Any, Literal
 from keystore.errors import KeyRefused
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Fingerprint, Purpose
+from keystore.ownkeys import LIFETIME
 from keystore.secrets import Secrets, open_secrets
 from secmailproxy import config_writer
 from secmailproxy.accounts import Credentials, ImapUpstream, local_password_secret, password_secret
@@ -179,7 +180,7 @@ def _key(keystore: Keystore, wish: Wish) -> tuple[str | None, str]:
         case "gnupg":
             return _from_gnupg(keystore, address), "adopted"
         case "keep" | "generate":
-            made = keystore.generate(address, name=wish.account.name, kind="ed25519", now=now())
+            made = keystore.generate(address, name=wish.account.name, now=now(), expires=LIFETIME)
             return made.fingerprint, "generated"
 
 

@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from keystore import openpgp
+from keystore.ownkeys import LIFETIME
 from secmailproxy.cli import program
 from secmailproxy.cli.key import fetch as keyfetch
 from tests.fixtures import forge
@@ -348,7 +349,8 @@ class TestGenerate:
 
     def test_a_second_key_is_meant(self, key, key_json):
         first = key_json("generate", "alice@example.org")["key"]
-        assert first["expires"] is None
+        lifetime = datetime.fromisoformat(first["expires"]) - datetime.fromisoformat(first["created"])
+        assert lifetime == LIFETIME
         assert first["fingerprint"] in key("generate", "Alice@example.org", code=64).stderr
         key("generate", "alice@example.org", "--another")
         assert len(key_json("list")["keys"]) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,13 +37,19 @@ def opened(passphrase: Passphrase) -> Iterator[Keystore]:
         keystore.close()
 
 
-def only(keystore: Keystore, query: tuple[str, ...]) -> Certificate:
-    """Return the one certificate that matches; several are listed and a fingerprint is asked for."""
+def only(
+    keystore: Keystore, query: tuple[str, ...], prefer: Callable[[Certificate], bool] | None = None
+) -> Certificate:
+    """Return the one certificate that matches; several are listed and a fingerprint is asked for.
+
+    Where some of them are such as to `prefer`, the others do not count.
+    """
     if not "".join(query).strip():
         raise UsageError("The query is empty; give a fingerprint or an address.")
     found = keystore.certificates(" ".join(query))
     if not found:
         raise NotFound(no_match(query))
+    found = [one for one in found if prefer is not None and prefer(one)] or found
     if len(found) > 1:
         lines = [
             f"{one.fingerprint} {text.scheme_name(one.scheme)} {text.plain(', '.join(one.user_ids))}"
