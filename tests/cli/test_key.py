@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import pty
 import re
@@ -21,55 +20,10 @@ from keystore.ownkeys import LIFETIME
 from secmailproxy.cli import program
 from secmailproxy.cli.key import fetch as keyfetch
 from tests.fixtures import forge
-from tests.fixtures.quicksecrets import quick_secrets
+from tests.fixtures.keycommand import KEY_PASSPHRASE, SECRETS
 from tests.fixtures.x509 import PASSPHRASE
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-SECRETS = "the passphrase of the secrets"
-KEY_PASSPHRASE = "the passphrase of the key"
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """A SECMAILPROXY_HOME with the least configuration that works unattended."""
-    folder = tmp_path / "home"
-    folder.mkdir(mode=0o700)
-    (folder / "passphrase").write_text(SECRETS + "\n")
-    (folder / "config.toml").write_text(
-        f'[secrets]\nbackend = "file"\npassphrase_file = "{folder}/passphrase"\n'
-    )
-    for file in folder.iterdir():
-        file.chmod(0o600)
-    quick_secrets(folder / "state" / "secrets.json", SECRETS)
-    monkeypatch.setenv("SECMAILPROXY_HOME", str(folder))
-    return folder
-
-
-@pytest.fixture
-def key(home):
-    """Run `secmailproxy key ...` in this process."""
-
-    def call(*words: str | Path, data: bytes = b"", code: int = 0) -> click.testing.Result:
-        result = click.testing.CliRunner().invoke(program, ["key", *map(str, words)], input=data)
-        assert result.exit_code == code, (result.stdout, result.stderr)
-        assert "Traceback" not in result.stderr
-        assert SECRETS not in result.output
-        assert KEY_PASSPHRASE not in result.output
-        return result
-
-    return call
-
-
-@pytest.fixture
-def key_json(key):
-    """The same with --json; the document."""
-
-    def call(*words: str | Path, **options):
-        document = json.loads(key(*words, "--json", **options).stdout)
-        assert document.pop("version") == 1
-        return document
-
-    return call
 
 
 def stranger(address: str, **options) -> openpgp.SecretKey:
