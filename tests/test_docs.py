@@ -59,7 +59,7 @@ def documented_commands() -> dict[str, str]:
     found = {}
     for title, text in titles.items():
         words = title.strip("`").split()
-        plain = [word for word in words if word.islower() and word.isidentifier()]
+        plain = [word for word in words if word.islower() and word.replace("-", "_").isidentifier()]
         found[" ".join(plain)] = text
     return found
 

@@ -223,12 +223,12 @@ class _Maker:
         self.say_of_user_id(part, sig.POSITIVE_CERTIFICATION, stated)
 
     def say_of_user_id(self, part: Component, kind: int, stated: Sequence[Subpacket]) -> None:
-        """Make a statement about a user ID, later than all before it."""
+        """Make a statement about a user ID, later than all before it: which is the primary one is told by the
+        newest."""
         dates: list[datetime] = []
         for known in self.facts.user_ids:
-            if known.text == _text(part):
-                dates += [one.created for one in known.certifications]
-                dates += [one.created for one in known.revocations]
+            dates += [one.created for one in known.certifications]
+            dates += [one.created for one in known.revocations]
         content = over_key(self.primary) + over_user_id(part.packet.body)
         part.signatures.append(self.signed(kind, content, self.after(dates), stated))
 

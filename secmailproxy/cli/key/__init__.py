@@ -14,7 +14,7 @@ COMMANDS = {
     "extend": ("secmailproxy.cli.key.renewing:extend", "Give your key another end."),
     "identity": ("secmailproxy.cli.key.identities:command", "Add an address to your key, or take one away."),
     "revoke": ("secmailproxy.cli.key.revoking:revoke", "End a key, for ever."),
-    "revocation-certificate": ("secmailproxy.cli.key.revoking:revocation", "Print the revocation certificate of a key."),
+    "revocation-certificate": ("secmailproxy.cli.key.revoking:revocation", "What ends your key, to keep it."),
     "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
     "revocations": ("secmailproxy.cli.key.revocations:command", "Lists of revoked S/MIME certificates."),
