@@ -15,6 +15,7 @@ from typing import Any
 
 from keystore import policy
 from keystore.model import Certificate, Fingerprint, Purpose, Scheme, Trust, Usability
+from keystore.selection import how_to_settle
 from keystore.store import Store, stored_moment, stored_time
 
 Judge = Callable[[Certificate, Purpose, datetime, str | None], Usability]
@@ -37,7 +38,7 @@ class Rival:
         """What is to be said of the certificate that came later."""
         return (
             f"not used for {self.address}, which has {self.fingerprint} already; "
-            f"see both and decide: secmailproxy key settle {self.address}"
+            f"see both and decide: {how_to_settle(self.address)}"
         )
 
 

@@ -7,6 +7,7 @@ never chosen. Display names play no part.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
@@ -60,9 +61,17 @@ def _changed(address: str, ended: Sequence[Candidate], waiting: Sequence[Candida
     before = "; ".join(_refusal(one.fingerprint, why) for one, why in ended)
     text = (
         f"{before or 'the certificate in use is gone'}; another one is held for {address}: {others}; "
-        f"see both and decide: secmailproxy key settle {address}"
+        f"see both and decide: {how_to_settle(address)}"
     )
     return Selection(address, (), Reason.HELD, text)
+
+
+def how_to_settle(address: str) -> str:
+    """The command that settles which certificate of an address is right, as it can be typed.
+
+    Whoever made a certificate wrote its address: nothing in it may mean anything to a shell or terminal.
+    """
+    return f"secmailproxy key settle {shlex.quote(''.join(one for one in address if one.isprintable()))}"
 
 
 def select_pinned(

@@ -54,6 +54,10 @@ class Settling:
         """Return what is to be settled, for `address` (any case) or at all, oldest first."""
         return self._held.waiting(lower_case(address) if address is not None else None)
 
+    def is_waiting(self, address: str) -> bool:
+        """Return whether there is something to settle for `address`, in any case. Mostly from memory."""
+        return any(self._cache.held(lower_case(address)).values())
+
     def claimants(self, address: str, now: datetime) -> list[Claimant]:
         """Return all certificates that claim `address`, in any case, those in use first, the best first."""
         address = lower_case(address)

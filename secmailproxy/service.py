@@ -26,6 +26,7 @@ from secmailproxy.accounts import Accounts
 from secmailproxy.admission import Admission, LoginGuard
 from secmailproxy.config import Config
 from secmailproxy.config_values import ListenAddress
+from secmailproxy.correspondents import Correspondents
 from secmailproxy.crew import Crew
 from secmailproxy.errands.reports import Reports
 from secmailproxy.errands.spool import Spool
@@ -102,6 +103,7 @@ class Service:
         self._budget = Budget()
         kept = HarvestSettings(config.smime.harvest, config.autocrypt.harvest, config.autocrypt.gossip)
         self._harvest = Harvest(keystore, utc_now, kept)
+        self._correspondents = Correspondents(keystore, utc_now)
         self._openings = Openings(self._workers, Suspects(config.folders.opening), self._harvest)
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
@@ -187,6 +189,7 @@ class Service:
             await self._harvest.close()
             if self._finding is not None:
                 await self._finding.close()
+            await self._correspondents.close()
             await self._workers.close()
             self._index.close()
             self._views.close()
@@ -301,6 +304,7 @@ class Service:
             self._outbound,
             smarthosts=self._accounts.smarthosts,
             report=self._reports.partly_delivered,
+            accepted=self._correspondents.accepted,
         )
 
 

@@ -19,6 +19,7 @@ from keystore.keystore import Keystore
 from keystore.model import Scheme
 from keystore.secrets import Secrets as SecretStore
 from keystore.secrets import open_secrets
+from keystore.selection import how_to_settle
 from secmailproxy import systemmail
 from secmailproxy.config import Config, Secrets
 from secmailproxy.config_accounts import AccountSection
@@ -146,6 +147,7 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
     with closing(keystore):
         locked = _locked(keystore, config, problems)
         views = None if locked else _views(config, keystore, problems)
+        problems += _changed(keystore)
         problems += _system_mail(config, keystore, now)
         try:
             found = [
@@ -156,6 +158,16 @@ def _accounts(config: Config, now: datetime, problems: list[str]) -> tuple[tuple
             if views is not None:
                 views.close()
     return tuple(found), locked or "open"
+
+
+def _changed(keystore: Keystore) -> Iterator[str]:
+    """Certificates that are held until the owner has decided."""
+    since = {held.address: held.since for held in reversed(keystore.settling.waiting())}
+    for address, day in since.items():
+        yield (
+            f"{address}: another certificate than before came on {day:%Y-%m-%d} and is not used: "
+            f"{how_to_settle(address)}"
+        )
 
 
 def _system_mail(config: Config, keystore: Keystore, now: datetime) -> Iterator[str]:

@@ -14,7 +14,7 @@ from secmailproxy.smtp.listener import Listener
 from secmailproxy.smtp.session import Office, Session
 from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
-from secmailproxy.smtp.submission import Protector, Report, log_only
+from secmailproxy.smtp.submission import Accepted, Protector, Report, log_only, nothing_to_add
 
 __all__ = ["SubmissionServer", "SubmissionSettings"]
 
@@ -30,10 +30,12 @@ class SubmissionServer(Listener):
         *,
         smarthosts: Callable[[], Iterable[Smarthost]] = tuple,
         report: Report = log_only,
+        accepted: Accepted = nothing_to_add,
     ) -> None:
         """`smarthosts` gives those of all accounts: what they all offer is offered to clients before login.
 
-        `report` tells a sender which recipients failed after the message was accepted for others.
+        `report` tells a sender which recipients failed after the message was accepted for others; `accepted`
+        says what is to be added to the smarthost's reply.
         """
-        self._office = Office(accounts, outbound, smarthosts, report, self.admit)
+        self._office = Office(accounts, outbound, smarthosts, report, self.admit, accepted)
         super().__init__(settings.host, settings.port, settings, lambda: Session(settings, self._office))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from secmailproxy.accounts import AccountDoor, Credentials, Mechanism, SubmissionAccount
@@ -21,7 +21,7 @@ from secmailproxy.smtp.commands import Refused, mail_path, rcpt_path
 from secmailproxy.smtp.conversation import Conversation
 from secmailproxy.smtp.settings import SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost
-from secmailproxy.smtp.submission import Protector, Report, Submission
+from secmailproxy.smtp.submission import Accepted, Protector, Report, Submission, nothing_to_add
 from secmailproxy.smtp.wire import Gathered
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Office:
     report: Report
     admit: Callable[[Conversation, asyncio.Task[None]], bool]
     """Takes a new session and its task; whether there is room for it."""
+    accepted: Accepted = nothing_to_add
 
 
 class Session(Authentication):
@@ -189,22 +190,27 @@ class Session(Authentication):
                 self.refuse(Refusal.ABUSE, why=gathered.fault)
                 self.leave()
             return
-        recipients = submission.recipients
+        rcpt_tos = submission.envelope().rcpt_tos
         try:
-            reply = await submission.data(gathered.octets)
+            reply = self._remarked(await submission.data(gathered.octets), rcpt_tos)
         except Exception as error:  # noqa: BLE001  see _perform; here the record wants the reply
             reply = self.reply_for(error)
         log.info(
             "submission",
             extra={
                 "client": self.client,
-                "recipients": recipients,
+                "recipients": len(rcpt_tos),
                 "octets": len(gathered.octets),
                 "reply": reply.code,
                 **(submission.left.record if submission.left else {}),
             },
         )
         await self.answer(reply)
+
+    def _remarked(self, reply: Reply, rcpt_tos: Sequence[str]) -> Reply:
+        """The smarthost's reply; below its own text what the sender is to know, where it has accepted."""
+        lines = self._office.accepted(rcpt_tos) if reply.positive else ()
+        return Reply(reply.code, "\n".join([reply.text, *lines])) if lines else reply
 
     def _refusal(self, gathered: Gathered) -> Reply | None:
         """Why a message is not even looked at, or None."""

@@ -72,6 +72,15 @@ When it returns, the report is safe: the client is told 250 then. It must not ra
 """
 
 
+Accepted = Callable[[Sequence[str]], Sequence[str]]
+"""Is told the recipients of a message that was accepted; returns lines for the reply. Must not raise."""
+
+
+def nothing_to_add(_rcpt_tos: Sequence[str]) -> Sequence[str]:
+    """The `Accepted` where nobody keeps an address book."""
+    return ()
+
+
 async def log_only(
     account: SubmissionAccount, message: bytes, envelope: Envelope, failures: Sequence[Failure]
 ) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from keystore.model import Certificate, Fingerprint, Reason, Trust, Usability
-from keystore.selection import select, select_pinned
+from keystore.selection import how_to_settle, select, select_pinned
 
 ADDRESS = "alice@example.org"
 EXPIRED = Usability((), Reason.EXPIRED, "on 2026-01-02")
@@ -74,6 +74,14 @@ def test_one_that_is_held_is_never_chosen(candidates, chosen, reason):
     assert selection.certificates == ((chosen,) if chosen else ())
     assert selection.reason is reason
     assert reason is not Reason.HELD or f"key settle {ADDRESS}" in selection.explanation
+
+
+@pytest.mark.parametrize(
+    ("address", "typed"),
+    [(ADDRESS, ADDRESS), ("$(reboot)@x.example", "'$(reboot)@x.example'"), ("a\x1b[2J@x", "'a[2J@x'")],
+)
+def test_the_command_can_be_typed_whatever_the_address(address, typed):
+    assert how_to_settle(address) == f"secmailproxy key settle {typed}"
 
 
 def test_explanations_name_fingerprint_and_date():

@@ -11,7 +11,7 @@ import pytest
 
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
 from secmailproxy.smtp.smarthost import Smarthost, SmarthostSettings
-from secmailproxy.smtp.submission import Report, log_only
+from secmailproxy.smtp.submission import Accepted, Report, log_only, nothing_to_add
 from tests.fixtures.certificates import TestCA
 from tests.smtp.peers import SCRIPT, Answer, Client, Door, PassThrough, Proxy, Scripted, Sink, SinkSession
 
@@ -82,6 +82,7 @@ async def proxy(
         outbound: object = None,
         *,
         report: Report = log_only,
+        accepted: Accepted = nothing_to_add,
         upstream: Mapping[str, object] | None = None,
         **settings: object,
     ) -> Proxy:
@@ -92,6 +93,7 @@ async def proxy(
             outbound or PassThrough(),
             smarthosts=lambda: (host,),
             report=report,
+            accepted=accepted,
         )
         _, bound = await server.start()
         started.append(server)

@@ -17,6 +17,8 @@ COMMANDS = {
     "revocation-certificate": ("secmailproxy.cli.key.revoking:revocation", "What ends your key, to keep it."),
     "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
+    "settle": ("secmailproxy.cli.key.settling:command", "Decide which certificate of an address is right."),
+    "peers": ("secmailproxy.cli.key.peers:command", "List your correspondents, and what was seen of them."),
     "revocations": ("secmailproxy.cli.key.revocations:command", "Lists of revoked S/MIME certificates."),
 }
 """Command -> ("module:attribute", the line that --help shows)."""

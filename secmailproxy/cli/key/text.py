@@ -34,8 +34,8 @@ def describe(keystore: Keystore, certificate: Certificate, now: datetime) -> dic
         "scheme": certificate.scheme.value,
         "user_ids": list(certificate.user_ids),
         "addresses": list(certificate.addresses),
-        "created": _time(certificate.created),
-        "expires": _time(certificate.expires) if certificate.expires else None,
+        "created": time(certificate.created),
+        "expires": time(certificate.expires) if certificate.expires else None,
         "algorithm": certificate.algorithm,
         "holder": certificate.holder.value,
         "trust": certificate.trust.value,
@@ -54,7 +54,8 @@ def _usability(usability: Usability) -> dict[str, Any]:
     }
 
 
-def _time(moment: datetime) -> str:
+def time(moment: datetime) -> str:
+    """A moment as JSON has it."""
     return moment.isoformat().replace("+00:00", "Z")
 
 

@@ -1,0 +1,143 @@
+"""`secmailproxy key settle` and `key peers`, and what `status` says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from keystore import openpgp
+from keystore.keystore import Keystore
+from keystore.model import Trust
+from keystore.peers import PeerSeen
+from secmailproxy.cli import program
+from secmailproxy.cli.context import Passphrase
+from secmailproxy.cli.key.common import opened
+from tests.fixtures.quicksecrets import quick_secrets
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+BOB = "bob@example.org"
+FIRST, SECOND, THIRD = (openpgp.generate(BOB, now=NOW - age * DAY) for age in (9, 5, 1))
+ENDED = openpgp.generate(BOB, now=NOW - 20 * DAY, expires=10 * DAY)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SECMAILPROXY_HOME with the least configuration that works unattended."""
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o700)
+    (folder / "passphrase").write_text("the passphrase\n")
+    (folder / "config.toml").write_text(
+        f'[secrets]\nbackend = "file"\npassphrase_file = "{folder}/passphrase"\n'
+    )
+    for file in folder.iterdir():
+        file.chmod(0o600)
+    quick_secrets(folder / "state" / "secrets.json", "the passphrase")
+    monkeypatch.setenv("SECMAILPROXY_HOME", str(folder))
+    return folder
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    """Run a command in this process; what it says."""
+
+    def call(*words: str, data: bytes = b"", code: int = 0) -> str:
+        result = click.testing.CliRunner().invoke(program, words, input=data)
+        assert result.exit_code == code, (result.stdout, result.stderr)
+        return result.stdout + result.stderr
+
+    return call
+
+
+@pytest.fixture
+def bring(run: Run) -> Callable[..., None]:
+    def call(*keys: openpgp.SecretKey) -> None:
+        for key in keys:
+            run("key", "import", "-", data=openpgp.armor(key.certificate_octets, "PUBLIC KEY BLOCK"))
+
+    return call
+
+
+def shown(run: Run) -> dict[str, str]:
+    """Fingerprint -> state."""
+    document = json.loads(run("key", "settle", BOB, "--json"))
+    assert document["version"] == 1
+    return {one["fingerprint"]: one["state"] for one in document["certificates"]}
+
+
+def test_both_are_shown_and_one_command_settles_it(run: Run, bring: Callable[..., None]) -> None:
+    bring(FIRST, SECOND)
+    text = run("key", "settle", BOB)
+    assert text.index("in use") < text.index("held since")
+    assert "telephone" not in text
+    assert f"key settle {BOB} --take FINGERPRINT" in text
+    assert shown(run) == {FIRST.fingerprint: "in use", SECOND.fingerprint: "held"}
+    assert f"problem   {BOB}: another certificate than before came on {NOW:%Y-%m-%d}" in run("status", code=3)
+    assert run("key", "settle", BOB, "--take") == f"{SECOND.fingerprint} is used for {BOB} from now on\n"
+    assert shown(run) == {SECOND.fingerprint: "in use", FIRST.fingerprint: "set aside"}
+    assert "nothing to settle" in run("key", "settle", BOB)
+    assert "another certificate" not in run("status", code=3)
+
+
+def test_the_old_one_is_kept(run: Run, bring: Callable[..., None]) -> None:
+    bring(FIRST, SECOND)
+    assert "nothing has changed" in run("key", "settle", BOB, "--keep")
+    assert shown(run) == {FIRST.fingerprint: "in use", SECOND.fingerprint: "set aside"}
+    assert "there is nothing to settle" in run("key", "settle", BOB, "--keep")
+    # Whoever changes their mind names the certificate, as people write fingerprints.
+    spaced = " ".join(SECOND.fingerprint[at : at + 4] for at in range(0, 40, 4)).lower()
+    run("key", "settle", BOB, "--take", spaced)
+    assert shown(run)[SECOND.fingerprint] == "in use"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--take", "--keep"), 64, "not both"),
+        (("--take",), 64, "2 certificates wait"),
+        (("--take", "A" * 40), 65, "no certificate"),
+    ],
+)
+def test_what_cannot_be_settled_so(
+    run: Run, bring: Callable[..., None], words: tuple[str, ...], code: int, said: str
+) -> None:
+    bring(FIRST, SECOND, THIRD)
+    assert said in run("key", "settle", BOB, *words, code=code)
+    assert shown(run)[FIRST.fingerprint] == "in use"
+
+
+def test_an_address_without_certificate(run: Run) -> None:
+    none, nothing = f"there is no certificate for {BOB}\n", f"there is nothing to settle for {BOB}\n"
+    assert run("key", "settle", BOB) == none + nothing
+
+
+def test_peers(run: Run, bring: Callable[..., None]) -> None:
+    assert "no correspondents yet" in run("key", "peers")
+    bring(FIRST, SECOND)
+    with opened(Passphrase()) as keystore:
+        assert isinstance(keystore, Keystore)
+        keystore.set_trust(FIRST.fingerprint, Trust.VERIFIED)
+        keystore.peers.seen(
+            PeerSeen(BOB, NOW - DAY, FIRST.fingerprint, encrypted=True),
+            PeerSeen(BOB, NOW, written=True),
+            PeerSeen("carol@example.org", NOW - DAY),
+        )
+    text = run("key", "peers")
+    assert f"{BOB}\n    2 messages, first seen {NOW - DAY:%Y-%m-%d}, last seen {NOW:%Y-%m-%d}" in text
+    assert f"OpenPGP {FIRST.fingerprint}, verified" in text
+    assert f"secmailproxy key settle {BOB}" in text
+    document = json.loads(run("key", "peers", "bob", "--json"))
+    [peer] = document["peers"]
+    assert (peer["address"], peer["count"], peer["conflict"]) == (BOB, 2, True)
+    assert peer["certificates"] == [
+        {"scheme": "openpgp", "fingerprint": FIRST.fingerprint, "trust": "verified"}
+    ]
+    assert "No correspondent" in run("key", "peers", "dave", code=69)
