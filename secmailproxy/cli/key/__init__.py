@@ -15,6 +15,11 @@ COMMANDS = {
     "identity": ("secmailproxy.cli.key.identities:command", "Add an address to your key, or take one away."),
     "revoke": ("secmailproxy.cli.key.revoking:revoke", "End a key, for ever."),
     "revocation-certificate": ("secmailproxy.cli.key.revoking:revocation", "What ends your key, to keep it."),
+    "explain": (
+        "secmailproxy.cli.key.explaining:explain",
+        "Where a certificate comes from, and what mail does.",
+    ),
+    "find": ("secmailproxy.cli.key.explaining:find", "Ask the sources for a certificate now."),
     "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
     "settle": ("secmailproxy.cli.key.settling:command", "Decide which certificate of an address is right."),
