@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from keystore import forms, openpgp
 from keystore.cache import CertificateCache, matches
+from keystore.database import PASSWORD, Server
 from keystore.errors import KeyRefused, StoreLocked
 from keystore.gnupg import Gnupg
 from keystore.importing import Importer, Origin
@@ -63,11 +64,15 @@ DATABASE = "keystore.sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class KeystoreSettings:
-    """The keystore's folder (its own, mode 0700), GnuPG's home (None: its own default), S/MIME's roots."""
+    """The keystore's folder (its own, mode 0700), GnuPG's home (None: its own default), S/MIME's roots.
+
+    With `server`, the tables are there, and nothing but what belongs to this machine is in the folder.
+    """
 
     folder: Path
     gnupg_home: Path | None = None
     roots: RootSettings = field(default_factory=RootSettings)
+    server: Server | None = None
 
 
 class Keystore:
@@ -87,7 +92,7 @@ class Keystore:
     @classmethod
     def open(cls, settings: KeystoreSettings, secrets: Secrets) -> Keystore:
         """Open or create the keystore in `settings.folder`; KeystoreError says why it cannot be."""
-        store = Store.open(settings.folder / DATABASE)
+        store = Store.open(settings.folder / DATABASE, settings.server, lambda: secrets.get(PASSWORD))
         roots, gnupg = Roots(settings.roots), Gnupg(settings.gnupg_home)
         return cls(store, Vault(store, secrets), gnupg, roots, settings.folder)
 
@@ -105,7 +110,7 @@ class Keystore:
 
         To be passed on in memory only. Raises StoreLocked.
         """
-        return self._vault.hand_over()
+        return self._vault.hand_over(self._store.database.secrets_used)
 
     @property
     def locked(self) -> bool:

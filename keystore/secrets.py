@@ -76,14 +76,15 @@ def open_secrets(settings: SecretsSettings) -> Secrets:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """One secret in memory: what `Keystore.hand_over` gives to another process of this program."""
+    """Secrets in memory: what `Keystore.hand_over` gives to another process of this program."""
 
     name: str
     value: str = field(repr=False)
+    others: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def get(self, name: str) -> str | None:
-        """Return the value of the one secret there is."""
-        return self.value if name == self.name else None
+        """Return the value of a secret that was handed over."""
+        return self.value if name == self.name else dict(self.others).get(name)
 
     def set(self, name: str, value: str) -> None:
         """Raise KeystoreError: nothing is stored for good here."""

@@ -10,14 +10,13 @@ Security: secret keys come wrapped and leave wrapped.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from keystore.database import Database
-from keystore.database.sqlite import SqliteDatabase
+from keystore.database import Database, Place, Server
 from keystore.model import Fingerprint, Holder, Scheme, Trust, key_id
 from keystore.schema import TABLES
 
@@ -75,9 +74,14 @@ class Store:
         self._held = threading.local()
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open or create the file `path`; KeystoreError says what is wrong with it and what to do."""
-        return cls(SqliteDatabase(path, TABLES))
+    def open(
+        cls, path: Path, server: Server | None = None, password: Callable[[], str | None] = lambda: None
+    ) -> Store:
+        """Open or create the file `path`, or where there is a server, the tables there.
+
+        `password` is called when the server wants one. KeystoreError says what is wrong and what to do.
+        """
+        return cls(Place(path, server).open(TABLES, password))
 
     def close(self) -> None:
         """Close the database; nothing else may be called after."""

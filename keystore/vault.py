@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from keystore import openpgp, wrap
@@ -60,9 +61,10 @@ class Vault:
         """Fetch the keystore key, which may ask a person: to be done before a transaction needs it."""
         self._keystore_key()
 
-    def hand_over(self) -> HandedOver:
-        """Return what opens the same vault in another process of this program."""
-        return HandedOver(KEY_NAME, base64.b64encode(self._keystore_key()).decode("ascii"))
+    def hand_over(self, also: Sequence[str] = ()) -> HandedOver:
+        """Return what opens the same vault in another process of this program, with the secrets `also`."""
+        others = tuple((name, self._secrets.get(name) or "") for name in also)
+        return HandedOver(KEY_NAME, base64.b64encode(self._keystore_key()).decode("ascii"), others)
 
     def keys(self) -> list[openpgp.SecretKey]:
         """Return all own secret keys of OpenPGP; without any, no keystore key is needed."""

@@ -26,6 +26,7 @@ from secmailproxy.config_discovery import Discovery
 from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
+from secmailproxy.config_store import StoreSection
 from secmailproxy.config_values import (
     ExistingFile,
     ExistingFolder,
@@ -146,6 +147,7 @@ class Config(Section):
     listen: Listen = Listen()
     secrets: Secrets = Secrets()
     keystore: KeystoreSection = KeystoreSection()
+    store: StoreSection = StoreSection()
     smime: Smime = Smime()
     autocrypt: AutocryptSection = AutocryptSection()
     discovery: Discovery = Discovery()
@@ -305,7 +307,7 @@ class Config(Section):
         from keystore.roots import RootSettings
 
         roots = RootSettings(self.smime.roots, self.smime.platform_roots)
-        return KeystoreSettings(self.folders.keystore, self.keystore.gnupg_home, roots)
+        return KeystoreSettings(self.folders.keystore, self.keystore.gnupg_home, roots, self.store.server)
 
     def secrets_settings(self, passphrase: Callable[[], str] | None) -> SecretsSettings:
         """For `keystore.secrets.open_secrets`. `passphrase` serves where no passphrase_file is set."""

@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.certificates",
     "tests.fixtures.dovecot",
     "tests.fixtures.postfix",
+    "tests.fixtures.postgresql",
     "tests.fixtures.postdrop",
     "tests.fixtures.gnupg",
     "tests.fixtures.odd_mail",

@@ -8,9 +8,16 @@ types are TEXT, BLOB and INTEGER; `sqlite` takes the tables as written, `postgre
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+
+from keystore.errors import KeystoreError
+
+PASSWORD = "store-password"  # noqa: S105  a name
+"""The secret that a server wants, where it wants one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,42 @@ class Tables:
     """Whether what is deleted is overwritten in the file of SQLite."""
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A PostgreSQL server that several installations share."""
+
+    url: str
+    """As libpq reads it (`postgresql://user@host/name`), without a password."""
+    ca_file: Path | None = None
+    """The authority (PEM) of the server's certificate, in place of the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a set of tables is: on the server if there is one, else in the file."""
+
+    file: Path
+    server: Server | None = None
+
+    def open(self, tables: Tables, password: Callable[[], str | None]) -> Database:
+        """Open or make the tables. `password` is called when a server wants one, and may raise StoreLocked.
+
+        Raises KeystoreError, which says what is wrong and what to do.
+        """
+        if self.server is None:
+            from keystore.database.sqlite import SqliteDatabase
+
+            return SqliteDatabase(self.file, tables)
+        try:
+            from keystore.database.postgresql import PostgresqlDatabase  # takes long, and few have a server
+        except ImportError as error:
+            raise KeystoreError(
+                "[store] url names a PostgreSQL server, for which a library is missing: "
+                f"pip install 'secmailproxy[postgresql]' ({error})"
+            ) from None
+        return PostgresqlDatabase(self.server, tables, password)
+
+
 class Database(Protocol):
     """One set of tables. Safe for threads.
 
@@ -42,6 +85,8 @@ class Database(Protocol):
     """The file, or the server without its password; for people."""
     lock: threading.RLock
     """Held while the database is read or written; whoever caches rows holds it too."""
+    secrets_used: tuple[str, ...]
+    """Names of the secrets that it was opened with, for other processes of this program."""
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return what a query finds, as one state of the database has it. Octets are `bytes`."""

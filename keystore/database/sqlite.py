@@ -33,6 +33,7 @@ class SqliteDatabase:
         self.path = path
         self.where = str(path)
         self.lock = threading.RLock()
+        self.secrets_used: tuple[str, ...] = ()
         self._tables = tables
         self._writes = 0
         _prepare_file(path, tables.what)
