@@ -96,6 +96,16 @@ class Keystore:
         roots, gnupg = Roots(settings.roots), Gnupg(settings.gnupg_home)
         return cls(store, Vault(store, secrets), gnupg, roots, settings.folder)
 
+    def check(self) -> str:
+        """Read through the database; where it is. Raises StoreDamaged, StoreLocked."""
+        self._store.database.check()
+        return self._store.database.where
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may change what is in here."""
+        return self._store.database.is_shared
+
     def close(self) -> None:
         """Forget the secret keys and close the database."""
         self._vault.close()

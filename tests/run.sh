@@ -19,6 +19,7 @@ postfix postfix
 gpg gnupg
 gpg-agent gpg-agent
 gpgsm gpgsm
+/usr/lib/postgresql/15/bin/postgres postgresql-15
 openssl openssl
 procmail procmail
 mbsync isync

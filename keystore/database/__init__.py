@@ -83,6 +83,8 @@ class Database(Protocol):
 
     where: str
     """The file, or the server without its password; for people."""
+    is_shared: bool
+    """Whether it is on a server, which other machines may use too."""
     lock: threading.RLock
     """Held while the database is read or written; whoever caches rows holds it too."""
     secrets_used: tuple[str, ...]

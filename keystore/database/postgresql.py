@@ -50,6 +50,8 @@ _ONLY_SQLITE = re.compile(r"\)\s*(?:STRICT|WITHOUT ROWID)(?:,\s*(?:STRICT|WITHOU
 class PostgresqlDatabase:
     """A `Database` on a server."""
 
+    is_shared = True
+
     def __init__(self, server: Server, tables: Tables, password: Callable[[], str | None]) -> None:
         """Connect, and make or renew the tables; KeystoreError says what is wrong and what to do."""
         self._parameters, self.where = parameters(server)
@@ -240,6 +242,8 @@ class PostgresqlDatabase:
             connection.execute("SELECT 1")
             self._heard = time.monotonic()
             return
+        # Twice: the first may bring what a server says as it leaves, and only the next the end itself.
+        connection.pgconn.consume_input()
         connection.pgconn.consume_input()
         while (told := connection.pgconn.notifies()) is not None:
             self._others += told.be_pid != connection.info.backend_pid

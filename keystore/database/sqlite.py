@@ -28,6 +28,8 @@ keep everybody waiting, and their damage is found by `check`, or where it is met
 class SqliteDatabase:
     """A `Database` in one file."""
 
+    is_shared = False
+
     def __init__(self, path: Path, tables: Tables) -> None:
         """Open or create `path`; KeystoreError says what is wrong with it and what to do."""
         self.path = path

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "certificate": ("secmailproxy.cli.certificate:command", "TLS between mail clients and the proxy."),
     "passphrase": ("secmailproxy.cli.passphrase:command", "Change the passphrase of the secrets file."),
     "key": ("secmailproxy.cli.key:command", "Keys and certificates."),
+    "store": ("secmailproxy.cli.store:command", "Files or a server that several installations share."),
     "policy": ("secmailproxy.cli.policy:command", "See how mail would be protected, and why."),
     "message": ("secmailproxy.cli.message:command", "Protect, open or inspect one message."),
     "mailbox": ("secmailproxy.cli.mailbox:command", "Encrypt a mailbox at its server, or undo that."),

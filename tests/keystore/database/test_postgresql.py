@@ -1,0 +1,185 @@
+"""A PostgreSQL server: how it is reached, what happens when it goes, and two installations on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from keystore import openpgp
+from keystore.database import Server
+from keystore.database.postgresql import PASSWORD, PostgresqlDatabase, parameters, table_words
+from keystore.errors import KeystoreError, StoreLocked
+from keystore.keystore import Keystore, KeystoreSettings
+from keystore.model import Trust
+from keystore.schema import MIGRATIONS, TABLES
+from keystore.secrets import HandedOver
+from keystore.vault import KEY_NAME
+from keystore.wrap import new_key
+from tests.fixtures import postgresql as fixture
+from tests.fixtures.postgresql import Postgresql
+from tests.fixtures.processes import wait_until
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+REMOTE = "postgresql://proxy@db.example.org/mail"
+
+
+@pytest.fixture
+def server(postgresql: Postgresql) -> Iterator[Server]:
+    yield postgresql.server
+    postgresql.forget(TABLES.name)
+
+
+def nobody() -> str | None:
+    raise AssertionError("nobody wants a password")
+
+
+@pytest.mark.parametrize(
+    ("url", "ca_file", "expected"),
+    [
+        (REMOTE, None, {"sslmode": "verify-full", "sslrootcert": "system"}),
+        (REMOTE, Path("/ca.pem"), {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}),
+        (REMOTE + "?sslmode=verify-full", None, {"sslmode": "verify-full"}),
+        ("postgresql:///mail?service=ours", None, {"sslmode": "verify-full"}),
+        # PGHOST may name any machine.
+        ("postgresql:///mail", None, {"sslmode": "verify-full"}),
+        ("postgresql://a,localhost/mail", None, {"sslmode": "verify-full"}),
+        ("postgresql://localhost/mail?hostaddr=192.0.2.1", None, {"sslmode": "verify-full"}),
+        ("postgresql://localhost/mail", None, {}),
+        ("postgresql://127.0.0.1,[::1]/mail", None, {}),
+        ("postgresql:///mail?host=/run/postgresql", None, {}),
+    ],
+)
+def test_tls_with_the_name_verified_to_every_other_machine(url, ca_file, expected):
+    found, _ = parameters(Server(url, ca_file))
+    assert {name: found.get(name) for name in expected} == expected
+    assert expected or "sslmode" not in found
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca"])
+def test_less_is_refused(mode):
+    with pytest.raises(KeystoreError, match=f"sslmode={mode}"):
+        parameters(Server(f"{REMOTE}?sslmode={mode}"))
+
+
+def test_a_password_has_no_place_in_a_url():
+    with pytest.raises(KeystoreError, match="store password") as caught:
+        parameters(Server("postgresql://proxy:hunter2@db.example.org/mail"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_tables_in_its_words():
+    words = " ".join(table_words(";".join(MIGRATIONS)).split())
+    for gone in ("STRICT", "ROWID", "BLOB", "INTEGER", "AUTOINCREMENT"):
+        assert gone not in words
+    assert "octets BYTEA NOT NULL" in words
+
+
+def test_the_password_is_asked_for_when_the_server_wants_one(postgresql):
+    """Over TLS on loopback, with a user who must have one."""
+    tables = TABLES.__class__("demanded", "test store", ("CREATE TABLE one (name TEXT)",))
+    with pytest.raises(StoreLocked, match="store password"):
+        PostgresqlDatabase(postgresql.by_tls(), tables, lambda: None)
+    with pytest.raises(StoreLocked, match="authentication failed") as caught:
+        PostgresqlDatabase(postgresql.by_tls(), tables, lambda: "wrong horse")
+    assert "wrong horse" not in str(caught.value)
+    with closing(PostgresqlDatabase(postgresql.by_tls(), tables, lambda: fixture.PASSWORD)) as database:
+        assert database.secrets_used == (PASSWORD,)
+        assert database.rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [(True,)]
+
+
+def test_a_server_that_another_authority_vouches_for_is_not_believed(postgresql, tmp_path):
+    import trustme
+
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    with pytest.raises(StoreLocked, match="certificate verify failed"):
+        PostgresqlDatabase(postgresql.by_tls(tmp_path / "other.pem"), TABLES, nobody)
+
+
+def test_a_lost_connection_is_made_anew(postgresql, server):
+    with closing(PostgresqlDatabase(server, TABLES, nobody)) as database:
+        seen = database.version()
+        postgresql.cut()
+        assert database.rows("SELECT count(*) FROM certificates") == [(0,)]
+        assert database.version()[1] != seen[1], "who knows what was changed meanwhile"
+        postgresql.cut()
+        database.write("INSERT INTO facts VALUES (?, ?)", "a", b"1")
+        postgresql.cut()
+        database.version()
+        assert database.rows("SELECT name FROM facts") == [("a",)]
+
+
+def test_a_transaction_that_is_cut_is_lost_whole_and_said_to_be(postgresql, server):
+    with closing(PostgresqlDatabase(server, TABLES, nobody)) as database:
+
+        def cut_off() -> None:
+            with database.transaction():
+                database.write("INSERT INTO facts VALUES (?, ?)", "a", b"1")
+                postgresql.cut()
+                database.write("INSERT INTO facts VALUES (?, ?)", "b", b"2")
+
+        with pytest.raises(StoreLocked, match="connection"):
+            cut_off()
+        assert database.rows("SELECT name FROM facts") == []
+        database.write("INSERT INTO facts VALUES (?, ?)", "c", b"3")
+
+
+def test_nobody_waits_twice_for_a_server_that_is_not_there(tmp_path, postgresql, server, monkeypatch):
+    with closing(PostgresqlDatabase(server, TABLES, nobody)) as database:
+        there = database._parameters["host"]
+        postgresql.cut()
+        database._parameters["host"] = str(tmp_path)
+        for _ in range(2):
+            with pytest.raises(StoreLocked, match="cannot be reached"):
+                database.version()
+            database._parameters["host"] = there
+        monkeypatch.setattr("keystore.database.postgresql._AGAIN_SECONDS", 0.0)
+        assert database.rows("SELECT 1") == [(1,)]
+
+
+def test_an_error_that_somebody_swallows_loses_nothing_in_silence(server):
+    with closing(PostgresqlDatabase(server, TABLES, nobody)) as database:
+
+        def swallowing() -> None:
+            with database.transaction():
+                with pytest.raises(KeystoreError):
+                    database.write("INSERT INTO facts VALUES (?, ?)", "nul\0", b"")
+                with pytest.raises(KeystoreError):
+                    database.rows("SELECT nothing")
+
+        with pytest.raises(KeystoreError, match="nothing of it was kept"):
+            swallowing()
+
+
+def test_two_installations_share_certificates_keys_and_trust(server, tmp_path):
+    """SMIME and OpenPGP alike: what one imports or rejects, the other knows; a strange key opens nothing."""
+    import base64
+
+    secrets = HandedOver(KEY_NAME, base64.b64encode(new_key()).decode())
+    bob = openpgp.generate("bob@example.org", now=NOW)
+    places = [KeystoreSettings(tmp_path / name, server=server) for name in ("one", "two")]
+    with (
+        closing(Keystore.open(places[0], secrets)) as one,
+        closing(Keystore.open(places[1], secrets)) as two,
+    ):
+        assert one.is_shared
+        one.unlock()
+        alice = one.generate("alice@example.org", now=NOW)
+        one.import_keys(bob.certificate_octets, source="a test", now=NOW)
+        wait_until(lambda: two.select("bob@example.org", NOW).usable, "the other one knows of it")
+        sealed = one.encrypt(b"hello", [alice.fingerprint], None, NOW)
+        assert two.decrypt(sealed, NOW).octets == b"hello"
+        two.set_trust(bob.fingerprint, Trust.REJECTED)
+        wait_until(lambda: not one.select("bob@example.org", NOW).usable, "and of what is rejected")
+        handed = two.hand_over()
+        with closing(Keystore.open(places[1], handed)) as worker:
+            assert worker.decrypt(sealed, NOW).octets == b"hello"
+        strange = HandedOver(KEY_NAME, base64.b64encode(new_key()).decode())
+        with (
+            closing(Keystore.open(places[1], strange)) as third,
+            pytest.raises(StoreLocked, match="not the one that this keystore was made with"),
+        ):
+            third.unlock()
