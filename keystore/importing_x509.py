@@ -23,6 +23,7 @@ from keystore.model import (
     Purpose,
     Scheme,
 )
+from keystore.requests import Requests
 from keystore.store import Store, StoredCertificate
 from keystore.vault import Vault
 from keystore.x509table import X509Table
@@ -42,6 +43,7 @@ class X509Importer:
         self._table = X509Table(store)
         self._vault = vault
         self._judge = judge
+        self._requests = Requests(store, vault)
 
     def take_all(
         self, octets: bytes, origin: Origin, passphrase: Callable[[], str] | None
@@ -64,7 +66,7 @@ class X509Importer:
         offered: Certificate | None = None
         try:
             offered = smime.certificate(der, source=origin.source)
-            key = key or self._renewed(offered)
+            key = key or self._renewed(offered) or self._requests.key_for(offered)
             return self._stored(offered, smime.SecretKey(der, key) if key else None, origin)
         except KeyRefused as refusal:
             return refusal_of(offered, refusal)
@@ -146,6 +148,7 @@ class X509Importer:
         self._table.add(found.fingerprint, found.octets)
         if key is not None:
             self._store.put_secret(self._vault.wrapped(key))
+            self._requests.fulfilled(found.octets)
 
 
 def renewed_by(offered: Certificate, store: Store) -> frozenset[Fingerprint]:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from keystore.discovery.taking import Taking
     from keystore.letterbox import Letterbox
     from keystore.ownkeys import OwnKeys
+    from keystore.requests import Requests
     from keystore.smimemessages import SmimeMessages
 
 DATABASE = "keystore.sqlite3"
@@ -314,6 +315,13 @@ class Keystore:
         from keystore.ownkeys import OwnKeys  # wanted by few commands
 
         return OwnKeys(self._store, self._vault, self._folder)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Own S/MIME keys that wait for their certificate."""
+        from keystore.requests import Requests  # its libraries take long to import
+
+        return Requests(self._store, self._vault)
 
     def delete(self, fingerprint: Fingerprint) -> None:
         """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""

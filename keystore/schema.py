@@ -12,6 +12,7 @@
     x509           which certificates of S/MIME are authorities', and
     x509_names     how messages name each
     autocrypt      what mail has said of certificates by Autocrypt, by the address that they are of
+    requests       own S/MIME keys, sealed, that wait for their certificate
     facts          single values: the check value of the keystore key
 
 A table is never changed where it stands: `MIGRATIONS` grows at its end. What may be written in it says
@@ -140,6 +141,15 @@ MIGRATIONS = (
         mutual INTEGER NOT NULL,
         gossip_timestamp TEXT,
         gossip_certificate TEXT
+    ) STRICT
+    """,
+    """
+    CREATE TABLE requests (
+        name TEXT PRIMARY KEY,
+        addresses TEXT NOT NULL,
+        made TEXT NOT NULL,
+        request BLOB NOT NULL,
+        sealed BLOB NOT NULL
     ) STRICT
     """,
 )

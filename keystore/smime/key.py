@@ -28,7 +28,7 @@ class SecretKey:
 
     def __init__(self, certificate_octets: bytes, private: PrivateKey) -> None:
         """Raises KeyRefused when the private key is not the certificate's."""
-        if spki_of(certificate_octets) != _spki(private):
+        if spki_of(certificate_octets) != spki_of_key(private):
             raise KeyRefused("the private key does not belong to the certificate")
         self.certificate_octets = certificate_octets
         self.fingerprint = fingerprint_of(certificate_octets)
@@ -39,16 +39,26 @@ class SecretKey:
 
     def to_octets(self) -> bytes:
         """The private key alone, unprotected PKCS #8. Only the keystore may see it, to wrap it."""
-        return self.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return to_pkcs8(self.private)
 
     @classmethod
     def from_octets(cls, octets: bytes, certificate_octets: bytes) -> SecretKey:
         """The inverse of `to_octets`. Raises KeyRefused."""
-        try:
-            private = load_der_private_key(octets, None)
-        except Exception:  # noqa: BLE001  whatever the parser raises, this is no key
-            raise KeyRefused("this is not a private key") from None
-        return cls(certificate_octets, supported(private))
+        return cls(certificate_octets, from_pkcs8(octets))
+
+
+def to_pkcs8(private: PrivateKey) -> bytes:
+    """A private key, unprotected. Only the keystore may see it, to wrap or seal it."""
+    return private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def from_pkcs8(octets: bytes) -> PrivateKey:
+    """The inverse of `to_pkcs8`. Raises KeyRefused."""
+    try:
+        private = load_der_private_key(octets, None)
+    except Exception:  # noqa: BLE001  whatever the parser raises, this is no key
+        raise KeyRefused("this is not a private key") from None
+    return supported(private)
 
 
 def supported(private: object) -> PrivateKey:
@@ -60,7 +70,7 @@ def supported(private: object) -> PrivateKey:
 
 def belongs(private: PrivateKey, certificate_octets: bytes) -> bool:
     """Whether the private key is that of the certificate."""
-    return spki_of(certificate_octets) == _spki(private)
+    return spki_of(certificate_octets) == spki_of_key(private)
 
 
 def same_key(one: bytes, other: bytes) -> bool:
@@ -95,5 +105,6 @@ def spki_of(certificate_octets: bytes) -> bytes:
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _spki(private: PrivateKey) -> bytes:
+def spki_of_key(private: PrivateKey) -> bytes:
+    """The public half of a private key, in the same form."""
     return private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -108,3 +108,40 @@ def test_refused(key, words, code, text):
     bob = openpgp.generate("bob@example.org", now=NOW - timedelta(days=30))
     key("import", "-", data=bob.certificate_octets)
     assert text in key(*words, code=code, data=b"text").stderr
+
+
+class TestRequest:
+    """`key request` and `key requests`."""
+
+    def test_a_request_is_printed_until_its_certificate_comes(self, key, key_json, openssl, mail_authority):
+        made = key_json("request", ALICE, WORK, "--name", "Alice", "--kind", "p256")["request"]
+        assert made["addresses"] == [ALICE, WORK]
+        again = key("request", WORK, ALICE)
+        assert again.stdout == made["pem"]
+        assert "key import FILE" in again.stderr
+        assert key_json("requests")["requests"] == [made]
+        assert ALICE in key("requests").stdout
+        another = key_json("request", ALICE, WORK, "--another", "--kind", "p256")["request"]
+        assert another["pem"] != made["pem"]
+        files = {"ca.pem": mail_authority.pem, "ca.key": mail_authority.key_pem, "csr": made["pem"].encode()}
+        for name, octets in files.items():
+            openssl.file(name, octets)
+        words = [
+            "x509",
+            "-req",
+            "-in",
+            "csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-copy_extensions",
+            "copy",
+        ]
+        [taken] = key_json("import", "-", data=openssl(*words))["results"]
+        assert (taken["action"], taken["secret"], taken["addresses"]) == ("added", True, [ALICE, WORK])
+        assert key_json("requests")["requests"] == [another]
+
+    def test_what_cannot_be_requested(self, key):
+        assert "cannot be in a request" in key("request", "alice", "--kind", "p256", code=65).stderr
+        assert "No request waits" in key("requests").stdout

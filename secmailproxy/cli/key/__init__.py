@@ -10,6 +10,8 @@ COMMANDS = {
     "show": ("secmailproxy.cli.key.listing:show", "Show everything about a key."),
     "export": ("secmailproxy.cli.key.exporting:command", "Write one certificate, or your secret key."),
     "generate": ("secmailproxy.cli.key.generating:command", "Make a key for an address of yours."),
+    "request": ("secmailproxy.cli.key.requesting:request", "A request for an S/MIME certificate."),
+    "requests": ("secmailproxy.cli.key.requesting:requests", "Requests that wait for their certificate."),
     "rotate": ("secmailproxy.cli.key.renewing:rotate", "Give your key a new subkey for encryption."),
     "extend": ("secmailproxy.cli.key.renewing:extend", "Give your key another end."),
     "identity": ("secmailproxy.cli.key.identities:command", "Add an address to your key, or take one away."),
