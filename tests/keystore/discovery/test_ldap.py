@@ -199,14 +199,15 @@ async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await reader.read()
 
 
-async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     session = sansldap.LDAPServer()
     request = await asked(reader, session)
     entry = [sansldap.PartialAttribute("cn", [bytes(60000)])]
-    while not writer.transport.is_closing():
+    for _ in range(40):
         session.search_result_entry(request.message_id, "cn=x", entry)
-        writer.write(session.data_to_send())
-        await writer.drain()
+    writer.write(session.data_to_send())
+    await writer.drain()
+    await reader.read()
 
 
 async def other_attributes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -248,7 +249,7 @@ async def says_more_than_it_was_asked(reader: asyncio.StreamReader, writer: asyn
         (hang_up, False, "ended the connection"),
         (garbage, True, "does not speak LDAP"),
         (garbage, False, "does not speak LDAP"),
-        (endless, True, "more than"),
+        (flooding, True, "more than"),
         (refuses_tls, False, r"refused StartTLS \(unavailable\)"),
         (says_more_than_it_was_asked, False, "does not speak LDAP"),
     ],
