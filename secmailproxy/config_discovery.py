@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from keystore.discovery.model import SourceKind
-from secmailproxy.config_values import ExistingFolder, Section, Switch
+from secmailproxy.config_directories import Domain, LdapDirectory, TrustAnchor
+from secmailproxy.config_values import AuthorityFile, ExistingFolder, Section, Switch
 
 if TYPE_CHECKING:
     from keystore.discovery.sources import DiscoverySettings
 
 
-def _domain(value: str) -> str:
-    domain = value.lower().removesuffix(".")
-    if not domain or not domain.isascii() or any(one in domain for one in "@*/: "):
-        raise ValueError(f"{value!r} is not a domain; write it as example.org (in ASCII: xn--...)")
-    return domain
+def _proxy(value: str | None) -> str | None:
+    if value is not None:
+        from keystore.discovery.net import proxy_problem  # wanted by few
+
+        if problem := proxy_problem(value):
+            raise ValueError(problem)
+    return value
 
 
 def _once(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,10 +32,10 @@ def _once(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Domain = Annotated[str, AfterValidator(_domain)]
+Proxy = Annotated[str | None, AfterValidator(_proxy)]
 Hours = Annotated[int, Field(strict=True, ge=1, le=8760)]
-SourceName = Literal["gnupg", "folder"]
-_ORDER: tuple[SourceName, ...] = ("gnupg", "folder")
+SourceName = Literal["gnupg", "folder", "dane", "ldap"]
+_ORDER: tuple[SourceName, ...] = ("gnupg", "folder", "dane", "ldap")
 
 
 class Discovery(Section):
@@ -41,6 +44,11 @@ class Discovery(Section):
     order: Annotated[tuple[SourceName, ...], AfterValidator(_once)] = _ORDER
     gnupg: Switch = False
     folder: ExistingFolder = None
+    dane: Switch = False
+    trust_anchor: TrustAnchor = None
+    ldap: tuple[LdapDirectory, ...] = ()
+    ca_file: AuthorityFile = None
+    proxy: Proxy = None
     wait_seconds: Annotated[float, Field(ge=0, le=30)] = 3.0
     source_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
     found_hours: Hours = 168
@@ -50,7 +58,9 @@ class Discovery(Section):
 
     def value(self, gnupg_home: Path | None) -> DiscoverySettings:
         """For `keystore.discovery.sources`."""
+        from keystore.discovery.dane import DaneSettings
         from keystore.discovery.ladder import LadderSettings
+        from keystore.discovery.net import NetSettings
         from keystore.discovery.sources import DiscoverySettings
 
         return DiscoverySettings(
@@ -66,4 +76,7 @@ class Discovery(Section):
             gnupg=self.gnupg,
             gnupg_home=gnupg_home,
             folder=self.folder,
+            net=NetSettings(ca_file=self.ca_file, proxy=self.proxy),
+            dane=DaneSettings(self.trust_anchor) if self.dane else None,
+            ldap=tuple(one.value() for one in self.ldap),
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from keystore.discovery.dane import DaneSettings
+from keystore.discovery.ldap import LdapServer
 from keystore.discovery.model import SourceKind
 from keystore.discovery.sources import ORDER, DiscoverySettings
 from secmailproxy.config import Config
@@ -38,10 +40,33 @@ def test_every_value_arrives(tmp_path: Path) -> None:
         nothing_hours = 3
         failed_minutes = 5
         allow_domains = ["Mail.Test."]
+        dane = true
+        trust_anchor = "root.key"
+        proxy = "socks5h://127.0.0.1:9050"
+        [[discovery.ldap]]
+        url = "ldaps://ldap.example.org/dc=example,dc=org"
+        domains = ["Example.ORG"]
+        bind_dn = "cn=reader"
+        password_file = "password"
     """
+    (tmp_path / "root.key").write_text(f". IN DS 1 8 2 {'00' * 32}\n")
+    (tmp_path / "password").write_text("secret\n")
     settings = parsed(text, tmp_path)
     assert (settings.order, settings.gnupg, settings.wait) == ((SourceKind.FOLDER,), True, 1.5)
     assert settings.folder is not None
+    assert settings.dane == DaneSettings(tmp_path / "root.key")
+    assert settings.net.proxy == "socks5h://127.0.0.1:9050"
+    assert settings.ldap == (
+        LdapServer(
+            "ldap.example.org",
+            636,
+            True,
+            "dc=example,dc=org",
+            ("example.org",),
+            "cn=reader",
+            tmp_path / "password",
+        ),
+    )
     ladder = settings.ladder
     hours = timedelta(hours=1)
     assert (ladder.seconds, ladder.found, ladder.nothing) == (4.0, 2 * hours, 3 * hours)
@@ -57,6 +82,10 @@ def test_every_value_arrives(tmp_path: Path) -> None:
         ("wait_seconds = 31", "discovery.wait_seconds"),
         ('allow_domains = ["a@b"]', "is not a domain"),
         ("gnupg = 1", "discovery.gnupg"),
+        ('trust_anchor = "config.toml"', "trust_anchor"),
+        ('proxy = "socks5://127.0.0.1:9050"', "socks5h"),
+        ('[[discovery.ldap]]\nurl = "ldap://host"', "base of the search"),
+        ('[[discovery.ldap]]\nurl = "ldap://host/dc=x"\nbind_dn = "cn=x"', "go together"),
         ("keyserver = true", "discovery.keyserver"),
     ],
 )

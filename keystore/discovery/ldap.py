@@ -9,8 +9,7 @@ used where nobody else has one (`keystore.policy.trust`).
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,10 @@ from keystore.errors import KeyRefused
 from keystore.model import Scheme
 
 if TYPE_CHECKING:
+    import ssl
+
     from keystore.discovery.ldapclient import Value
+    from keystore.discovery.net import Net
 
 MOST_OFFERS = 16
 """For one address, of one directory."""
@@ -58,12 +60,10 @@ class Ldap:
 
     kind = SourceKind.LDAP
 
-    def __init__(
-        self, servers: Sequence[LdapServer], tls: Callable[[], ssl.SSLContext] | None = None
-    ) -> None:
-        """`tls` makes what verifies the servers, and may block; None: by this machine's authorities."""
+    def __init__(self, servers: Sequence[LdapServer], net: Net) -> None:
+        """Nothing is read or asked yet."""
         self._servers = tuple(servers)
-        self._tls = tls or ssl.create_default_context
+        self._net = net
 
     async def find(self, address: str) -> Sequence[Offer]:
         """Certificates with either scheme. See `keystore.discovery.model.Source`."""
@@ -71,7 +71,9 @@ class Ldap:
         servers = [one for one in self._servers if not one.domains or domain in one.domains]
         if not servers:
             return ()
-        tls = await asyncio.to_thread(self._tls)
+        if self._net.proxied:
+            raise SourceFailed("directories are not asked, since a proxy is configured", temporary=False)
+        tls = await asyncio.to_thread(self._net.tls)
         told = await asyncio.gather(*(_told(server, tls, address) for server in servers))
         offers = [offer for answer in told if not isinstance(answer, SourceFailed) for offer in answer]
         failures = [answer for answer in told if isinstance(answer, SourceFailed)]

@@ -47,6 +47,8 @@ class Net:
     resolver: Callable[[], dns.asyncresolver.Resolver] | None = None
     """A new resolver; None where a proxy is set: what needs the DNS is off then."""
     timeout: float = _SECONDS
+    tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    """Verifies servers that are no web servers, by the same authorities."""
     proxied: bool = False
     """Whether a proxy resolves names: one that does not exist looks like one out of reach then."""
 
@@ -66,7 +68,7 @@ def open_net(settings: NetSettings) -> Net:
         return client(context(), settings.proxy, settings.timeout)
 
     resolver = None if settings.proxy is not None else lambda: _resolver(settings)
-    return Net(http, resolver, settings.timeout, proxied=settings.proxy is not None)
+    return Net(http, resolver, settings.timeout, context, proxied=settings.proxy is not None)
 
 
 def proxy_problem(url: str) -> str:

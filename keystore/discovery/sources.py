@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keystore.discovery.ladder import LadderSettings
 from keystore.discovery.model import Source, SourceKind
+from keystore.discovery.net import NetSettings, open_net
 from keystore.gnupg import Gnupg
+
+if TYPE_CHECKING:
+    from keystore.discovery.dane import DaneSettings
+    from keystore.discovery.ldap import LdapServer
 
 ORDER = (
     SourceKind.GNUPG,
     SourceKind.FOLDER,
+    SourceKind.DANE,
+    SourceKind.LDAP,
 )
 """Those that can be asked, in the order that counts where the owner says nothing.
 
@@ -31,6 +39,9 @@ class DiscoverySettings:
     gnupg: bool = False
     gnupg_home: Path | None = None
     folder: Path | None = None
+    net: NetSettings = field(default_factory=NetSettings)
+    dane: DaneSettings | None = None
+    ldap: tuple[LdapServer, ...] = ()
 
     @property
     def asks(self) -> bool:
@@ -52,6 +63,10 @@ def _makers(settings: DiscoverySettings) -> dict[SourceKind, Callable[[], Source
         makers[SourceKind.GNUPG] = lambda: _gnupg(settings)
     if settings.folder is not None:
         makers[SourceKind.FOLDER] = lambda: _folder(settings)
+    if settings.dane is not None:
+        makers[SourceKind.DANE] = lambda: _dane(settings)
+    if settings.ldap:
+        makers[SourceKind.LDAP] = lambda: _ldap(settings)
     return makers
 
 
@@ -66,3 +81,15 @@ def _folder(settings: DiscoverySettings) -> Source:
 
     assert settings.folder is not None
     return Folder(settings.folder)
+
+
+def _dane(settings: DiscoverySettings) -> Source:
+    from keystore.discovery.dane import Dane
+
+    return Dane(open_net(settings.net).resolver, settings.dane)
+
+
+def _ldap(settings: DiscoverySettings) -> Source:
+    from keystore.discovery.ldap import Ldap
+
+    return Ldap(settings.ldap, open_net(settings.net))

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from keystore import openpgp
 from keystore.discovery.ldap import Ldap, LdapServer, read_url
 from keystore.discovery.model import Offer, SourceFailed
+from keystore.discovery.net import Net, NetSettings, open_net
 from keystore.model import Scheme
 from tests.fixtures import x509
 from tests.fixtures.certificates import TestCA, authority
@@ -52,7 +53,11 @@ def directory(ca: TestCA) -> Iterator[Slapd]:
 
 
 def source(ca: TestCA, server: LdapServer) -> Ldap:
-    return Ldap([server], ca.client_context)
+    return Ldap([server], net(ca))
+
+
+def net(ca: TestCA, proxy: str | None = None) -> Net:
+    return open_net(NetSettings(ca_file=ca.ca_file, proxy=proxy))
 
 
 def over_tls(directory: Slapd) -> LdapServer:
@@ -145,7 +150,7 @@ async def test_only_configured_domains_are_asked_for(ca: TestCA, directory: Slap
 
 async def test_another_directory_answers_where_one_fails(ca: TestCA, directory: Slapd) -> None:
     away = read_url(f"ldaps://localhost:{free_port()}/{BASE}")
-    both = Ldap([away, over_tls(directory)], ca.client_context)
+    both = Ldap([away, over_tls(directory)], net(ca))
     assert await both.find("alice@example.test")
     with pytest.raises(SourceFailed, match="cannot be reached"):
         await both.find("nobody@example.test")
@@ -278,6 +283,12 @@ async def test_a_server_without_tls_is_not_asked(ca: TestCA) -> None:
         implicit = read_url(f"ldaps://localhost:{plain.port}/{BASE}")
         with pytest.raises(SourceFailed, match="does not answer in TLS"):
             await source(ca, implicit).find("bob@example.test")
+
+
+async def test_with_a_proxy_nothing_is_asked(ca: TestCA, directory: Slapd) -> None:
+    behind = net(ca, f"socks5h://127.0.0.1:{free_port()}")
+    with pytest.raises(SourceFailed, match="since a proxy is configured"):
+        await Ldap([over_tls(directory)], behind).find("bob@example.test")
 
 
 @pytest.mark.parametrize(
