@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from urllib.parse import quote
 
-WELL_KNOWN = ".well-known/openpgpkey"
+_WELL_KNOWN = ".well-known/openpgpkey"
 _DIGITS = "ybndrfg8ejkmcpqxot1uwisza345h769"
 
 
@@ -36,8 +36,8 @@ def places(address: str) -> tuple[Place, Place]:
     name = hashed(local)
     query = f"l={quote(local, safe='')}"
     return (
-        Place(domain, f"openpgpkey.{domain}", f"/{WELL_KNOWN}/{domain}/hu/{name}", query),
-        Place(domain, domain, f"/{WELL_KNOWN}/hu/{name}", query),
+        Place(domain, f"openpgpkey.{domain}", f"/{_WELL_KNOWN}/{domain}/hu/{name}", query),
+        Place(domain, domain, f"/{_WELL_KNOWN}/hu/{name}", query),
     )
 
 
