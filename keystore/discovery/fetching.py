@@ -97,8 +97,11 @@ async def _ask(
     if urlsplit(url).scheme != "https":
         raise _failed(url, "is asked over https alone", temporary=False)
     try:
-        # Making a client reads this machine's authorities.
-        async with asyncio.timeout(seconds), await asyncio.to_thread(net.http) as client:
+        new = await asyncio.to_thread(net.http)
+    except (OSError, ValueError):
+        raise SourceFailed("the file of authorities (ca_file) cannot be read", temporary=False) from None
+    try:
+        async with asyncio.timeout(seconds), new as client:
             return await _follow(client, method, url, content, octets, allowed)
     except TimeoutError:
         raise _failed(url, f"took longer than {seconds:.0f} seconds") from None

@@ -58,14 +58,14 @@ async def upload(net: Net, certificate: bytes, address: str, server: str = VKS_S
     answer = await _asked(net, f"{url}/vks/v1/upload", {"keytext": text})
     if answer.get("key_fpr") != facts(certificate).fingerprint:
         raise _odd(url)
-    status = _status(answer, address, url)
+    name, status = _status(answer, address, url)
     token = answer.get("token")
     if status not in (Status.UNPUBLISHED, Status.PENDING):
         return Uploaded(url, status, asked=False)
     if not isinstance(token, str):
         raise _odd(url)
-    answer = await _asked(net, f"{url}/vks/v1/request-verify", {"token": token, "addresses": [address]})
-    return Uploaded(url, _status(answer, address, url), asked=True)
+    answer = await _asked(net, f"{url}/vks/v1/request-verify", {"token": token, "addresses": [name]})
+    return Uploaded(url, _status(answer, address, url)[1], asked=True)
 
 
 async def _asked(net: Net, url: str, question: Mapping[str, object]) -> Mapping[str, object]:
@@ -85,11 +85,12 @@ async def _asked(net: Net, url: str, question: Mapping[str, object]) -> Mapping[
     return values
 
 
-def _status(answer: Mapping[str, object], address: str, url: str) -> Status:
+def _status(answer: Mapping[str, object], address: str, url: str) -> tuple[str, Status]:
+    """What is said of the address, with the address as the server writes it."""
     told = answer.get("status")
     for name, status in told.items() if isinstance(told, dict) else ():
         if lower_case(str(name)) == lower_case(address) and status in list(Status):
-            return Status(status)
+            return name, Status(status)
     raise _odd(url)
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
         "Where a certificate comes from, and what mail does.",
     ),
     "find": ("secmailproxy.cli.key.explaining:find", "Ask the sources for a certificate now."),
+    "publish": ("secmailproxy.cli.key.publishing:command", "Let others find your certificate."),
     "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
     "settle": ("secmailproxy.cli.key.settling:command", "Decide which certificate of an address is right."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,14 @@ async def test_a_server_that_is_not_who_it_should_be(web: Web) -> None:
     with pytest.raises(SourceFailed, match="certificate that is not trusted"):
         await fetch(platform, URL)
     assert not web.asked
+
+
+async def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_bytes(b"")
+    for file in (tmp_path / "empty.pem", tmp_path / "missing.pem"):
+        with pytest.raises(SourceFailed, match="authorities") as failed:
+            await fetch(open_net(NetSettings(ca_file=file)), URL)
+        assert not failed.value.temporary
 
 
 async def test_nothing_is_asked_in_clear(web: Web) -> None:
