@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from keystore.letterbox import Letterbox
     from keystore.ownkeys import OwnKeys
     from keystore.requests import Requests
+    from keystore.restoring import Backups
     from keystore.smimemessages import SmimeMessages
 
 DATABASE = "keystore.sqlite3"
@@ -385,6 +386,13 @@ class Keystore:
         from keystore.autocryptpeers import AutocryptPeers  # commands have no use for it
 
         return AutocryptPeers(self._store, self._cache, self._taking, self._judge, self.peers)
+
+    @cached_property
+    def backups(self) -> Backups:
+        """What makes a backup of all this, and brings one in."""
+        from keystore.restoring import Backups  # rarely needed
+
+        return Backups(self._store, self._vault, self._judge, self._folder)
 
     @cached_property
     def smime(self) -> SmimeMessages:

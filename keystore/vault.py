@@ -89,6 +89,36 @@ class Vault:
         with self._store.lock:
             return [secret.fingerprint for secret in self._secrets_stored() if secret.holder is holder]
 
+    def adopt(self, key: str) -> bool:
+        """Take the keystore key of a backup (base64), unless there is another; whether it is that one now.
+
+        One that was lost comes back so, to the store that was made with it.
+
+        Raises KeystoreError where the backend cannot keep it.
+        """
+        with self._store.lock:
+            known = self._secrets.get(KEY_NAME)
+            stored = self._store.fact(_CHECK)
+            if known is None and stored in (None, _check(base64.b64decode(key))):
+                self._secrets.set(KEY_NAME, key)
+                return True
+            return known == key
+
+    def taken_over(self, secret: StoredSecret, key: bytes) -> StoredSecret:
+        """Return an own key that is wrapped under another keystore key, wrapped under this one.
+
+        Raises StoreDamaged where that is not the key it is wrapped under.
+        """
+        octets = wrap.unwrap(key, secret.wrapped or b"", _context(secret.fingerprint))
+        wrapped = wrap.wrap(self._keystore_key(), octets, _context(secret.fingerprint))
+        return StoredSecret(secret.fingerprint, Holder.OWN, wrapped)
+
+    def united(self, secret: StoredSecret, key: bytes) -> StoredSecret:
+        """Return an own OpenPGP key with its secret halves of here and those under another keystore key."""
+        octets = wrap.unwrap(key, secret.wrapped or b"", _context(secret.fingerprint))
+        other = openpgp.SecretKey.from_octets(octets).with_certificate(secret.certificate)
+        return self.wrapped(openpgp.united(self.key(secret.fingerprint), other))
+
     def wrapped(self, key: SecretKey) -> StoredSecret:
         """Return the row that keeps `key`."""
         octets = wrap.wrap(self._keystore_key(), key.to_octets(), _context(key.fingerprint))
@@ -184,7 +214,7 @@ class Vault:
             return key
 
     def _checked(self, key: bytes) -> bytes:
-        check = wrap.derive(key, "secmailproxy keystore key check")
+        check = _check(key)
         stored = self._store.fact(_CHECK) or self._first_check(check)
         if not hmac.compare_digest(stored, check):
             raise StoreLocked(
@@ -199,6 +229,11 @@ class Vault:
             if stored is None:
                 self._store.put_fact(_CHECK, check)
             return stored or check
+
+
+def _check(key: bytes) -> bytes:
+    """What tells a keystore key from another one; it tells nothing of the key."""
+    return wrap.derive(key, "secmailproxy keystore key check")
 
 
 def _parsed(octets: bytes, secret: StoredSecret) -> SecretKey:

@@ -27,6 +27,8 @@ COMMANDS = {
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
     "settle": ("secmailproxy.cli.key.settling:command", "Decide which certificate of an address is right."),
     "peers": ("secmailproxy.cli.key.peers:command", "List your correspondents, and what was seen of them."),
+    "backup": ("secmailproxy.cli.key.backup:backup", "Write one encrypted file with everything."),
+    "restore": ("secmailproxy.cli.key.backup:restore", "Bring everything of a backup in."),
     "revocations": ("secmailproxy.cli.key.revocations:command", "Lists of revoked S/MIME certificates."),
 }
 """Command -> ("module:attribute", the line that --help shows)."""

@@ -1,0 +1,180 @@
+"""`key backup` and `key restore`, to the end: a clean machine reads all old mail."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import click.testing
+import pytest
+from click.testing import CliRunner
+
+from keystore.keystore import Keystore, KeystoreSettings
+from keystore.secretsfile import FileSecrets
+from keystore.wrap import PassphraseKdf
+from secmailproxy.cli import program
+from tests.fixtures.desk import container
+from tests.fixtures.gnupg import GnuPG
+from tests.fixtures.keystores import NOW
+from tests.fixtures.quicksecrets import quick_secrets
+from tests.fixtures.x509 import own, root
+
+ALICE, BOB = "alice@example.org", "bob@example.org"
+SECRETS = "the passphrase of the secrets"
+DAY = timedelta(days=1)
+HEAD = b"From: bob@example.org\r\nTo: alice@example.org\r\nSubject: %b\r\nMIME-Version: 1.0\r\n"
+PART = b"Content-Type: text/plain\r\n\r\nMeet me at the windmill, %d.\r\n"
+Run = Callable[..., click.testing.Result]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/keystore/test_backup.py tries the parameters that people get."""
+    fresh = classmethod(lambda cls: cls(b"salt" * 4, iterations=1, lanes=1, memory_kib=8))
+    monkeypatch.setattr(PassphraseKdf, "fresh", fresh)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Callable[[str], Path]:
+    """The home of a machine with nothing in it but a place for secrets."""
+
+    def make(name: str) -> Path:
+        home = tmp_path / name
+        home.mkdir(mode=0o700)
+        (tmp_path / "passphrase").write_text(SECRETS)
+        quick_secrets(home / "state" / "secrets.json", SECRETS)
+        (home / "state").chmod(0o700)
+        return home
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `secmailproxy` in this process, on the machine of this home."""
+
+    def run(home: Path, *words: str | Path, data: bytes = b"", code: int = 0) -> click.testing.Result:
+        option = "--passphrase-file" if words[0] == "message" else "--secrets-passphrase-file"
+        options = (option, str(tmp_path / "passphrase"))
+        done = CliRunner(env={"SECMAILPROXY_HOME": str(home)}).invoke(
+            program, [*map(str, words), *options], input=data
+        )
+        assert done.exit_code == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert SECRETS not in done.output
+        return done
+
+    return run
+
+
+def keystore_of(home: Path, gnupg_home: Path | None = None) -> Keystore:
+    settings = KeystoreSettings(home / "state" / "keystore", gnupg_home)
+    return Keystore.open(settings, FileSecrets(home / "state" / "secrets.json", lambda: SECRETS))
+
+
+def old_mail(home: Path) -> list[bytes]:
+    """Messages to each key that Alice ever had: before and after a rotation, expired, S/MIME."""
+    ca = root("Backup Root", number=820)
+    with closing(keystore_of(home)) as keystore:
+        first = keystore.generate(ALICE, now=NOW - 90 * DAY)
+        ciphertexts = [keystore.encrypt(PART % 1, [first.fingerprint], None, NOW - 80 * DAY)]
+        keystore.own_keys.rotate(first.fingerprint, NOW - 9 * DAY)
+        ciphertexts.append(keystore.encrypt(PART % 2, [first.fingerprint], None, NOW))
+        other = keystore.generate("sales@example.org", now=NOW - 90 * DAY)
+        ciphertexts.append(keystore.encrypt(PART % 3, [other.fingerprint], first.fingerprint, NOW))
+        expired = keystore.generate(ALICE, now=NOW - 90 * DAY, expires=DAY)
+        ciphertexts.append(keystore.encrypt(PART % 4, [expired.fingerprint], None, NOW - 90 * DAY + DAY / 2))
+        person = own(keystore, ca.person(ALICE, number=821))
+        made = keystore.smime.encrypt(PART % 5, [person.fingerprint], NOW)
+    smime = b"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n"
+    return [
+        *(HEAD % b"openpgp" + container(one) for one in ciphertexts),
+        HEAD % b"smime"
+        + smime
+        + b"Content-Transfer-Encoding: base64\r\n\r\n"
+        + base64.encodebytes(made.der).replace(b"\n", b"\r\n"),
+    ]
+
+
+def test_a_restore_on_a_clean_machine_reads_all_old_mail(
+    machine: Callable[[str], Path], run: Run, tmp_path: Path
+) -> None:
+    """Keys of every kind; the old machine is gone, and what is left is one file and a code."""
+    old, new, file = machine("old"), machine("new"), tmp_path / "mail.backup"
+    mail = old_mail(old)
+    made = json.loads(run(old, "key", "backup", file, "--code", "--json").stdout)
+    assert (made["own"], made["elsewhere"]) == (4, [])
+    for path in old.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    (tmp_path / "code").write_text(made["code"].lower())
+    assert b"windmill" not in run(new, "message", "open", "-", data=mail[0]).stdout_bytes
+    done = run(new, "key", "restore", file, "--passphrase-file", tmp_path / "code")
+    assert "4 own keys" in done.stdout
+    for at, message in enumerate(mail, 1):
+        opened = run(new, "message", "open", "-", data=message).stdout_bytes
+        assert b"Meet me at the windmill, %d." % at in opened
+    again = run(new, "key", "restore", file, "--passphrase-file", tmp_path / "code")
+    assert ", 0 of them new here" in again.stdout
+
+
+def test_the_configuration_comes_along_where_there_is_none(
+    machine: Callable[[str], Path], run: Run, tmp_path: Path
+) -> None:
+    """One that is there stays; passwords only when they were asked for."""
+    old, new, file = machine("old"), machine("new"), tmp_path / "mail.backup"
+    config = '[secrets]\nbackend = "file"\n# a remark\n'
+    (old / "config.toml").write_text(config)
+    (old / "config.toml").chmod(0o600)
+    (tmp_path / "opens").write_text("crooked windmill")
+    opens = ("--passphrase-file", tmp_path / "opens")
+    run(old, "key", "backup", file, *opens)
+    token = (old / "state" / "verdict-token").read_bytes()
+    run(new, "key", "restore", file, *opens)
+    assert (new / "config.toml").read_text() == config
+    assert (new / "state" / "verdict-token").read_bytes() == token
+    (new / "config.toml").write_text(config + "# of here\n")
+    done = run(new, "key", "restore", file, *opens)
+    assert "Your configuration stays" in done.stderr
+    assert (new / "config.toml.from-backup").read_text() == config
+    third = machine("third")
+    run(third, "key", "restore", file, "--no-config", *opens)
+    assert not (third / "config.toml").exists()
+
+
+def test_what_is_wrong_is_said(machine: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    home, file, opens = machine("old"), tmp_path / "mail.backup", tmp_path / "opens"
+    opens.write_text("crooked windmill")
+    run(home, "key", "backup", file, "--code", "--passphrase-file", opens, code=64)
+    run(home, "key", "backup", file, code=64)
+    assert not file.exists()
+    run(home, "key", "backup", file, "--passphrase-file", opens)
+    other = tmp_path / "other"
+    other.write_text("another passphrase")
+    done = run(home, "key", "restore", file, "--passphrase-file", other, code=75)
+    assert "does not open this backup" in done.stderr
+    file.write_text("no backup")
+    done = run(home, "key", "restore", file, "--passphrase-file", opens, code=64)
+    assert "no backup of secmailproxy" in done.stderr
+
+
+def test_a_key_that_gnupg_holds_is_named(
+    machine: Callable[[str], Path], run: Run, tmp_path: Path, gnupg_home: Callable[..., GnuPG]
+) -> None:
+    """Its secret half is GnuPG's to back up; that it is held there is kept."""
+    home, new, file = machine("old"), machine("new"), tmp_path / "mail.backup"
+    gnupg = gnupg_home()
+    fingerprint = gnupg.generate(BOB)
+    with closing(keystore_of(home, gnupg.home)) as keystore:
+        keystore.import_from_gnupg(BOB, secret=True)
+    (tmp_path / "opens").write_text("crooked windmill")
+    opens = ("--passphrase-file", tmp_path / "opens")
+    assert fingerprint in run(home, "key", "backup", file, *opens).stderr
+    assert fingerprint in run(new, "key", "restore", file, *opens).stderr
+    with closing(keystore_of(new, gnupg.home)) as keystore:
+        ciphertext = keystore.encrypt(PART % 1, [keystore.own(BOB)[0].fingerprint], None, NOW + DAY)
+        assert keystore.decrypt(ciphertext, NOW + DAY).octets == PART % 1
