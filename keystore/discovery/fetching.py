@@ -106,6 +106,8 @@ async def _ask(
     except TimeoutError:
         raise _failed(url, f"took longer than {seconds:.0f} seconds") from None
     except NoSuchHost:
+        if net.proxied:
+            raise SourceFailed("there is no such proxy") from None
         raise HostMissing(f"there is no host {_host(url)}", temporary=False) from None
     except httpx.ProxyError:
         raise HostMissing(f"{_host(url)} cannot be reached through the proxy") from None

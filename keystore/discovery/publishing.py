@@ -13,19 +13,24 @@ Standards: draft-koch-openpgp-webkey-service-21 sections 3.1 and 4.5.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from keystore.discovery.directory import places
 
 _POLICY = "policy"
+_DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 
 
 def tree(address: str, certificate: bytes) -> dict[str, bytes]:
     """The files, by their paths under the folder, that publish a binary certificate for an address.
 
-    The certificate should hold no other address: whoever asks for this one sees it whole.
+    The certificate should hold no other address: whoever asks for this one sees it whole. Raises ValueError
+    for a domain that is none.
     """
+    if not _DOMAIN.fullmatch(address.rpartition("@")[2]):
+        raise ValueError("its domain is none that a web server could have")
     files: dict[str, bytes] = {}
     for place in places(address):
         path = f"{place.domain}{place.path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from keystore import openpgp
 from keystore.discovery.directory import hashed
 from secmailproxy.cli import program
+from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.hagrid import Hagrid
 from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.web import Web
@@ -76,8 +78,16 @@ def test_a_web_key_directory(home: Path, tmp_path: Path) -> None:
     assert run("key", "publish", JOE, "--wkd", f"{home}/config.toml/www", code=64)
 
 
-def test_a_revoked_key_goes_along(home: Path, tmp_path: Path) -> None:
-    """Who has the old one learns of it."""
+def test_a_domain_that_is_not_ascii(home: Path, tmp_path: Path) -> None:
+    """RFC 5891: a web server has its ASCII form."""
+    run("key", "generate", "joe@bücher.example")
+    told = run("key", "publish", "joe@bücher.example", "--wkd", str(tmp_path / "www"))
+    assert "https://openpgpkey.xn--bcher-kva.example/" in told
+    assert [one.name for one in (tmp_path / "www").iterdir()] == ["xn--bcher-kva.example"]
+
+
+def test_a_revoked_key_goes_along(home: Path, tmp_path: Path, gnupg_home: Callable[..., GnuPG]) -> None:
+    """Who has the old one learns of it; gpg takes both from the one file."""
     run("key", "generate", JOE)
     (old,) = run_json("key", "publish", JOE)["fingerprints"]
     run("key", "revoke", old, "--yes")
@@ -89,6 +99,12 @@ def test_a_revoked_key_goes_along(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "www" / values["wkd"][0]
     kept = [openpgp.certificate(one.certificate_octets) for one in openpgp.parse_keys(file.read_bytes())]
     assert [one.fingerprint for one in kept] == [new, old]
+    gnupg = gnupg_home()
+    gnupg.take(file.read_bytes())
+    listed = gnupg.run("--with-colons", "--list-keys").stdout.decode().splitlines()
+    validity = {line.split(":")[4]: line.split(":")[1] for line in listed if line.startswith("pub")}
+    assert validity[old[-16:]] == "r"
+    assert validity[new[-16:]] != "r"
 
 
 def test_an_upload(home: Path, web: Web) -> None:

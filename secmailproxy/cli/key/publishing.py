@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keystore import openpgp
-from keystore.model import Certificate, Purpose, Reason, Scheme
+from keystore.model import Certificate, Purpose, Reason, Scheme, lower_case
 from secmailproxy.cli.context import Passphrase, passphrase_options, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, opened
 from secmailproxy.errors import UpstreamUnavailable, UsageError
+from secmailproxy.rules import normal_address
 
 if TYPE_CHECKING:
     from keystore.discovery.uploading import Uploaded
@@ -82,7 +83,7 @@ def _own(keystore: Keystore, address: str, now: datetime) -> _Own:
             f"{address} has no OpenPGP key of yours that works; make one with "
             f"`secmailproxy key generate {address}`."
         )
-    lower = address.lower()
+    lower = lower_case(address)
     certificates = tuple(openpgp.about(one.octets, lower) for one in (*used, *revoked))
     return _Own(lower, certificates, _autocrypt(keystore, used, lower, now))
 
@@ -103,12 +104,19 @@ def _autocrypt(keystore: Keystore, used: list[Certificate], address: str, now: d
 def _written(own: _Own, folder: Path) -> list[str]:
     from keystore.discovery import publishing
 
-    files = publishing.tree(own.address, b"".join(own.certificates))
     try:
+        files = publishing.tree(_web_address(own.address), b"".join(own.certificates))
         publishing.write(folder, files)
+    except ValueError as problem:
+        raise UsageError(f"{own.address}: {problem}.") from None
     except OSError as error:
         raise UsageError(f"--wkd {folder}: {error.strerror}.") from None
     return sorted(files)
+
+
+def _web_address(address: str) -> str:
+    """The domain in ASCII, the local part as it is: its name in the directory is a hash of its octets."""
+    return address.rpartition("@")[0] + "@" + normal_address(address).rpartition("@")[2]
 
 
 def _uploaded(own: _Own, server: str | None, ca_file: Path | None, proxy: str | None) -> Uploaded:
@@ -153,7 +161,7 @@ def _lines(own: _Own, folder: Path | None, uploaded: Uploaded | None) -> list[st
         return _ways(own)
     lines = []
     if folder is not None:
-        lines += [f"Written to {folder}.", *upload_instructions(own.address)]
+        lines += [f"Written to {folder}.", *upload_instructions(_web_address(own.address))]
     if uploaded is not None:
         lines.append(_of_upload(own.address, uploaded))
     return lines

@@ -110,6 +110,15 @@ async def test_no_such_host(web: Web) -> None:
     assert not failed.value.temporary
 
 
+async def test_a_name_that_may_exist(web: Web) -> None:
+    """The resolver is out of reach: that says nothing of the name."""
+    web.unresolved.add("keys.example.net")
+    with pytest.raises(SourceFailed, match="cannot be reached") as failed:
+        await fetch(web.net(), URL)
+    assert failed.value.temporary
+    assert not isinstance(failed.value, HostMissing)
+
+
 async def test_a_name_that_does_not_exist_for_the_system(web: Web) -> None:
     """RFC 6761 section 6.4: no resolver has an address for it."""
     with pytest.raises(HostMissing):
@@ -153,6 +162,17 @@ async def test_with_a_proxy_everything_goes_through_it(web: Web, kind: str) -> N
     with pytest.raises(HostMissing, match="through the proxy"):
         await fetch(net, "https://openpgpkey.example.net/")
     assert web.connected == ["keys.example.net:443", "openpgpkey.example.net:443"]
+
+
+async def test_a_proxy_that_is_not_there(web: Web) -> None:
+    """It says nothing of the host that was to be asked: nothing is concluded, and nobody asked directly."""
+    web.serve(URL, reply(b"octets"))
+    for proxy in ("socks5h://proxy.invalid:9050", "http://proxy.invalid:3128", "http://127.0.0.1:1"):
+        with pytest.raises(SourceFailed) as failed:
+            await fetch(open_net(NetSettings(ca_file=web.ca_file, proxy=proxy)), URL)
+        assert failed.value.temporary
+        assert not isinstance(failed.value, HostMissing)
+    assert not web.asked
 
 
 async def test_the_environment_names_no_proxy(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,14 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
         write(tmp_path / "file", tree(JOE, certificate()))
 
 
+@pytest.mark.parametrize(
+    "domain", ["../../etc", "a/b.org", "localhost", "..", ".org", "[192.0.2.1]", "EXAMPLE.org"]
+)
+def test_what_is_no_domain_is_no_folder(domain: str) -> None:
+    with pytest.raises(ValueError, match="domain"):
+        tree(f"joe@{domain}", certificate())
+
+
 def test_the_instructions_name_both_places() -> None:
     text = "\n".join(upload_instructions(JOE))
     for part in ("https://openpgpkey.example.org/", "https://example.org/", hashed("joe.doe")):

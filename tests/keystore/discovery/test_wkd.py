@@ -81,6 +81,15 @@ async def test_never_the_direct_method_where_it_does(web: Web, answer: bytes) ->
     assert web.urls == [places(ADDRESS)[0].url]
 
 
+async def test_nor_where_nobody_knows_whether_it_does(web: Web) -> None:
+    web.serve(DIRECT, reply(certificate()))
+    web.unresolved.add("openpgpkey.example.org")
+    with pytest.raises(SourceFailed, match=r"^openpgpkey\.example\.org cannot be reached") as failed:
+        await Wkd(web.net()).find(ADDRESS)
+    assert failed.value.temporary
+    assert not web.asked
+
+
 async def test_a_domain_without_a_web(web: Web) -> None:
     assert await Wkd(web.net()).find(ADDRESS) == ()
 
