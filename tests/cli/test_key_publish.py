@@ -45,6 +45,11 @@ def run(*words: str, code: int = 0) -> str:
     return result.output
 
 
+def through(home: Path, web: Web, proxy: str) -> None:
+    with (home / "config.toml").open("a") as config:
+        config.write(f'[discovery]\nproxy = "{proxy}"\nca_file = "{web.ca_file}"\n')
+
+
 def run_json(*words: str) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(run(*words, "--json"))
     return values
@@ -112,8 +117,8 @@ def test_an_upload(home: Path, web: Web) -> None:
     hagrid = Hagrid("keys.example.net")
     hagrid.open_on(web)
     run("key", "generate", JOE)
+    through(home, web, web.socks)
     words = ["key", "publish", JOE, "--vks", "--server", "keys.example.net"]
-    words += ["--ca-file", str(web.ca_file), "--proxy", web.socks]
     assert "open the link" in run(*words)
     assert hagrid.mails == [JOE]
     assert set(web.connected) == {"keys.example.net:443"}
@@ -127,11 +132,9 @@ def test_an_upload(home: Path, web: Web) -> None:
 
 def test_what_fails_is_said(home: Path, web: Web) -> None:
     run("key", "generate", JOE)
-    words = ["key", "publish", JOE, "--ca-file", str(web.ca_file), "--proxy", web.proxy]
-    assert "go with --vks" in run(*words, code=64)
+    through(home, web, web.proxy)
+    words = ["key", "publish", JOE]
+    assert "goes with --vks" in run(*words, "--server", "keys.example.net", code=64)
     failed = run(*words, "--vks", "--server", "keys.example.net", code=75)
     assert "Not uploaded: keys.example.net cannot be reached through the proxy" in failed
     assert "--server hkp://x" in run(*words, "--vks", "--server", "hkp://x", code=64)
-    assert "--proxy: write socks5h://" in run(
-        "key", "publish", JOE, "--vks", "--proxy", "socks5://a", code=64
-    )

@@ -12,7 +12,7 @@ import click
 
 from keystore import openpgp
 from keystore.model import Certificate, Purpose, Reason, Scheme, lower_case
-from secmailproxy.cli.context import Passphrase, passphrase_options, print_json
+from secmailproxy.cli.context import Passphrase, load_config_or_defaults, passphrase_options, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, opened
 from secmailproxy.errors import UpstreamUnavailable, UsageError
@@ -21,8 +21,7 @@ from secmailproxy.rules import normal_address
 if TYPE_CHECKING:
     from keystore.discovery.uploading import Uploaded
     from keystore.keystore import Keystore
-
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+    from secmailproxy.config import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,6 @@ class _Own:
 )
 @click.option("--vks", is_flag=True, help="Upload it to a verifying key server.")
 @click.option("--server", help="The server for --vks.  [default: keys.openpgp.org]")
-@click.option("--ca-file", type=_FILE, help="Authorities (PEM) for --vks in place of the system's.")
-@click.option("--proxy", help="For --vks: socks5h://HOST:PORT (Tor) or http://HOST:PORT.")
 @json_option
 @passphrase_options
 def command(
@@ -52,8 +49,6 @@ def command(
     wkd: Path | None,
     vks: bool,
     server: str | None,
-    ca_file: Path | None,
-    proxy: str | None,
     as_json: bool,
     passphrase: Passphrase,
 ) -> None:
@@ -62,12 +57,12 @@ def command(
     Without --wkd and --vks nothing is written or sent: what you can do is printed, with the header field of
     Autocrypt. A key that you revoked goes along, so that others learn of it.
     """
-    if not vks and (server or ca_file or proxy):
-        raise UsageError("--server, --ca-file and --proxy go with --vks.")
+    if server and not vks:
+        raise UsageError("--server goes with --vks.")
     with opened(passphrase) as keystore:
         own = _own(keystore, address, datetime.now(UTC))
     files = _written(own, wkd) if wkd else []
-    uploaded = _uploaded(own, server, ca_file, proxy) if vks else None
+    uploaded = _uploaded(own, server, load_config_or_defaults(passphrase)) if vks else None
     if as_json:
         print_json(_values(own, files, uploaded))
     else:
@@ -119,16 +114,13 @@ def _web_address(address: str) -> str:
     return address.rpartition("@")[0] + "@" + normal_address(address).rpartition("@")[2]
 
 
-def _uploaded(own: _Own, server: str | None, ca_file: Path | None, proxy: str | None) -> Uploaded:
+def _uploaded(own: _Own, server: str | None, config: Config) -> Uploaded:
     from keystore.discovery.keyservers import VKS_SERVER
     from keystore.discovery.model import SourceFailed
-    from keystore.discovery.net import NetSettings, open_net
+    from keystore.discovery.net import open_net
     from keystore.discovery.uploading import upload
 
-    try:
-        net = open_net(NetSettings(ca_file, proxy))
-    except ValueError as problem:
-        raise UsageError(f"--proxy: {problem}.") from None
+    net = open_net(config.discovery_settings().net)
 
     async def each() -> Uploaded:
         told = [await upload(net, one, own.address, server or VKS_SERVER) for one in own.certificates]
