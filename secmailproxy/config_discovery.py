@@ -25,6 +25,20 @@ def _proxy(value: str | None) -> str | None:
     return value
 
 
+def _server(value: str) -> str:
+    from keystore.discovery.keyservers import server_url  # wanted by few
+
+    return server_url(value) if value else ""
+
+
+def _url(value: str) -> str:
+    from keystore.discovery.keyurl import url_problem  # wanted by few
+
+    if value and (problem := url_problem(value)):
+        raise ValueError(problem)
+    return value
+
+
 def _once(value: tuple[str, ...]) -> tuple[str, ...]:
     repeated = next((one for one in value if value.count(one) > 1), None)
     if repeated:
@@ -34,8 +48,9 @@ def _once(value: tuple[str, ...]) -> tuple[str, ...]:
 
 Proxy = Annotated[str | None, AfterValidator(_proxy)]
 Hours = Annotated[int, Field(strict=True, ge=1, le=8760)]
-SourceName = Literal["gnupg", "folder", "dane", "ldap"]
-_ORDER: tuple[SourceName, ...] = ("gnupg", "folder", "dane", "ldap")
+Server = Annotated[str, AfterValidator(_server)]
+SourceName = Literal["gnupg", "folder", "url", "ldap", "wkd", "dane", "vks", "hkps"]
+_ORDER: tuple[SourceName, ...] = ("gnupg", "folder", "url", "ldap", "wkd", "dane", "vks", "hkps")
 
 
 class Discovery(Section):
@@ -44,6 +59,10 @@ class Discovery(Section):
     order: Annotated[tuple[SourceName, ...], AfterValidator(_once)] = _ORDER
     gnupg: Switch = False
     folder: ExistingFolder = None
+    url: Annotated[str, AfterValidator(_url)] = ""
+    wkd: Switch = False
+    vks: Server = ""
+    hkps: Server = ""
     dane: Switch = False
     trust_anchor: TrustAnchor = None
     ldap: tuple[LdapDirectory, ...] = ()
@@ -71,12 +90,17 @@ class Discovery(Section):
                 nothing=timedelta(hours=self.nothing_hours),
                 failed=timedelta(minutes=self.failed_minutes),
                 allowed=frozenset(self.allow_domains),
+                tor=self.proxy is not None and self.proxy.startswith("socks5h:"),
             ),
             wait=self.wait_seconds,
             gnupg=self.gnupg,
             gnupg_home=gnupg_home,
             folder=self.folder,
-            net=NetSettings(ca_file=self.ca_file, proxy=self.proxy),
+            url=self.url,
+            wkd=self.wkd,
+            vks=self.vks,
+            hkps=self.hkps,
+            net=NetSettings(ca_file=self.ca_file, proxy=self.proxy, timeout=self.source_seconds),
             dane=DaneSettings(self.trust_anchor) if self.dane else None,
             ldap=tuple(one.value() for one in self.ldap),
         )

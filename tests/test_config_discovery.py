@@ -10,7 +10,7 @@ import pytest
 from keystore.discovery.dane import DaneSettings
 from keystore.discovery.ldap import LdapServer
 from keystore.discovery.model import SourceKind
-from keystore.discovery.sources import ORDER, DiscoverySettings
+from keystore.discovery.sources import ORDER, DiscoverySettings, sources_of
 from secmailproxy.config import Config
 from secmailproxy.errors import ConfigError
 from secmailproxy.folders import Folders
@@ -40,6 +40,10 @@ def test_every_value_arrives(tmp_path: Path) -> None:
         nothing_hours = 3
         failed_minutes = 5
         allow_domains = ["Mail.Test."]
+        url = "https://keys.example.org/all.asc"
+        wkd = true
+        vks = "keys.openpgp.org"
+        hkps = "hkps://pgp.example.org:444"
         dane = true
         trust_anchor = "root.key"
         proxy = "socks5h://127.0.0.1:9050"
@@ -71,6 +75,11 @@ def test_every_value_arrives(tmp_path: Path) -> None:
     hours = timedelta(hours=1)
     assert (ladder.seconds, ladder.found, ladder.nothing) == (4.0, 2 * hours, 3 * hours)
     assert (ladder.failed, ladder.allowed) == (timedelta(minutes=5), frozenset({"mail.test"}))
+    assert (ladder.tor, settings.net.timeout) == (True, 4.0)
+    assert (settings.url, settings.wkd) == ("https://keys.example.org/all.asc", True)
+    assert (settings.vks, settings.hkps) == ("https://keys.openpgp.org", "https://pgp.example.org:444")
+    found = [one.kind.value for one in sources_of(settings)]
+    assert found == ["folder", "gnupg", "url", "ldap", "wkd", "dane", "vks", "hkps"]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +89,10 @@ def test_every_value_arrives(tmp_path: Path) -> None:
         ('order = ["gnupg", "gnupg"]', "stands in it twice"),
         ('folder = "nowhere"', "there is no folder"),
         ("wait_seconds = 31", "discovery.wait_seconds"),
+        ('url = "http://keys.example.org/"', "without TLS"),
+        ('url = "https://me:secret@keys.example.org/"', "user name or password"),
+        ('vks = "http://keys.openpgp.org"', "are not asked"),
+        ('hkps = "a/b"', "write a host"),
         ('allow_domains = ["a@b"]', "is not a domain"),
         ("gnupg = 1", "discovery.gnupg"),
         ('trust_anchor = "config.toml"', "trust_anchor"),

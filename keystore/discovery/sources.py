@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
 ORDER = (
     SourceKind.GNUPG,
     SourceKind.FOLDER,
-    SourceKind.DANE,
+    SourceKind.URL,
     SourceKind.LDAP,
+    SourceKind.WKD,
+    SourceKind.DANE,
+    SourceKind.VKS,
+    SourceKind.HKPS,
 )
 """Those that can be asked, in the order that counts where the owner says nothing.
 
-What asks nobody comes first, then what the owner of an address says of it, then what others say."""
+What asks nobody comes first, then whom the owner of this store chose, then what the owner of an address says
+of it, then what others say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class DiscoverySettings:
     net: NetSettings = field(default_factory=NetSettings)
     dane: DaneSettings | None = None
     ldap: tuple[LdapServer, ...] = ()
+    url: str = ""
+    wkd: bool = False
+    vks: str = ""
+    """The server, as `keyservers.server_url` gives it; "" for none."""
+    hkps: str = ""
 
     @property
     def asks(self) -> bool:
@@ -58,16 +69,17 @@ def sources_of(settings: DiscoverySettings) -> list[Source]:
 
 def _makers(settings: DiscoverySettings) -> dict[SourceKind, Callable[[], Source]]:
     # Imported where they are made: each library is wanted by few.
-    makers: dict[SourceKind, Callable[[], Source]] = {}
-    if settings.gnupg:
-        makers[SourceKind.GNUPG] = lambda: _gnupg(settings)
-    if settings.folder is not None:
-        makers[SourceKind.FOLDER] = lambda: _folder(settings)
-    if settings.dane is not None:
-        makers[SourceKind.DANE] = lambda: _dane(settings)
-    if settings.ldap:
-        makers[SourceKind.LDAP] = lambda: _ldap(settings)
-    return makers
+    known: dict[SourceKind, tuple[object, Callable[[DiscoverySettings], Source]]] = {
+        SourceKind.GNUPG: (settings.gnupg, _gnupg),
+        SourceKind.FOLDER: (settings.folder, _folder),
+        SourceKind.URL: (settings.url, _url),
+        SourceKind.LDAP: (settings.ldap, _ldap),
+        SourceKind.WKD: (settings.wkd, _wkd),
+        SourceKind.DANE: (settings.dane, _dane),
+        SourceKind.VKS: (settings.vks, _vks),
+        SourceKind.HKPS: (settings.hkps, _hkps),
+    }
+    return {kind: partial(make, settings) for kind, (wanted, make) in known.items() if wanted}
 
 
 def _gnupg(settings: DiscoverySettings) -> Source:
@@ -93,3 +105,27 @@ def _ldap(settings: DiscoverySettings) -> Source:
     from keystore.discovery.ldap import Ldap
 
     return Ldap(settings.ldap, open_net(settings.net))
+
+
+def _url(settings: DiscoverySettings) -> Source:
+    from keystore.discovery.keyurl import KeyUrl
+
+    return KeyUrl(open_net(settings.net), settings.url)
+
+
+def _wkd(settings: DiscoverySettings) -> Source:
+    from keystore.discovery.wkd import Wkd
+
+    return Wkd(open_net(settings.net))
+
+
+def _vks(settings: DiscoverySettings) -> Source:
+    from keystore.discovery.keyservers import Vks
+
+    return Vks(open_net(settings.net), settings.vks)
+
+
+def _hkps(settings: DiscoverySettings) -> Source:
+    from keystore.discovery.keyservers import Hkps
+
+    return Hkps(open_net(settings.net), settings.hkps)

@@ -126,4 +126,4 @@ def test_without_sources_it_is_said_where_to_switch_them_on(key: Run, home: Prox
     result = key("find", BOB)
     assert result.exit_code == 64
     assert "[discovery]" in result.stderr
-    assert "off      gnupg, folder" in key("explain", BOB).stdout
+    assert "off      gnupg, folder, url, ldap, wkd, dane, vks, hkps (" in key("explain", BOB).stdout

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from keystore import openpgp
+from keystore.discovery.dane import DaneSettings
 from keystore.discovery.keyfile import offers_in
+from keystore.discovery.ldap import LdapServer
 from keystore.discovery.local import Folder, GnupgRing
 from keystore.discovery.model import SourceFailed, SourceKind
+from keystore.discovery.net import NetSettings
 from keystore.discovery.sources import DiscoverySettings, sources_of
 from keystore.gnupg import Gnupg
 from keystore.model import Scheme
@@ -96,6 +99,22 @@ async def test_the_ring_of_gnupg_is_asked_for_whole_addresses(gnupg_home: Callab
 async def test_gnupg_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="GnuPG"):
         await GnupgRing(Gnupg(tmp_path / "nowhere")).find(BOB)
+
+
+@pytest.mark.parametrize("kind", [SourceKind.LDAP, SourceKind.DANE])
+async def test_what_goes_through_no_proxy_asks_nobody(kind: SourceKind) -> None:
+    """With a proxy, no connection and no question to the DNS beside it."""
+    server = LdapServer("ldap.example.org", 636, implicit=True, base="dc=example")
+    settings = DiscoverySettings(
+        net=NetSettings(proxy="socks5h://127.0.0.1:1"),
+        dane=DaneSettings() if kind is SourceKind.DANE else None,
+        ldap=(server,) if kind is SourceKind.LDAP else (),
+    )
+    (source,) = sources_of(settings)
+    assert source.kind is kind
+    with pytest.raises(SourceFailed, match="proxy") as failed:
+        await source.find(BOB)
+    assert not failed.value.temporary
 
 
 def test_the_order_is_the_owners_and_what_is_off_is_not_there(folder: Path) -> None:
