@@ -195,7 +195,9 @@ class Answers:
             secrets["backend"] = self._flags["secrets"]
         if self._flags["secrets_passphrase_file"]:
             secrets["passphrase_file"] = str(self._flags["secrets_passphrase_file"].absolute())
-        return {"listen": self._listen(), "secrets": secrets}
+        # Who has a configuration already sees no new traffic.
+        discovery = {} if self.folders.config_file.exists() else {"wkd": True}
+        return {"listen": self._listen(), "secrets": secrets, "discovery": discovery}
 
     def _listen(self) -> dict[str, str]:
         """Where mail clients come in, as far as it changes."""

@@ -95,6 +95,7 @@ def test_setup_writes_a_working_account(
     written = tomllib.loads((home / "config.toml").read_text())
     assert written["accounts"][0]["imap"]["tls"] == tls
     assert written["accounts"][0]["name"] == "Alice Example"
+    assert written["discovery"] == {"wkd": True}
     assert mailbox.password.encode() not in b"".join(path.read_bytes() for path in files(home))
     for path in [home, *home.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
