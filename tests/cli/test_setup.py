@@ -183,14 +183,16 @@ def test_setup_again_changes_the_account_and_keeps_the_rest(
 ) -> None:
     first = json.loads(run(*options(mailbox, postfix, ca, tmp_path), "--json").stdout)
     path = home / "config.toml"
-    path.write_text(f"# my notes\n{path.read_text()}")
+    path.write_text("# my notes\n" + path.read_text().replace("wkd = true", "wkd = false"))
     again = run("setup", mailbox.address.upper(), "--non-interactive", "--login", "local", "--json")
     assert again.exit_code == 0, again.output
     second = json.loads(again.stdout)
     assert second["key"] == {"fingerprint": first["key"]["fingerprint"], "action": "kept"}
     assert len(second["local_password"]) >= 20
     assert path.read_text().startswith("# my notes\n")
-    accounts = tomllib.loads(path.read_text())["accounts"]
+    written = tomllib.loads(path.read_text())
+    assert written["discovery"] == {"wkd": False}
+    accounts = written["accounts"]
     assert [(one["address"], one["login"]) for one in accounts] == [(mailbox.address, "local")]
     third = run("setup", mailbox.address, "--non-interactive")
     assert third.exit_code == 0, third.output
