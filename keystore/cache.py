@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from keystore import openpgp, policy
 from keystore.holding import HeldTable
+from keystore.introducers import Introducer, Introducers, introduced
 from keystore.model import Certificate, Fingerprint, Scheme, Trust
 from keystore.store import Store, StoredCertificate
 
@@ -37,12 +38,14 @@ class CertificateCache:
         self._stated: dict[str, bytes | None] = {}
         self._held: dict[str, dict[Fingerprint, bool]] = {}
         self._waiting: frozenset[Fingerprint] | None = None
+        self._introducers: list[Introducer] | None = None
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key."""
         with self._store.lock:
             self._refresh()
-            return self._get(fingerprint)
+            found = self._get(fingerprint)
+            return self._raised(found) if found is not None else None
 
     def by_address(self, address: str) -> list[Certificate]:
         """Return the certificates with a user ID of this address, without regard to case."""
@@ -51,7 +54,7 @@ class CertificateCache:
             self._refresh()
             if address not in self._by_address:
                 self._by_address[address] = self._store.by_address(address)
-            return self._all(self._by_address[address])
+            return [self._raised(one, address) for one in self._all(self._by_address[address])]
 
     def held(self, address: str) -> Mapping[Fingerprint, bool]:
         """Return the certificates that are not used for an address, in any case.
@@ -69,7 +72,7 @@ class CertificateCache:
 
     def by_issuer(self, issuer: str) -> list[Certificate]:
         """Return the OpenPGP certificates with this (sub)key: a fingerprint or a key ID, upper case."""
-        return [one for one in self._by_digits(issuer) if one.scheme is Scheme.OPENPGP]
+        return [self._raised(one) for one in self._by_digits(issuer) if one.scheme is Scheme.OPENPGP]
 
     def authorities(self) -> list[Certificate]:
         """Return the certificates of certificate authorities (X.509)."""
@@ -123,10 +126,10 @@ class CertificateCache:
             self._refresh()
             hexadecimal = _HEXADECIMAL.fullmatch(query.replace(" ", "").replace(":", ""))
             if hexadecimal and len(hexadecimal[1]) in {16, 40, 64}:
-                return self._by_digits(hexadecimal[1].upper())
+                return [self._raised(one) for one in self._by_digits(hexadecimal[1].upper())]
             if "@" in query.strip()[1:] and " " not in query.strip():
                 return self.by_address(query.strip())
-            found = self._rows(self._store.certificates())
+            found = [self._raised(one) for one in self._rows(self._store.certificates())]
         return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
 
     @cached_property
@@ -154,6 +157,7 @@ class CertificateCache:
             self._stated.clear()
             self._held.clear()
             self._waiting = None
+            self._introducers = None
             self._seen = version
         # Strangers' mail names any number of addresses and keys.
         for kept in (self._by_address, self._by_issuer, self._certificates, self._held):
@@ -162,6 +166,25 @@ class CertificateCache:
 
     def _all(self, fingerprints: Iterable[Fingerprint]) -> list[Certificate]:
         return [found for one in fingerprints if (found := self._get(one)) is not None]
+
+    def _raised(self, certificate: Certificate, address: str = "") -> Certificate:
+        """As an introducer's word makes it: for one address, or for none in particular, all that it has.
+
+        What is held is not raised before the owner has looked at it.
+        """
+        if self._introducers is None:
+            self._introducers = Introducers(self._store).all()
+        if not self._introducers or certificate.fingerprint in self._held_anywhere():
+            return certificate
+        vouched = introduced(certificate, self._introducers, datetime.now(UTC))
+        wanted = {address} if address else set(certificate.addresses)
+        trust = policy.raised(certificate.trust, introduced=bool(wanted) and wanted <= vouched)
+        return certificate if trust is certificate.trust else replace(certificate, trust=trust)
+
+    def _held_anywhere(self) -> frozenset[Fingerprint]:
+        if self._waiting is None:
+            self._waiting = HeldTable(self._store).unsettled()
+        return self._waiting
 
     def _get(self, fingerprint: str) -> Certificate | None:
         known = self._certificates.get(fingerprint)
@@ -176,9 +199,7 @@ class CertificateCache:
 
     def _as_far_as_it_is_not_held(self, row: StoredCertificate) -> StoredCertificate:
         """Whoever writes another's address into a certificate gets no trust for it until that is settled."""
-        if self._waiting is None:
-            self._waiting = HeldTable(self._store).unsettled()
-        is_held = row.trust in policy.CHOSEN and row.fingerprint in self._waiting
+        is_held = row.trust in policy.CHOSEN and row.fingerprint in self._held_anywhere()
         return replace(row, trust=Trust.UNKNOWN) if is_held else row
 
 

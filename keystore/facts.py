@@ -89,6 +89,18 @@ class UserIdFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Certification:
+    """A verified statement of another certificate's primary key about a user ID."""
+
+    user_id: str
+    created: datetime
+    expires: datetime | None = None
+    """When the statement itself expires."""
+    revokes: bool = False
+    """It takes earlier ones back."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyFacts:
     """The primary key or a subkey. For the primary key, `bindings` are the direct-key signatures."""
 

@@ -23,6 +23,7 @@ from keystore.database import PASSWORD, Server
 from keystore.errors import KeyRefused, StoreLocked
 from keystore.gnupg import Gnupg
 from keystore.importing import Importer, Origin
+from keystore.introducers import Introducers
 from keystore.judging import cut_down, judge
 from keystore.messages import Messages
 from keystore.model import (
@@ -157,8 +158,8 @@ class Keystore:
 
     def trust(self, fingerprint: str) -> Trust:
         """Return how far the certificate with this primary key is trusted; UNKNOWN when it is not here."""
-        stored = self._store.certificate(fingerprint)
-        return stored.trust if stored is not None else Trust.UNKNOWN
+        found = self._cache.get(fingerprint)
+        return found.trust if found is not None else Trust.UNKNOWN
 
     @property
     def version(self) -> tuple[int, int]:
@@ -454,6 +455,11 @@ class Keystore:
     def peers(self) -> Peers:
         """What was seen of correspondents."""
         return Peers(self._store)
+
+    @cached_property
+    def introducers(self) -> Introducers:
+        """Certificates whose word the owner takes for others'."""
+        return Introducers(self._store)
 
     @cached_property
     def settling(self) -> Settling:

@@ -8,6 +8,7 @@
     revocations    lists of revoked certificates, by the address where they are
     peers          what was seen of a correspondent
     held           certificates that are not used for an address, for it has another one (`holding`)
+    introducers    certificates whose word the owner takes for others' (`introducers`)
     lookups        what each source last answered when it was asked for an address's certificates
     x509           which certificates of S/MIME are authorities', and
     x509_names     how messages name each
@@ -150,6 +151,13 @@ MIGRATIONS = (
         made TEXT NOT NULL,
         request BLOB NOT NULL,
         sealed BLOB NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE introducers (
+        certificate TEXT PRIMARY KEY REFERENCES certificates (fingerprint) ON DELETE CASCADE,
+        domains TEXT NOT NULL,
+        since TEXT NOT NULL
     ) STRICT
     """,
 )

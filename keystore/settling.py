@@ -54,6 +54,10 @@ class Settling:
         """Return what is to be settled, for `address` (any case) or at all, oldest first."""
         return self._held.waiting(lower_case(address) if address is not None else None)
 
+    def unused(self, address: str) -> frozenset[Fingerprint]:
+        """Return the certificates that are not used for `address`, in any case: held, or set aside."""
+        return frozenset(self._cache.held(lower_case(address)))
+
     def is_waiting(self, address: str) -> bool:
         """Return whether there is something to settle for `address`, in any case. Mostly from memory."""
         return any(self._cache.held(lower_case(address)).values())

@@ -36,6 +36,7 @@ from keystore.openpgp.session import for_gnupg as session_key_for_gnupg
 from keystore.openpgp.transfer import protect, united
 from keystore.openpgp.trimming import about
 from keystore.openpgp.verify import Lookup, judge_signature, verify_detached
+from keystore.openpgp.vouching import certifications
 
 __all__ = [
     # certificates
@@ -44,6 +45,7 @@ __all__ = [
     "key_fingerprints",
     "merge",
     "about",
+    "certifications",
     "minimal",
     "trial",
     # own keys

@@ -10,6 +10,7 @@ from keystore.policy.certificates import (
     SHA1_CUTOFF,
     STRONG_HASHES,
     addresses,
+    certifies,
     claimed_user_ids,
     expiry,
     signature_usability,
@@ -23,6 +24,7 @@ from keystore.policy.trust import (
     in_use,
     raised,
     trust_of_source,
+    vouched,
 )
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "SHA1_CUTOFF",
     "STRONG_HASHES",
     "addresses",
+    "certifies",
     "claimed_user_ids",
     "expiry",
     "holds",
@@ -42,4 +45,5 @@ __all__ = [
     "trust_of_source",
     "usability",
     "valid_user_ids",
+    "vouched",
 ]

@@ -112,6 +112,14 @@ def _signature_refusal(
     return _key_refusal(facts, key, Purpose.VERIFY, created, now) if key else _Refusal(Reason.BAD_BINDING)
 
 
+def certifies(facts: CertificateFacts, created: datetime, now: datetime) -> bool:
+    """Whether the primary key may vouch for others' user IDs: when it did, at `created`, and still `now`."""
+    return not any(
+        _certificate_refusal(facts, at, now) or not _primary_flags(facts, at, now) & KeyFlags.CERTIFY.value
+        for at in (created, now)
+    )
+
+
 def strong_hash(name: str, created: datetime) -> bool:
     """Whether a signature of this date may use the hash algorithm of this name ("SHA-512")."""
     return name in STRONG_HASHES or (name == "SHA-1" and created < SHA1_CUTOFF)

@@ -12,8 +12,13 @@ certificate are merged, and are no change.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
 from keystore.discovery.model import SourceKind
+from keystore.facts import Certification
 from keystore.model import Reason, Trust
+from keystore.policy.certificates import addresses
 
 CHOSEN = frozenset({Trust.KNOWN, Trust.VERIFIED})
 """What has been taken for its address's, by first use or by the owner."""
@@ -86,6 +91,33 @@ def holds(offered: Trust, standing: Trust | None) -> bool:
     if standing is None or standing is Trust.REJECTED:
         return False
     return standing in CHOSEN or offered is Trust.UNKNOWN
+
+
+def vouched(
+    statements: Iterable[Certification], user_ids: Iterable[str], domains: Collection[str], now: datetime
+) -> frozenset[str]:
+    """The addresses of `user_ids`, which are valid `now`, that an introducer vouches for.
+
+    `statements` are the introducer's, verified; of those on one user ID the newest counts. `domains`, in
+    lower case, limits whom the introducer may vouch for; empty is everybody. A domain does not mean those
+    below it.
+    """
+    newest: dict[str, Certification] = {}
+    for one in statements:
+        known = newest.get(one.user_id)
+        # Of the same second, the one that takes back counts.
+        if one.created <= now and (
+            known is None or (one.created, one.revokes) > (known.created, known.revokes)
+        ):
+            newest[one.user_id] = one
+    standing = [
+        user_id
+        for user_id in user_ids
+        if (last := newest.get(user_id)) and not last.revokes and (not last.expires or last.expires > now)
+    ]
+    return frozenset(
+        address for address in addresses(standing) if not domains or address.rpartition("@")[2] in domains
+    )
 
 
 def raised(trust: Trust, *, introduced: bool) -> Trust:

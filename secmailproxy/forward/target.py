@@ -67,7 +67,12 @@ def _explained(usability: Usability) -> str:
 
 
 def _only(keystore: Keystore, address: str, now: datetime) -> Pinned:
-    known = [one for one in keystore.certificates(address) if one.trust in _CHOSEN]
+    unused = keystore.settling.unused(address)
+    known = [
+        one
+        for one in keystore.certificates(address)
+        if one.trust in _CHOSEN and one.fingerprint not in unused
+    ]
     judged = [(one, keystore.usability(one.fingerprint, Purpose.ENCRYPT, now, address)) for one in known]
     usable = [one for one, usability in judged if usability.usable]
     if len(usable) == 1:

@@ -141,3 +141,15 @@ def test_peers(run: Run, bring: Callable[..., None]) -> None:
         {"scheme": "openpgp", "fingerprint": FIRST.fingerprint, "trust": "verified"}
     ]
     assert "No correspondent" in run("key", "peers", "dave", code=69)
+
+
+def test_an_introducer(run: Run, bring: Callable[..., None]) -> None:
+    bring(FIRST)
+    assert "nobody's word" in run("key", "introducer")
+    said = run("key", "introducer", FIRST.fingerprint, "--domain", "Example.ORG", "--domain", "x.example")
+    assert said == f"{FIRST.fingerprint} for example.org, x.example\n"
+    document = json.loads(run("key", "introducer", "--json"))
+    assert [one["domains"] for one in document["introducers"]] == [["example.org", "x.example"]]
+    assert run("key", "introducer", FIRST.fingerprint) == f"{FIRST.fingerprint} for everybody\n"
+    assert "nobody's word" in run("key", "introducer", FIRST.fingerprint, "--remove")
+    assert "Give the fingerprint" in run("key", "introducer", "--remove", code=64)

@@ -26,6 +26,10 @@ COMMANDS = {
     "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
     "settle": ("secmailproxy.cli.key.settling:command", "Decide which certificate of an address is right."),
+    "introducer": (
+        "secmailproxy.cli.key.introducing:command",
+        "Take a key's word for others' certificates.",
+    ),
     "peers": ("secmailproxy.cli.key.peers:command", "List your correspondents, and what was seen of them."),
     "backup": ("secmailproxy.cli.key.backup:backup", "Write one encrypted file with everything."),
     "restore": ("secmailproxy.cli.key.backup:restore", "Bring everything of a backup in."),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from keystore.discovery.model import SourceKind
+from keystore.facts import Certification
 from keystore.model import Reason, Trust
-from keystore.policy import holds, in_use, raised, trust_of_source
+from keystore.policy import holds, in_use, raised, trust_of_source, vouched
 
 UNKNOWN, KNOWN, VERIFIED, REJECTED = Trust.UNKNOWN, Trust.KNOWN, Trust.VERIFIED, Trust.REJECTED
 
@@ -86,3 +89,41 @@ def test_what_is_held(standing: Trust | None, held: tuple[bool, bool, bool]) -> 
 )
 def test_an_introducer_raises_all_but_what_is_rejected(trust: Trust, alone: Trust, introduced: Trust) -> None:
     assert (raised(trust, introduced=False), raised(trust, introduced=True)) == (alone, introduced)
+
+
+NOW, DAY = datetime(2026, 7, 1, tzinfo=UTC), timedelta(days=1)
+BOB, OTHER = "Bob <bob@example.org>", "Bob <bob@home.example>"
+
+
+@pytest.mark.parametrize(
+    ("statements", "vouches"),
+    [
+        ([], False),
+        ([Certification(BOB, NOW - DAY)], True),
+        ([Certification(BOB, NOW)], True),
+        ([Certification(BOB, NOW + DAY)], False),
+        ([Certification(BOB, NOW - DAY, expires=NOW)], False),
+        ([Certification(BOB, NOW - DAY, expires=NOW + DAY)], True),
+        ([Certification(BOB, NOW - 3 * DAY), Certification(BOB, NOW - DAY, revokes=True)], False),
+        ([Certification(BOB, NOW - DAY), Certification(BOB, NOW - DAY, revokes=True)], False),
+        ([Certification(BOB, NOW - 3 * DAY, revokes=True), Certification(BOB, NOW - DAY)], True),
+        ([Certification(BOB, NOW - 3 * DAY), Certification(BOB, NOW - DAY, expires=NOW)], False),
+        ([Certification(OTHER, NOW - DAY)], False),
+    ],
+)
+def test_the_newest_certification_of_the_user_id_counts(
+    statements: list[Certification], vouches: bool
+) -> None:
+    expected = frozenset({"bob@example.org"} if vouches else ())
+    assert vouched(statements, [BOB], (), NOW) == expected
+    assert vouched(statements[::-1], [BOB], (), NOW) == expected
+    assert vouched(statements, [], (), NOW) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("domains", "vouches"),
+    [((), True), (("example.org",), True), (("org",), False), (("mail.example.org", "x.example"), False)],
+)
+def test_an_introducer_of_some_domains(domains: tuple[str, ...], vouches: bool) -> None:
+    found = vouched([Certification(BOB, NOW - DAY)], [BOB], domains, NOW)
+    assert bool(found) is vouches
