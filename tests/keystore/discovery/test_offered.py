@@ -15,7 +15,7 @@ from tests.keystore.discovery.test_wkd import JOE, certificate, key
 WHOLE = certificate()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.binary(max_size=60)
     | st.tuples(st.integers(0, len(WHOLE)), st.binary(max_size=4)).map(
