@@ -45,6 +45,10 @@ systemd-analyze systemd
 nsd nsd
 unbound unbound
 slapd slapd
+zsh zsh
+fish fish
+man man-db
+groff groff-base
 END
 # Libraries, for which there is no program to look for: git send-email needs one, swaks another for TLS.
 perl -MMail::Address -e 1 2>/dev/null || missing="$missing libmailtools-perl"

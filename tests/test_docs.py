@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from secmailproxy.cli import COMMANDS, program
+from secmailproxy.cli.exits import EXIT_STATUSES
 from secmailproxy.config import Config
 from secmailproxy.config_errors import model_within
 from secmailproxy.config_values import ListenAddress
@@ -94,6 +95,51 @@ def test_every_command_and_option_has_help(name: str) -> None:
 
 def test_the_table_of_commands_is_the_program() -> None:
     assert set(COMMANDS) == {name.split()[1] for name in ALL_COMMANDS if " " in name}
+
+
+WITHOUT_JSON = {
+    *("config autoconfig", "certificate export", "message open", "message seal", "completion"),  # a file each
+    *("forward", "sendmail"),  # pipes: their output is a text for the sender
+    *("queue drop", "queue flush", "queue hold", "queue release", "queue run"),  # they do, and say one line
+    *("man", "store password"),
+}
+
+
+def test_whatever_lists_has_json() -> None:
+    """All commands but those that print a file, take a message, or only do something."""
+    leaves = {name: one for name, one in ALL_COMMANDS.items() if not isinstance(one, click.Group)}
+    leaves["secmailproxy forward"] = ALL_COMMANDS["secmailproxy forward"]
+    without = {
+        name for name, one in leaves.items() if not any("--json" in option.opts for option in one.params)
+    }
+    assert without == {f"secmailproxy {name}" for name in WITHOUT_JSON}
+
+
+def statuses_in(module: Path) -> Iterator[int]:
+    """Numbers that the sources end with, as they are written: in calls, and as names and attributes."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="SystemExit") | ast.Attribute(attr="exit" | "_exit"), args=[first, *_]
+            ):
+                numbers = [one.value for one in ast.walk(first) if isinstance(one, ast.Constant)]
+            case ast.Assign(targets=[ast.Name(id="exit_status")], value=ast.Constant(value=int(number))):
+                numbers = [number]
+            case _:
+                continue
+        yield from (number for number in numbers if isinstance(number, int))
+
+
+def test_every_exit_status_is_in_one_table() -> None:
+    """cli.md has the words of the man pages; errors and commands end with nothing else."""
+    table = sections(DOCS / "cli.md")["Exit statuses"]
+    documented = dict(re.findall(r"(?m)^\| (\d+) \| (.+) \|$", table))
+    assert documented == {str(status): meaning for status, meaning in EXIT_STATUSES.items()}
+    program_files = [ROOT / "secmailproxy" / name for name in ("errors.py", "__main__.py")]
+    modules = [*program_files, *(ROOT / "secmailproxy" / "cli").rglob("*.py")]
+    used = {status for module in modules for status in statuses_in(module)}
+    assert {0, 1, 69, 78} < used
+    assert used <= set(EXIT_STATUSES)
 
 
 def models(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[BaseModel]]]:

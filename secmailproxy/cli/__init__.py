@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sendmail": ("secmailproxy.cli.sendmail:command", "Do as /usr/sbin/sendmail does, encrypted."),
     "forward": ("secmailproxy.cli.forward:command", "Encrypt a message from a pipe and send it on."),
     "queue": ("secmailproxy.cli.queue:command", "Encrypted system mail that waits to be delivered."),
+    "completion": ("secmailproxy.cli.completion:command", "Print what makes a shell complete words."),
+    "man": ("secmailproxy.cli.manual:command", "Write the manual pages into a folder."),
     "demo": ("secmailproxy.cli.demo:command", "Show the proxy at work, without a mail account."),
 }
 """Command -> ("module:attribute", the line that --help shows)."""

@@ -32,6 +32,7 @@ R = TypeVar("R")
 INTERNAL_ERROR = 70
 INPUT_OUTPUT_ERROR = 74
 INTERRUPTED = 130
+READER_GONE = 141
 _KEYSTORE_EXIT = {StoreLocked: 75, StoreDamaged: INTERNAL_ERROR, KeyRefused: 65, NotReadable: 65}
 _SECRET_LIMIT = 64 * 1024
 
@@ -57,7 +58,7 @@ def friendly_errors(*, exits: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         # The reader has gone; a second attempt to flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(INTERRUPTED + 11) from None
+        raise SystemExit(READER_GONE) from None
     except (SecMailProxyError, KeystoreError) as error:
         _complain(describe(error))
         raise SystemExit(exit_status(error)) from None

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -38,7 +41,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, naming the nearest command when there is none of that name."""
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in self.table:
+        if name and not name.startswith("-") and name not in self.table and not ctx.resilient_parsing:
             ctx.fail(
                 f"There is no command {name!r}.{self._nearest(name)} The commands: {', '.join(self.table)}."
             )
@@ -48,6 +51,17 @@ class LazyGroup(click.Group):
         """The list of commands from the table, so that --help imports none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands from the table, so that a shell that asks imports none of them either."""
+        from click.shell_completion import CompletionItem
+
+        named = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in self.table.items()
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def _nearest(self, name: str) -> str:
         from difflib import get_close_matches  # only wanted after a typing error

@@ -7,6 +7,7 @@ import sys
 import click
 
 from keystore.model import Certificate, Holder
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import INTERRUPTED, Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, only, opened, store_passphrase
@@ -14,7 +15,7 @@ from secmailproxy.errors import UsageError
 
 
 @click.command(short_help="Delete one certificate or key.")
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Delete a secret key without asking.")
 @json_option
 @store_passphrase

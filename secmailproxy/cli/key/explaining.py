@@ -15,6 +15,7 @@ from keystore.discovery.answers import Taken
 from keystore.discovery.ladder import Ladder, Reach, Rung, Step, Wanted
 from keystore.discovery.sources import ORDER, sources_of
 from keystore.settling import Claimant
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, load_config, open_keystore, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, store_passphrase
@@ -53,7 +54,7 @@ class Explanation:
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", shell_complete=known)
 @click.option("--from", "from_", metavar="ADDRESS", help="The sender; default: your first account.")
 @click.option("--cached", is_flag=True, help="Ask nobody: show what the sources said last.")
 @json_option
@@ -74,7 +75,7 @@ def explain(
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", shell_complete=known)
 @click.option("--all", "every", is_flag=True, help="Ask every source, not only until one has it.")
 @json_option
 @store_passphrase

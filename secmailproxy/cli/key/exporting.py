@@ -7,6 +7,7 @@ import sys
 import click
 
 from keystore.model import Holder, Scheme
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, key_passphrase, only, opened, store_passphrase
@@ -14,7 +15,7 @@ from secmailproxy.errors import UsageError
 
 
 @click.command(short_help="Write one certificate, or your secret key.")
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @click.option("--secret", is_flag=True, help="Export the secret key, protected by a passphrase.")
 @click.option("--no-passphrase", is_flag=True, help="With --secret: leave the secret key in clear.")
 @json_option

@@ -8,6 +8,7 @@ import click
 
 from keystore import policy
 from keystore.model import Certificate
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, only, opened, store_passphrase
@@ -21,7 +22,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("query", metavar="KEY")
+@click.argument("query", shell_complete=known, metavar="KEY")
 @click.argument("address")
 @click.option("--name", default="", help="Your name beside this address.")
 @click.option("--primary", is_flag=True, help="The one that other programs show first.")
@@ -43,7 +44,7 @@ def add(
 
 
 @command.command()
-@click.argument("query", metavar="KEY")
+@click.argument("query", shell_complete=known, metavar="KEY")
 @click.argument("identity")
 @json_option
 @store_passphrase

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, no_match, opened, store_passphrase
@@ -16,7 +17,7 @@ _NO_KEYS = "There are no keys yet. `secmailproxy setup` makes yours, `secmailpro
 
 
 @click.command(name="list", short_help="List keys and certificates.")
-@click.argument("query", nargs=-1)
+@click.argument("query", shell_complete=known, nargs=-1)
 @json_option
 @store_passphrase
 def list_(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase) -> None:
@@ -25,7 +26,7 @@ def list_(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase)
 
 
 @click.command(short_help="Show everything about a key.")
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @json_option
 @store_passphrase
 def show(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase) -> None:

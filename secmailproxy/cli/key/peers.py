@@ -10,6 +10,7 @@ import click
 
 from keystore.model import Scheme
 from keystore.selection import how_to_settle
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, opened, store_passphrase
@@ -22,7 +23,7 @@ _NOBODY = "There are no correspondents yet: they are noted as protected mail is 
 
 
 @click.command(name="peers")
-@click.argument("query", nargs=-1)
+@click.argument("query", shell_complete=known, nargs=-1)
 @json_option
 @store_passphrase
 def command(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase) -> None:

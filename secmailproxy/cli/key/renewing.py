@@ -8,6 +8,7 @@ import click
 
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Holder, Scheme
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, only, opened, store_passphrase
@@ -34,7 +35,7 @@ def show(keystore: Keystore, certificate: Certificate, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @click.option(
     "--overlap",
     default="90d",
@@ -62,7 +63,7 @@ def rotate(
 
 
 @click.command()
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @expires_option
 @json_option
 @store_passphrase

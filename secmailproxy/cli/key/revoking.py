@@ -11,6 +11,7 @@ import click
 
 from keystore.model import Certificate
 from keystore.openpgp import RevocationReason
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import INTERRUPTED, Passphrase, print_json, read_input
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, only, opened, store_passphrase
@@ -19,7 +20,7 @@ from secmailproxy.errors import UsageError
 
 
 @click.command()
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @click.option(
     "--reason", type=click.Choice(get_args(RevocationReason)), default="none", help="What others are told."
 )
@@ -66,7 +67,7 @@ def _confirm(certificate: Certificate) -> None:
 
 
 @click.command(name="revocation-certificate")
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", shell_complete=known, nargs=-1, required=True)
 @json_option
 @store_passphrase
 def revocation(query: tuple[str, ...], as_json: bool, secrets_passphrase: Passphrase) -> None:

@@ -10,6 +10,7 @@ import click
 
 from keystore.model import Fingerprint
 from keystore.selection import how_to_settle
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, opened, store_passphrase
@@ -24,7 +25,7 @@ _ONLY_ONE = "the only one"
 
 
 @click.command(name="settle")
-@click.argument("address")
+@click.argument("address", shell_complete=known)
 @click.option(
     "--take",
     is_flag=False,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from keystore.model import Trust
+from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, only, opened, store_passphrase
 
 
 @click.command(name="trust")
-@click.argument("query", nargs=-1, metavar="QUERY...")
+@click.argument("query", shell_complete=known, nargs=-1, metavar="QUERY...")
 @click.argument("level", type=click.Choice([one.value for one in Trust]))
 @json_option
 @store_passphrase
