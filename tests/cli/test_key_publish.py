@@ -123,7 +123,9 @@ def test_an_upload(home: Path, web: Web) -> None:
     assert hagrid.mails == [JOE]
     assert set(web.connected) == {"keys.example.net:443"}
     hagrid.status[JOE] = "published"
-    assert run_json(*words)["vks"] == {
+    with (home / "config.toml").open("a") as config:
+        config.write('vks = "keys.example.net"\n')
+    assert run_json("key", "publish", JOE, "--vks")["vks"] == {
         "server": "https://keys.example.net",
         "status": "published",
         "mail_requested": False,

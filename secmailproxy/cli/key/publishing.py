@@ -41,7 +41,7 @@ class _Own:
     "--wkd", type=click.Path(path_type=Path, file_okay=False), help="Write a Web Key Directory here."
 )
 @click.option("--vks", is_flag=True, help="Upload it to a verifying key server.")
-@click.option("--server", help="The server for --vks.  [default: keys.openpgp.org]")
+@click.option("--server", help="For --vks, in place of the configured one or keys.openpgp.org.")
 @json_option
 @passphrase_options
 def command(
@@ -120,10 +120,11 @@ def _uploaded(own: _Own, server: str | None, config: Config) -> Uploaded:
     from keystore.discovery.net import open_net
     from keystore.discovery.uploading import upload
 
-    net = open_net(config.discovery_settings().net)
+    settings = config.discovery_settings()
+    net, server = open_net(settings.net), server or settings.vks or VKS_SERVER
 
     async def each() -> Uploaded:
-        told = [await upload(net, one, own.address, server or VKS_SERVER) for one in own.certificates]
+        told = [await upload(net, one, own.address, server) for one in own.certificates]
         return told[0]
 
     try:
