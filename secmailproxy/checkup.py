@@ -244,11 +244,12 @@ def _validity(certificate: Certificate, address: str, now: datetime) -> Check:
         return Check(name, address, "ok", f"{text}, never expires")
     if left > WARN_BEFORE:
         return Check(name, address, "ok", f"{text}, expires {certificate.expires:%Y-%m-%d}")
-    renewal = (
-        f"make a new one in time (secmailproxy setup {address} --generate-key) and give it to your peers"
-    )
+    renewal = f"secmailproxy key extend {certificate.fingerprint}"
     if is_smime:
-        renewal = "get a new one from the authority in time, and import it: secmailproxy key import FILE"
+        renewal = (
+            f"get a new one from the authority in time: secmailproxy key request {address}, and import what "
+            "it issues: secmailproxy key import FILE"
+        )
     text += f" expires {certificate.expires:%Y-%m-%d}, in {left.days} days"
     return Check(name, address, "warn", text, renewal)
 

@@ -42,6 +42,7 @@ from secmailproxy.localtls import LocalTls
 from secmailproxy.logs import place, set_level
 from secmailproxy.mailroom import LISTENERS, Mailroom
 from secmailproxy.outbound import Outbound
+from secmailproxy.renewals import Renewals
 from secmailproxy.revocationlists import Fetching
 from secmailproxy.searchindex import SearchIndex
 from secmailproxy.smtp.server import SubmissionServer, SubmissionSettings
@@ -109,6 +110,13 @@ class Service:
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
         self._fetching = Fetching(keystore, utc_now)
+        self._renewals = Renewals(
+            lambda: [one.address for one in self._config.accounts],
+            keystore,
+            self._reports.remind,
+            config.folders.state,
+            utc_now,
+        )
         self._mailroom = Mailroom(config, keystore, secrets, self._accounts)
         self._running: list[asyncio.Task[None]] = []
         self._tls = LocalTls(config.folders.certificate, secrets)
@@ -132,6 +140,7 @@ class Service:
             raise
         await self._mailroom.start()
         self._running.append(asyncio.create_task(self._reports.run()))
+        self._running.append(asyncio.create_task(self._renewals.run()))
         if self._config.smime.revocation:
             self._running.append(asyncio.create_task(self._fetching.run()))
         return await self.report()

@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from keystore.errors import KeystoreError
 from keystore.keystore import Keystore
-from keystore.model import Scheme
 from keystore.secrets import Secrets as SecretStore
 from keystore.secrets import open_secrets
 from keystore.selection import how_to_settle
@@ -26,12 +25,12 @@ from secmailproxy.config_accounts import AccountSection
 from secmailproxy.errands.spool import waiting
 from secmailproxy.errors import ConfigError, SecMailProxyError
 from secmailproxy.keywords import NAMES
+from secmailproxy.renewals import ends_of, remedy
 from secmailproxy.startreport import account_report
 from secmailproxy.supervision import LOCK
 from secmailproxy.verdict import field_name
 from secmailproxy.views import Views
 
-_SOON = timedelta(days=30)
 _UNUSABLE = "cannot be used"
 
 
@@ -43,7 +42,7 @@ class AccountStatus:
     key: str
     """For people; "" where the keystore cannot be read."""
     waiting: int
-    """Notifications of partial delivery that have not reached the INBOX."""
+    """Notifications, of partial delivery or of keys that end, that have not reached the INBOX."""
     opened: int | None = None
     """Protected messages that were presented; None where that cannot be told."""
     verdicts: dict[str, int] = field(default_factory=dict)
@@ -85,7 +84,7 @@ def status_of(config: Config, now: datetime) -> Status:
             f"{errands} mailbox errand(s) not finished: give the same `secmailproxy mailbox` again"
         )
     problems += [
-        f"{one.address}: {one.waiting} notification(s) of partial delivery wait for its next login"
+        f"{one.address}: {one.waiting} notification(s) wait for its next login"
         for one in accounts
         if one.waiting
     ]
@@ -211,11 +210,9 @@ def _unlocking(secrets: Secrets) -> str:
 
 def _expiring(address: str, keystore: Keystore, now: datetime) -> Iterator[str]:
     """Of each scheme's key, since either may be the one that correspondents have."""
-    for scheme, name in ((Scheme.OPENPGP, "key"), (Scheme.SMIME, "S/MIME key")):
-        identity = keystore.identity(address, now, scheme=scheme)
-        expires = identity.certificate.expires if identity else None
-        if expires is not None and expires - now < _SOON:
-            yield f"{address}: the {name} expires {expires:%Y-%m-%d}; `secmailproxy doctor` says what to do"
+    for fact in ends_of([address], keystore, now):
+        if fact.ends is not None:
+            yield f"{address}: the {fact.role} expires {fact.ends:%Y-%m-%d}; run: {remedy(fact)}"
 
 
 def _keyless(config: Config, keystore: Keystore, now: datetime) -> Iterator[str]:

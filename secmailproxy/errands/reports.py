@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from keystore.errors import KeystoreError
 from secmailproxy.accounts import ImapLogin, SubmissionAccount
+from secmailproxy.errands.reminder import Reminder
 from secmailproxy.errands.spool import Spool, Waiting, waiting
 from secmailproxy.errors import LoginRefused, SecMailProxyError, SigningKeyUnusable
+from secmailproxy.forward.alerts import Fact
 from secmailproxy.logs import place
 from secmailproxy.model import Envelope
 from secmailproxy.smtp.delivery import Failure
@@ -123,6 +125,19 @@ class Reports:
         known.again = 0.0
         self._news.set()
 
+    async def remind(self, fact: Fact, remedy: str) -> None:
+        """Keep a reminder of a key that ends for the INBOX of its address. Raises as `Spool.put` does.
+
+        The same fact is the same message, however often it is told.
+        """
+        now = self._clock()
+        name = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{fact.key} {fact.stage(now)} {fact.about()}"))
+        stamp = Stamp(now, "", f"<{name}@{DOMAIN}>")
+        reminder = Reminder(fact.address, stamp.message_id, stamp.date, f"Your {fact.sentence()}.", remedy)
+        await asyncio.to_thread(self._spool.put, name, reminder, now)
+        self._account(fact.address).again = 0.0
+        self._news.set()
+
     def logged_in(self, address: str, password: str) -> None:
         """A client has logged in with the password of the mailbox, which serves what waits for it."""
         known = self._accounts.get(address.lower())
@@ -158,7 +173,7 @@ class Reports:
     async def _tell_what_waits(self) -> None:
         if left := await asyncio.to_thread(self.waiting):
             log.warning(
-                "notifications of partial delivery wait",
+                "notifications wait",
                 extra={"count": len(left), "since": left[0].since.isoformat()},
             )
 
@@ -209,7 +224,7 @@ class Reports:
             known.again = asyncio.get_running_loop().time() + pause
         log.log(
             logging.ERROR if known.tries >= _MANY_TRIES else logging.WARNING,
-            "a notification of partial delivery waits",
+            "a notification waits",
             extra={"account": address, "tries": known.tries, "again_seconds": round(pause), "why": why},
         )
 
@@ -236,9 +251,9 @@ class Reports:
         if problems:
             raise problems[0]
 
-    def _read(self, names: Sequence[str]) -> tuple[dict[str, Notification], list[Exception]]:
+    def _read(self, names: Sequence[str]) -> tuple[dict[str, Notification | Reminder], list[Exception]]:
         """What can be read, and why others cannot: they must not keep what is whole waiting. Blocks."""
-        ready: dict[str, Notification] = {}
+        ready: dict[str, Notification | Reminder] = {}
         problems: list[Exception] = []
         for name in names:
             kept = self._unkept.get(name)
@@ -248,19 +263,22 @@ class Reports:
                 problems.append(error)
         return ready, problems
 
-    async def _store(self, client: Client, name: str, notification: Notification) -> None:
+    async def _store(self, client: Client, name: str, notification: Notification | Reminder) -> None:
         """Unless it is there; then it need not be kept any more. Raises as `Client.deposit` does."""
         if not await client.holds(notification.message_id):
             await client.deposit(_INBOX, await self._octets(notification), self._clock())
         await asyncio.to_thread(self._spool.drop, name)
         self._unkept.pop(name, None)
 
-    async def _octets(self, notification: Notification) -> bytes:
-        message = render(notification, plainly=False)
+    async def _octets(self, notification: Notification | Reminder) -> bytes:
+        if isinstance(notification, Reminder):
+            message = plain = notification.render()
+        else:
+            message, plain = (render(notification, plainly=one) for one in (False, True))
         try:
             return await self._outbound.protect_to_self(notification.account, message, sign=False)
         except SigningKeyUnusable:
-            return render(notification, plainly=True)
+            return plain
 
     def _account(self, address: str) -> _Account:
         return self._accounts.setdefault(address.lower(), _Account())

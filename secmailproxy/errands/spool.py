@@ -17,6 +17,7 @@ from pathlib import Path
 
 from keystore.files import replace_file, sync_folder
 from secmailproxy.encryptedids import Sealer
+from secmailproxy.errands.reminder import Reminder, is_reminder
 from secmailproxy.errors import SecMailProxyError
 from secmailproxy.folders import make_private
 from secmailproxy.smtp.notification import Notification
@@ -44,7 +45,7 @@ class Spool:
     folder: Path
     sealer: Sealer
 
-    def put(self, name: str, notification: Notification, now: datetime) -> None:
+    def put(self, name: str, notification: Notification | Reminder, now: datetime) -> None:
         """Keep it, under a name not used before; it is on the disk when this returns.
 
         Raises OSError, ConfigError for a folder that cannot be used, KeystoreError.
@@ -56,11 +57,12 @@ class Spool:
         sealed = self.sealer.seal(notification.to_octets(), _context(name, line))
         replace_file(self._path(name), line + b"\n" + sealed)
 
-    def read(self, name: str) -> Notification:
+    def read(self, name: str) -> Notification | Reminder:
         """Raises KeystoreError while it cannot be unsealed, SpoolDamaged, OSError."""
         line, _, sealed = self._path(name).read_bytes().partition(b"\n")
         try:
-            return Notification.from_octets(self.sealer.unseal(sealed, _context(name, line)))
+            octets = self.sealer.unseal(sealed, _context(name, line))
+            return Reminder.from_octets(octets) if is_reminder(octets) else Notification.from_octets(octets)
         except ValueError:
             raise SpoolDamaged(f"{self._path(name)} is damaged.") from None
 

@@ -85,7 +85,7 @@ def _of_target(role: str, target: Target, keystore: Keystore, now: datetime) -> 
             yield Fact(role, target.address, "", why=error.text)
     for one in fingerprints:
         usability = keystore.usability(one, Purpose.ENCRYPT, now)
-        ends = _end(keystore, one, Purpose.ENCRYPT, now) if usability.usable else None
+        ends = end_of(keystore, one, Purpose.ENCRYPT, now) if usability.usable else None
         yield Fact(role, target.address, one, ends, usability.explanation)
 
 
@@ -107,11 +107,14 @@ def _of_host(settings: ForwardSettings, scheme: Scheme, keystore: Keystore, now:
         own = host_certificate(keystore, settings, scheme, now).fingerprint
     except SigningKeyUnusable as error:
         return Fact("host key", settings.sender, settings.host_key, why=error.text)
-    return Fact("host key", settings.sender, own, _end(keystore, own, Purpose.SIGN, now))
+    return Fact("host key", settings.sender, own, end_of(keystore, own, Purpose.SIGN, now))
 
 
-def _end(keystore: Keystore, fingerprint: Fingerprint, purpose: Purpose, now: datetime) -> datetime | None:
-    """The second from which it cannot be used, by whatever key in it ends first; None beyond HORIZON."""
+def end_of(keystore: Keystore, fingerprint: Fingerprint, purpose: Purpose, now: datetime) -> datetime | None:
+    """The second from which it cannot be used, by whatever key in it ends first; None beyond HORIZON.
+
+    It can be used at `now`.
+    """
 
     def is_usable(at: datetime) -> bool:
         return keystore.usability(fingerprint, purpose, at).usable
@@ -243,17 +246,22 @@ class Alerts:
             os.close(descriptor)
 
     def _write(self, memory: Memory) -> None:
-        told = {
-            "warnings": {key: [said.stage, said.about] for key, said in memory.warnings.items()},
-            "causes": {key: when.isoformat() for key, when in memory.causes.items()},
-        }
-        replace_file(self._folder / _FILE, json.dumps(told, indent=1, sort_keys=True).encode())
+        write_memory(self._folder, memory)
 
 
-def read_memory(folder: Path) -> Memory:
+def write_memory(folder: Path, memory: Memory, name: str = _FILE) -> None:
+    """Keep what was said, in `folder`. Raises OSError."""
+    told = {
+        "warnings": {key: [said.stage, said.about] for key, said in memory.warnings.items()},
+        "causes": {key: when.isoformat() for key, when in memory.causes.items()},
+    }
+    replace_file(folder / name, json.dumps(told, indent=1, sort_keys=True).encode())
+
+
+def read_memory(folder: Path, name: str = _FILE) -> Memory:
     """What was said. Of a file that is damaged, nothing: something is said twice then. Raises OSError."""
     try:
-        told = json.loads((folder / _FILE).read_bytes())
+        told = json.loads((folder / name).read_bytes())
         return Memory(
             {str(key): Said(int(stage), str(about)) for key, (stage, about) in told["warnings"].items()},
             {str(key): datetime.fromisoformat(when).astimezone(UTC) for key, when in told["causes"].items()},
@@ -261,5 +269,5 @@ def read_memory(folder: Path) -> Memory:
     except FileNotFoundError:
         return Memory({}, {})
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        log.warning("a damaged file is ignored", extra={"file": _FILE})
+        log.warning("a damaged file is ignored", extra={"file": name})
         return Memory({}, {})

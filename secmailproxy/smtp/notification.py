@@ -25,7 +25,8 @@ from secmailproxy.model import Reply
 from secmailproxy.smtp.replies import clean, split_status
 
 DOMAIN = "secmailproxy.localhost"
-_AUTHOR = f"secmailproxy on your computer <mailer-daemon@{DOMAIN}>"
+AUTHOR = f"secmailproxy on your computer <mailer-daemon@{DOMAIN}>"
+"""Of what nobody sent: the From field."""
 _SUBJECT = "Not delivered to some of the recipients"
 _RETURNED = ("From", "To", "Cc", "Date", "Message-ID", "Subject")
 _PLAINLY_RETURNED = frozenset({"date", "message-id"})
@@ -118,7 +119,7 @@ def _head(notification: Notification) -> str:
     answered = _message_id(notification)
     fields = [
         "Return-Path: <>",
-        f"From: {_AUTHOR}",
+        f"From: {AUTHOR}",
         f"To: <{notification.account}>",
         f"Date: {notification.date}",
         f"Message-ID: {notification.message_id}",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from secmailproxy import inbound
 from secmailproxy.accounts import Account, Accounts, ImapUpstream, Login, SubmissionAccount, password_secret
 from secmailproxy.errands.reports import Patience, Reports
 from secmailproxy.errands.spool import Spool, waiting
+from secmailproxy.forward.alerts import Fact
 from secmailproxy.model import Envelope, Reply
 from secmailproxy.smtp.delivery import Failure
 from secmailproxy.smtp.smarthost import Credentials, Smarthost, SmarthostSettings
@@ -129,6 +131,30 @@ async def test_it_comes_encrypted_and_is_read_like_any_mail(
     assert leaked(opened) == leaked(SUBJECT.encode())
 
 
+async def test_a_key_that_ends_is_told_once(office: Desk, dovecot: Dovecot) -> None:
+    """Encrypted, though told again after a restart; in clear where the key has ended."""
+    fact = Fact("key", office.mailbox.address, "0" * 40, datetime.now(UTC) + timedelta(days=5))
+    for _ in range(2):
+        reports = office.reports()
+        office.start(reports)
+        await reports.remind(fact, "secmailproxy key extend")
+        reports.logged_in(office.mailbox.address, office.mailbox.password)
+        stored = await office.delivered()
+        await office.stop()
+    assert b"key extend" not in stored
+    tools = office.place.tools
+    opened = inbound.unprotect(stored, tools.keystore, tools.clock(), tools.field_name).presented
+    assert opened is not None
+    assert b"can be used until" in opened
+    assert b"secmailproxy key extend" in opened
+    office.mailbox = dovecot.mailbox("ended")
+    reports = office.reports()
+    office.start(reports)
+    await reports.remind(replace(fact, address=office.mailbox.address), "secmailproxy key extend")
+    reports.logged_in(office.mailbox.address, office.mailbox.password)
+    assert b"secmailproxy key extend" in await office.delivered()
+
+
 async def test_without_a_key_it_says_less(office: Desk, dovecot: Dovecot) -> None:
     office.mailbox = dovecot.mailbox("keyless")
     reports = office.reports()
@@ -191,7 +217,7 @@ async def test_after_a_restart_it_waits_for_a_login(office: Desk, caplog: pytest
     after = office.reports()
     office.start(after)
     await until(lambda: "a notification waits for the next login" in caplog.messages)
-    assert "notifications of partial delivery wait" in caplog.messages
+    assert "notifications wait" in caplog.messages
     after.logged_in("somebody@else.example", "x")
     after.logged_in(office.mailbox.address.upper(), office.mailbox.password)
     await office.delivered()
@@ -225,7 +251,7 @@ async def test_a_refusal_is_tried_again_and_logged(office: Desk, caplog: pytest.
     office.start(reports)
     await office.fail(reports)
     await office.delivered()
-    (told,) = [one for one in caplog.records if "partial delivery waits" in one.message]
+    (told,) = [one for one in caplog.records if "notification waits" in one.message]
     assert "Full" in told.why
     assert not any(word.decode() in caplog.text for word in BLIND)
 
@@ -243,7 +269,7 @@ async def test_one_that_is_damaged_does_not_keep_the_next_one_waiting(
     await office.fail(reports)
     office.start(reports)
     await until(office.mailbox.stored)
-    await until(lambda: "partial delivery waits" in caplog.text)
+    await until(lambda: "notification waits" in caplog.text)
     assert list(office.folder.iterdir()) == [damaged]
     assert len(office.mailbox.stored()) == 1
 
