@@ -357,6 +357,12 @@ class Keystore:
         octets = openpgp.protect(self._vault.key(fingerprint), passphrase)
         return openpgp.armor(octets, "PRIVATE KEY BLOCK")
 
+    def setup_message(self, fingerprint: Fingerprint, code: str, *, mutual: bool) -> bytes:
+        """Return an own OpenPGP key under a setup code, armored: `openpgp.setup`. Raises KeyRefused."""
+        from keystore.openpgp.setup import seal_setup  # rarely needed
+
+        return seal_setup(self._vault.key(fingerprint), code, mutual=mutual)
+
     def minimal(
         self, fingerprint: Fingerprint, address: str, now: datetime, *, signs: bool = False
     ) -> bytes | None:

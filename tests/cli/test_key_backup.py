@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -17,6 +18,8 @@ from keystore.keystore import Keystore, KeystoreSettings
 from keystore.secretsfile import FileSecrets
 from keystore.wrap import PassphraseKdf
 from secmailproxy.cli import program
+from secmailproxy.mime.entity import parse
+from secmailproxy.mime.setupmessage import setup_attachment
 from tests.fixtures.desk import container
 from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.keystores import NOW
@@ -144,6 +147,36 @@ def test_the_configuration_comes_along_where_there_is_none(
     third = machine("third")
     run(third, "key", "restore", file, "--no-config", *opens)
     assert not (third / "config.toml").exists()
+
+
+def test_a_setup_message_takes_a_key_to_another_machine(
+    machine: Callable[[str], Path], run: Run, tmp_path: Path
+) -> None:
+    """Autocrypt Level 1 section 4: as a whole message, and as the attachment that a client has saved."""
+    old, file = machine("old"), tmp_path / "setup.eml"
+    with closing(keystore_of(old)) as keystore:
+        key = keystore.generate(ALICE, now=NOW - DAY)
+        ciphertext = keystore.encrypt(PART % 1, [key.fingerprint], None, NOW)
+    made = run(old, "key", "setup-message", ALICE, "--output", file)
+    code = re.sub(r"[^0-9]", "", made.stdout)
+    (tmp_path / "code").write_text(code)
+    whole = file.read_bytes()
+    assert whole.count(b"\r\n") == whole.count(b"\n")
+    assert code.encode() not in re.sub(rb"\D", b"", whole)
+    (tmp_path / "saved.html").write_bytes(setup_attachment(whole))
+    for name in ("setup.eml", "saved.html"):
+        new = machine(name.partition(".")[0])
+        words = ("key", "setup-message", "--import", tmp_path / name, "--code-file")
+        run(new, *words, tmp_path / "code")
+        with closing(keystore_of(new)) as keystore:
+            assert keystore.decrypt(ciphertext, NOW).octets == PART % 1
+    (tmp_path / "wrong").write_text(code[::-1])
+    assert "does not open it" in run(new, *words, tmp_path / "wrong", code=65).stderr
+    for wrong in ((BOB,), (ALICE, "--code-file", tmp_path / "code"), (file, "--import", "--output", file)):
+        run(old, "key", "setup-message", *wrong, code=64)
+    printed = run(old, "key", "setup-message", ALICE)
+    assert parse(printed.stdout_bytes).parts[1].content_type.full == "application/autocrypt-setup"
+    assert len(re.sub(r"[^0-9]", "", printed.stderr)) == 36
 
 
 def test_what_is_wrong_is_said(machine: Callable[[str], Path], run: Run, tmp_path: Path) -> None:

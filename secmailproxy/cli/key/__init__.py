@@ -33,6 +33,10 @@ COMMANDS = {
     "peers": ("secmailproxy.cli.key.peers:command", "List your correspondents, and what was seen of them."),
     "backup": ("secmailproxy.cli.key.backup:backup", "Write one encrypted file with everything."),
     "restore": ("secmailproxy.cli.key.backup:restore", "Bring everything of a backup in."),
+    "setup-message": (
+        "secmailproxy.cli.key.setupmessage:command",
+        "Your key to or from other programs.",
+    ),
     "revocations": ("secmailproxy.cli.key.revocations:command", "Lists of revoked S/MIME certificates."),
 }
 """Command -> ("module:attribute", the line that --help shows)."""
