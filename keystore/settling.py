@@ -117,6 +117,15 @@ class Settling:
             if row is not None and row.trust is Trust.UNKNOWN:
                 self._store.set_trust(fingerprint, Trust.KNOWN)
 
+    def verify(self, address: str, fingerprint: Fingerprint, now: datetime) -> None:
+        """The owner has compared the fingerprint: VERIFIED, and used for `address`, whatever else there is.
+
+        KeyRefused as in `take`.
+        """
+        with self._store.transaction():
+            self.take(address, fingerprint, now)
+            self._store.set_trust(fingerprint, Trust.VERIFIED)
+
     def keep(self, address: str, now: datetime) -> list[Fingerprint]:
         """Go on using what `address` has; return what is set aside for it. KeyRefused where it has nothing.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click.testing
 import pytest
+import segno
 
 from keystore import openpgp
 from keystore.keystore import Keystore
@@ -153,3 +154,46 @@ def test_an_introducer(run: Run, bring: Callable[..., None]) -> None:
     assert run("key", "introducer", FIRST.fingerprint) == f"{FIRST.fingerprint} for everybody\n"
     assert "nobody's word" in run("key", "introducer", FIRST.fingerprint, "--remove")
     assert "Give the fingerprint" in run("key", "introducer", "--remove", code=64)
+
+
+def test_what_was_scanned_is_verified_and_used(run: Run, bring: Callable[..., None]) -> None:
+    """Also where it was held: both people have looked at it."""
+    bring(FIRST, SECOND)
+    run("key", "generate", "alice@example.org")
+    said = run("key", "verify", BOB, "--own", "alice@example.org")
+    assert "yours:" in said
+    assert FIRST.fingerprint[:4] in said
+    assert "--scanned" in said
+    assert shown(run)[SECOND.fingerprint] == "held"
+    assert "is verified" in run("key", "verify", BOB, "--scanned", f"openpgp4fpr:{SECOND.fingerprint}")
+    assert shown(run) == {SECOND.fingerprint: "in use", FIRST.fingerprint: "set aside"}
+    document = json.loads(run("key", "verify", BOB, "--own", "alice@example.org", "--json"))
+    assert (document["other"], document["verified"]) == (SECOND.fingerprint, False)
+    assert document["own_qr"] == f"OPENPGP4FPR:{document['own']}"
+    [listed] = json.loads(run("key", "list", SECOND.fingerprint, "--json"))["keys"]
+    assert listed["trust"] == "verified"
+
+
+@pytest.mark.parametrize(
+    ("scanned", "code", "said"), [("A" * 40, 65, "none of the certificates"), ("AB12", 64, "whole")]
+)
+def test_what_does_not_match_verifies_nothing(
+    run: Run, bring: Callable[..., None], scanned: str, code: int, said: str
+) -> None:
+    bring(FIRST)
+    assert said in run("key", "verify", BOB, "--scanned", scanned, code=code)
+    [listed] = json.loads(run("key", "list", BOB, "--json"))["keys"]
+    assert listed["trust"] == "known"
+
+
+def test_the_code_in_the_terminal_is_the_fingerprint(run: Run, bring: Callable[..., None]) -> None:
+    """Two rows of modules in one line of text, light on dark."""
+    bring(FIRST)
+    run("key", "generate", "alice@example.org")
+    own = json.loads(run("key", "list", "alice@example.org", "--json"))["keys"][0]["fingerprint"]
+    said = run("key", "verify", BOB, "--own", "alice@example.org")
+    lines = [line for line in said.splitlines() if "\N{FULL BLOCK}" in line]
+    halves = {"█": (0, 0), "▀": (0, 1), "▄": (1, 0), " ": (1, 1)}
+    drawn = [[halves[char][half] for char in line] for line in lines for half in (0, 1)]
+    inside = [bytearray(row[2:-2]) for row in drawn[2 : 2 + len(lines[0]) - 4]]
+    assert inside == list(segno.make(f"OPENPGP4FPR:{own}", error="m", micro=False).matrix)

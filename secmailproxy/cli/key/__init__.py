@@ -25,6 +25,7 @@ COMMANDS = {
     "publish": ("secmailproxy.cli.key.publishing:command", "Let others find your certificate."),
     "delete": ("secmailproxy.cli.key.deleting:command", "Delete one certificate or key."),
     "trust": ("secmailproxy.cli.key.trusting:command", "Say how far a certificate is trusted."),
+    "verify": ("secmailproxy.cli.key.verifying:command", "Compare fingerprints, with a QR code."),
     "settle": ("secmailproxy.cli.key.settling:command", "Decide which certificate of an address is right."),
     "introducer": (
         "secmailproxy.cli.key.introducing:command",
