@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -33,28 +33,31 @@ _ASKED_AGAIN = timedelta(hours=1)
 _MOST_REMEMBERED = 10_000
 
 
-@dataclass(slots=True)
-class Patience:
-    """How long one submission has waited already."""
-
-    spent: float = field(default=0.0)
-    """Seconds."""
-
-    async def wait(self, tasks: Collection[asyncio.Future[object]], most: float) -> None:
-        """Wait for `tasks`, until `most` seconds are spent in all."""
-        began = time.monotonic()
-        try:
-            await asyncio.wait(tasks, timeout=max(0.0, most - self.spent))
-        finally:
-            self.spent += time.monotonic() - began
-
-
 @dataclass(frozen=True, slots=True)
-class _Search:
+class Search:
+    """One that was begun for a recipient who has no certificate that serves."""
+
     rcpt_to: str
     task: asyncio.Task[object]
     demanded: bool
     """Whether a rule demands encryption."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """What one submission waits for, and how long it has waited already."""
+
+    searches: list[Search] = field(default_factory=list)
+    spent: float = 0.0
+    """Seconds."""
+
+    async def wait(self, searches: Collection[Search], most: float) -> None:
+        """Wait for `searches`, until `most` seconds are spent in all."""
+        began = time.monotonic()
+        try:
+            await asyncio.wait([one.task for one in searches], timeout=max(0.0, most - self.spent))
+        finally:
+            self.spent += time.monotonic() - began
 
 
 class Finding:
@@ -75,19 +78,20 @@ class Finding:
         self, decider: Decider, sender: str, rcpt_to: str, account: str, patience: Patience
     ) -> None:
         """At RCPT. Raises StillLooking where a rule demands encryption and the time is over."""
-        searches = self._begin(decider, sender, [rcpt_to], account)
-        await self._wait([one for one in searches if one.demanded], patience)
+        search = self._begin(decider, sender, rcpt_to, account)
+        if search is not None:
+            patience.searches.append(search)
+            if search.demanded:
+                await self._wait([search], patience)
 
-    async def message(
-        self, decider: Decider, sender: str, rcpt_tos: Sequence[str], account: str, patience: Patience
-    ) -> None:
-        """Before a message is decided on. Raises StillLooking as above."""
-        await self._wait(self._begin(decider, sender, rcpt_tos, account), patience)
+    async def message(self, rcpt_tos: Collection[str], patience: Patience) -> None:
+        """Before a message is decided on, wait for what began at RCPT. Raises StillLooking as above."""
+        await self._wait([one for one in patience.searches if one.rcpt_to in rcpt_tos], patience)
 
-    async def _wait(self, searches: list[_Search], patience: Patience) -> None:
+    async def _wait(self, searches: list[Search], patience: Patience) -> None:
         if not searches:
             return
-        await patience.wait([one.task for one in searches], self._seconds)
+        await patience.wait(searches, self._seconds)
         late = [one.rcpt_to for one in searches if one.demanded and not one.task.done()]
         if late:
             raise StillLooking(
@@ -95,17 +99,16 @@ class Finding:
                 f"minute, or see: secmailproxy key explain {late[0]}"
             )
 
-    def _begin(self, decider: Decider, sender: str, rcpt_tos: Sequence[str], account: str) -> list[_Search]:
-        found = []
-        for rcpt_to in dict.fromkeys(rcpt_tos):
-            rule = choose(sender, rcpt_to, decider.settings.rules, account).rule
+    def _begin(self, decider: Decider, sender: str, rcpt_to: str, account: str) -> Search | None:
+        rule = choose(sender, rcpt_to, decider.settings.rules, account).rule
+        with decider.keystore.steady():
             wanted = wanted_for(decider, sender, rcpt_to, rule, self._ladder.kinds)
-            if wanted is None or (wanted.reach is Reach.RENEWING and not self._is_due(wanted)):
-                continue
-            task = self._ladder.start(wanted)
-            if task is not None and wanted.reach is Reach.NEEDED:
-                found.append(_Search(rcpt_to, task, rule.protect is Protect.REQUIRE))
-        return found
+        if wanted is None or (wanted.reach is Reach.RENEWING and not self._is_due(wanted)):
+            return None
+        task = self._ladder.start(wanted)
+        if task is None or wanted.reach is Reach.RENEWING:
+            return None
+        return Search(rcpt_to, task, rule.protect is Protect.REQUIRE)
 
     def _is_due(self, wanted: Wanted) -> bool:
         now, before = self._clock(), self._thought_of.get(wanted.address)

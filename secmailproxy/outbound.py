@@ -124,8 +124,7 @@ class Outbound:
         """
         sender, settings = sender or envelope.mail_from, self._settings
         if self._finding is not None and patience is not None:
-            with our_errors():
-                await self._finding.message(self._decider(), sender, envelope.rcpt_tos, account, patience)
+            await self._finding.message(envelope.rcpt_tos, patience)
         copies = await self._run(len(message), self._protect, envelope, message, sender, account, named)
         if self._guard is not None:
             product, protection = copies[0].octets, copies[0].protection
