@@ -54,6 +54,10 @@ class Origin:
 Item = TypeVar("Item")
 
 
+def _untold(done: int, total: int) -> None:
+    """For whoever does not want to know how far it is."""
+
+
 class Importer:
     """Writes to the store."""
 
@@ -69,9 +73,16 @@ class Importer:
         self._judge = judge
 
     def take_all(
-        self, octets: bytes, origin: Origin, passphrase: Callable[[], str] | None
+        self,
+        octets: bytes,
+        origin: Origin,
+        passphrase: Callable[[], str] | None,
+        progress: Callable[[int, int], object] = _untold,
     ) -> list[ImportResult]:
-        """Import every key in a file, armored or binary; KeyRefused when it holds none at all."""
+        """Import every key in a file, armored or binary; KeyRefused when it holds none at all.
+
+        `progress` is told how many of how many are done, after each transaction.
+        """
         asked = AskedOnce(passphrase)
         found = openpgp.parse_keys(octets)
         if any(parsed.secret_octets is not None for parsed in found):
@@ -82,6 +93,7 @@ class Importer:
             for together in batches(list(keys), 1 if is_secret else AT_ONCE):
                 with nullcontext() if is_secret else self._store.transaction():
                     results += [self._take(parsed, origin, asked) for parsed in together]
+                progress(len(results), len(found))
         return results
 
     def store_own(self, key: openpgp.SecretKey, origin: Origin) -> Certificate:

@@ -238,16 +238,18 @@ class Keystore:
         passphrase: Callable[[], str] | None = None,
         trust: Trust | None = None,
         now: datetime | None = None,
+        progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> list[ImportResult]:
         """Import every key of a file; one result for each. KeyRefused: there is none.
 
         OpenPGP, armored or binary, or X.509: PEM, DER, PKCS #12, PKCS #7; a text may hold both. `passphrase`
         is asked once, for the secret keys. Without `trust`, new certificates are KNOWN, own ones VERIFIED;
         what was decided before stays, and one for an address that has another certificate is held.
+        `progress` is told of OpenPGP how many of how many are done.
         """
         origin = Origin(source, trust, now or datetime.now(UTC))
         if not forms.is_x509(octets):
-            return self._importer.take_all(octets, origin, passphrase)
+            return self._importer.take_all(octets, origin, passphrase, progress)
         from keystore.importing_x509 import (
             X509Importer,
         )  # its libraries take long to import, and many have no use for them

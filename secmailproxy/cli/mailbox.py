@@ -24,11 +24,10 @@ from secmailproxy.cli.context import (
     print_json,
     secret_options,
 )
+from secmailproxy.cli.progress import Progress
 from secmailproxy.errors import ConfigError, LoginRefused, SecMailProxyError, UsageError
 
 if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar
-
     from secmailproxy.accounts import ImapLogin
     from secmailproxy.config import Config
     from secmailproxy.errands.replacing import Outcome
@@ -221,8 +220,7 @@ class _Report:
     account: str = ""
     error: str | None = None
     outcomes: list[tuple[str, Outcome]] = field(default_factory=list)
-    _bar: ProgressBar[int] | None = None
-    _name: str = ""
+    _bar: Progress = field(default_factory=lambda: Progress(""))
 
     def observer(self) -> Observer:
         """For the one who does it."""
@@ -231,30 +229,20 @@ class _Report:
         return Observer(self._begin, self._progress, self._ended)
 
     def _begin(self, name: str) -> None:
-        self._name = name
+        self._bar = Progress(name)
 
     def _progress(self, done: int, total: int) -> None:
-        if not sys.stderr.isatty() or not total:
-            return
-        if self._bar is None:
-            self._bar = click.progressbar(length=total, label=self._name, file=sys.stderr, show_pos=True)
-            self._bar.render_progress()
-        self._bar.update(done - self._bar.pos)
+        self._bar(done, total)
 
     def _ended(self, name: str, outcome: Outcome) -> None:
-        self._finish_bar()
+        self._bar.end()
         self.outcomes.append((name, outcome))
         if not self.wish.as_json:
             click.echo("\n".join(_lines(self.errand, name, outcome, dry_run=self.wish.dry_run)))
 
-    def _finish_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()
-            self._bar = None
-
     def end(self) -> None:
         """Print the JSON, if that was wanted."""
-        self._finish_bar()
+        self._bar.end()
         if self.wish.as_json:
             print_json(
                 {

@@ -14,6 +14,7 @@ from keystore.model import ImportAction, ImportResult, Trust
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, key_passphrase, opened, store_passphrase
+from secmailproxy.cli.progress import Progress
 from secmailproxy.errors import UpstreamUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_FILE = 64 * 1024 * 1024
 _NOTHING_IMPORTED = 65
+_WORTH_A_BAR = 500
 
 
 @click.command(name="import", short_help="Import keys from files, stdin, URLs or GnuPG.")
@@ -130,6 +132,9 @@ def _import_source(
     """Import one source; one that holds no key at all is a result too, so that the others are still tried."""
     try:
         octets = _read(source, ca_file)
-        return keystore.import_keys(octets, source=_name(source), passphrase=passphrase, trust=level)
+        with Progress(_name(source), least=_WORTH_A_BAR) as progress:
+            return keystore.import_keys(
+                octets, source=_name(source), passphrase=passphrase, trust=level, progress=progress
+            )
     except (KeyRefused, UpstreamUnavailable) as refusal:
         return [ImportResult(ImportAction.REFUSED, reason=str(refusal))]
