@@ -99,6 +99,21 @@ class Requests:
         except KeyRefused:
             raise StoreDamaged("a requested key is damaged: restore the keystore from a backup") from None
 
+    def bring(self, old: Store, key: bytes) -> None:
+        """Take over what waits in another store, under the keystore key `key`. Raises StoreDamaged."""
+        for name, addresses, made, request, sealed in old.rows(
+            "SELECT name, addresses, made, request, sealed FROM requests"
+        ):
+            mine = self._vault.resealed(bytes(sealed), _context(name), key)
+            self._store.write(
+                "INSERT INTO requests VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                name,
+                addresses,
+                made,
+                request,
+                mine,
+            )
+
     def fulfilled(self, certificate: bytes) -> None:
         """Forget the request for this certificate (DER): its key is stored beside it in this transaction."""
         self._store.write("DELETE FROM requests WHERE name = ?", key_name_in(certificate))

@@ -36,7 +36,9 @@ from keystore.wrap import KEY_LENGTH
 
 LEFT_OUT = frozenset({"lookups", "revocations"})
 """What is asked for again by itself: answers of sources, and lists of revoked certificates."""
-_BY_HAND = frozenset({"certificates", "addresses", "keys", "secret_keys", "facts", "x509", "x509_names"})
+_BY_HAND = frozenset(
+    {"certificates", "addresses", "keys", "secret_keys", "requests", "facts", "x509", "x509_names"}
+)
 """What restoring writes with care, or what is made anew from it; of all else, rows that are not there."""
 SLOT = "letterbox"
 """The public half of the letter box, in the keystore's folder."""
@@ -146,6 +148,7 @@ class _Bringing:
         there = {one.fingerprint: one for one in self._store.secrets()}
         for secret in secrets:
             self._secret(secret, there.get(secret.fingerprint))
+        self._requests()
         self._other_tables()
         return Restored(
             len(rows),
@@ -217,6 +220,12 @@ class _Bringing:
             stored = self._store.certificate(secret.fingerprint)
             octets = stored.octets if stored is not None else secret.certificate
             self._store.put_secret(self._vault.united(replace(secret, certificate=octets), self._key))
+
+    def _requests(self) -> None:
+        if self._old.rows("SELECT 1 FROM requests LIMIT 1"):
+            from keystore.requests import Requests  # as below, of S/MIME
+
+            Requests(self._store, self._vault).bring(self._old, self._key)
 
     def _other_tables(self) -> None:
         for name, columns in layout(MIGRATIONS).items():

@@ -23,6 +23,7 @@ from keystore.store import Store, StoredSecret
 
 KEY_NAME = "keystore-key"
 _CHECK = "keystore-key-check"
+_SEALING = "secmailproxy sealing"
 
 if TYPE_CHECKING:
     from keystore import smime
@@ -124,6 +125,13 @@ class Vault:
         octets = wrap.wrap(self._keystore_key(), key.to_octets(), _context(key.fingerprint))
         return StoredSecret(key.fingerprint, Holder.OWN, octets)
 
+    def resealed(self, sealed: bytes, context: bytes, key: bytes) -> bytes:
+        """Return what was sealed under another keystore key, sealed under this one.
+
+        Raises StoreDamaged where that is not the key it is sealed under.
+        """
+        return self.seal(wrap.unseal(wrap.derive(key, _SEALING), sealed, context), context)
+
     def seal(self, octets: bytes, context: bytes) -> bytes:
         """Encrypt octets of any kind, bound to `context`."""
         return wrap.seal(self._sealing_key(), octets, context)
@@ -177,7 +185,7 @@ class Vault:
     def _sealing_key(self) -> bytes:
         key = self._keystore_key()
         if self._sealing is None or self._sealing[0] is not key:
-            self._sealing = (key, wrap.derive(key, "secmailproxy sealing"))
+            self._sealing = (key, wrap.derive(key, _SEALING))
         return self._sealing[1]
 
     def _keystore_key(self) -> bytes:

@@ -7,8 +7,10 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cryptography import x509
 
 from keystore import openpgp
 from keystore.autocrypt import Heard
@@ -23,7 +25,8 @@ from keystore.secretsfile import FileSecrets
 from keystore.vault import KEY_NAME
 from tests.fixtures.keystores import NOW
 from tests.fixtures.quicksecrets import quick_secrets
-from tests.fixtures.x509 import own, root
+from tests.fixtures.x509 import addresses, own, root
+from tests.fixtures.x509 import name as distinguished
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 DAY = timedelta(days=1)
@@ -116,6 +119,28 @@ def test_revocation_certificates_come_along(old: Keystore, machine: Machine, tmp
     assert there.read_bytes() == path.read_bytes()
     assert there.stat().st_mode & 0o777 == 0o600
     assert not list(tmp_path.rglob("evil*")) + list((tmp_path / "new").rglob("config.toml"))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_key_that_waits_for_its_certificate_comes_along(
+    old: Keystore, machine: Machine, is_new: bool
+) -> None:
+    """Also under a keystore key of another machine, and as often as it is restored."""
+    made = old.requests.make(["work@example.com"], "", "p256", NOW)
+    new = machine("new")
+    if not is_new:
+        new.generate(BOB, now=NOW - DAY)
+    for _ in range(2):
+        new.backups.restore(old.backups.contents(NOW), NOW)
+    assert new.requests.all() == [made]
+    request = x509.load_pem_x509_csr(made.pem)
+    issued = ROOT.issue(
+        distinguished("Alice"),
+        SimpleNamespace(public_key=request.public_key),
+        addresses("work@example.com"),
+    )
+    [result] = new.import_keys(issued.der, source="test")
+    assert (result.secret, new.requests.all()) == (True, [])
 
 
 def test_beside_another_keystore_nothing_is_lost_or_replaced(old: Keystore, machine: Machine) -> None:
