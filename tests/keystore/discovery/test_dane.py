@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import dns.asyncresolver
@@ -23,9 +24,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from keystore.discovery.dane import Dane, DaneSettings, record_name
-from keystore.discovery.model import Offer, SourceFailed
-from keystore.model import Scheme
+from keystore.discovery.model import Offer, SourceFailed, SourceKind
+from keystore.keystore import Keystore
+from keystore.model import Scheme, Trust
+from keystore.openpgp import generate
+from tests.fixtures import x509
 from tests.fixtures.gnupg import GnuPG
+from tests.fixtures.keystores import NOW
 from tests.fixtures.processes import free_port, service_folder
 from tests.fixtures.zones import DAY, Dns, Zone, resolved
 
@@ -35,6 +40,10 @@ EVIL = base64.b64encode(b"octets of an attacker").decode()
 DNSKEY = dns.rdatatype.DNSKEY
 LONG = bytes(range(256)) * 24
 """Longer than an answer by UDP may be."""
+
+CERTIFICATE = generate("bob@people.zoo", now=NOW)
+PERSON = x509.root().person("bob@people.zoo")
+"""Who publishes what can be encrypted to."""
 
 ALICE = Path("tests/corpus/openpgp/alice.asc")
 
@@ -60,6 +69,7 @@ def tampered(text: str) -> str:
 ZONES = {
     "good": Zone("good.zoo.", [openpgp(), smimea("3 0 0")]),
     "signed": Zone("signed.zoo.", [openpgp()]),
+    "people": Zone("people.zoo.", [openpgp(CERTIFICATE.certificate_octets), smimea("3 0 0", PERSON.der)]),
     "long": Zone("long.zoo.", [openpgp(LONG)]),
     "alias": Zone("alias.zoo.", [f"{BOB}._openpgpkey CNAME {BOB}._openpgpkey.good.zoo."]),
     "circle": Zone("circle.zoo.", [f"{BOB}._openpgpkey CNAME {BOB}._openpgpkey"]),
@@ -157,6 +167,17 @@ async def test_what_gnupg_publishes_is_found(tree: Dns, gnupg_home: Callable[...
     gnupg.take(ALICE.read_bytes())
     (offer,) = await found(tree, "alice@gnupg.zoo")
     assert offer.octets == gnupg.run("--export").stdout
+
+
+async def test_what_is_found_can_be_encrypted_to(tree: Dns, keystore: Keystore) -> None:
+    """From the zone into the store: known, for the DNS of its own domain says so."""
+    for offer in await found(tree, "bob@people.zoo"):
+        keystore.import_found(offer, SourceKind.DANE, "bob@people.zoo", NOW + timedelta(days=1))
+    by_scheme = {one.scheme: one for one in keystore.certificates("bob@people.zoo")}
+    assert by_scheme[Scheme.OPENPGP].fingerprint == CERTIFICATE.fingerprint
+    assert by_scheme[Scheme.SMIME].fingerprint == PERSON.fingerprint
+    assert {one.trust for one in by_scheme.values()} == {Trust.KNOWN}
+    assert keystore.select("bob@people.zoo", NOW + timedelta(days=1)).usable
 
 
 @pytest.mark.parametrize("address", ["nobody@good.zoo", "bob@nowhere.zoo", "bob@[127.0.0.1]", "bob@a..zoo"])

@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from keystore import openpgp
 from keystore.discovery.ldap import Ldap, LdapServer, read_url
-from keystore.discovery.model import Offer, SourceFailed
+from keystore.discovery.model import Offer, SourceFailed, SourceKind
 from keystore.discovery.net import Net, NetSettings, open_net
-from keystore.model import Scheme
+from keystore.keystore import Keystore
+from keystore.model import Scheme, Trust
 from tests.fixtures import x509
 from tests.fixtures.certificates import TestCA, authority
+from tests.fixtures.keystores import NOW
 from tests.fixtures.processes import free_port
 from tests.fixtures.slapd import BASE, PASSWORD, READER, Slapd, slapd
 
@@ -88,6 +90,18 @@ async def test_an_openpgp_certificate_is_found(ca: TestCA, directory: Slapd) -> 
     (offer,) = await source(ca, over_tls(directory)).find("alice@example.test")
     assert offer.scheme is Scheme.OPENPGP
     assert openpgp.certificate(offer.octets).addresses == ("alice@example.org",)
+
+
+async def test_what_is_found_serves_and_is_trusted_by_nobodys_word(
+    ca: TestCA, directory: Slapd, keystore: Keystore
+) -> None:
+    for offer in await source(ca, over_tls(directory)).find("bob@example.test"):
+        keystore.import_found(offer, SourceKind.LDAP, "bob@example.test", NOW)
+    stored = keystore.certificates("bob@example.test")
+    assert {one.fingerprint for one in stored} == {BOB.fingerprint, OLD_BOB.fingerprint}
+    assert {one.trust for one in stored} == {Trust.UNKNOWN}
+    assert keystore.select("bob@example.test", NOW, scheme=Scheme.SMIME).usable
+    assert keystore.certificate(AUTHORITY.fingerprint) is None  # no authority comes in by this way
 
 
 async def test_of_a_secret_key_only_the_certificate_is_offered(ca: TestCA, directory: Slapd) -> None:
