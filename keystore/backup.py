@@ -89,6 +89,13 @@ def new_code() -> Passphrase:
     return Passphrase("-".join(groups), is_code=True)
 
 
+def as_code(text: str) -> str:
+    """The normal form of what looks like a code of ours; any other text as it is."""
+    normal = Passphrase(text, is_code=True).normal
+    is_code = len(normal) == _CODE_GROUPS * _CODE_GROUP and set(normal) <= set(_CODE_LETTERS)
+    return normal if is_code else text
+
+
 def seal(contents: Contents, passphrase: Passphrase) -> bytes:
     """The octets of the file."""
     kdf = PassphraseKdf.fresh()

@@ -179,6 +179,36 @@ def test_a_setup_message_takes_a_key_to_another_machine(
     assert len(re.sub(r"[^0-9]", "", printed.stderr)) == 36
 
 
+@pytest.mark.parametrize("kind", ["OpenPGP", "PKCS #12"])
+def test_a_key_comes_back_from_what_is_typed_off_a_page(
+    kind: str, machine: Callable[[str], Path], run: Run, tmp_path: Path
+) -> None:
+    """Neither the page nor the code alone opens it, and the file is for its owner alone."""
+    old, new, page = machine("old"), machine("new"), tmp_path / "key.html"
+    with closing(keystore_of(old)) as keystore:
+        if kind == "OpenPGP":
+            fingerprint = keystore.generate(ALICE, name="Alice", now=NOW - DAY).fingerprint
+        else:
+            person = own(keystore, root("Paper Root", number=822).person(ALICE, number=823))
+            (fingerprint,) = (one.fingerprint for one in keystore.own(ALICE))
+            assert fingerprint == person.fingerprint
+    made = json.loads(run(old, "key", "paper", fingerprint, "--output", page, "--json").stdout)
+    printed = page.read_text()
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert made["code"] not in printed
+    assert (kind in printed, "<alice@" in printed, "<svg" in printed) == (True, False, True)
+    typed, code = tmp_path / "typed", tmp_path / "code"
+    typed.write_text(printed.partition("<pre>")[2].partition("</pre>")[0].lower())
+    code.write_text(made["code"].lower().replace("-", " "))
+    done = run(new, "key", "paper", "--read", typed, "--passphrase-file", code)
+    assert fingerprint in done.stdout
+    with closing(keystore_of(new)) as keystore:
+        assert fingerprint in {one.fingerprint for one in keystore.own(ALICE)}
+    code.write_text("something else")
+    run(machine("third"), "key", "paper", "--read", typed, "--passphrase-file", code, code=65)
+    run(old, "key", "paper", fingerprint, code=64)
+
+
 def test_what_is_wrong_is_said(machine: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     home, file, opens = machine("old"), tmp_path / "mail.backup", tmp_path / "opens"
     opens.write_text("crooked windmill")

@@ -38,6 +38,7 @@ COMMANDS = {
         "secmailproxy.cli.key.setupmessage:command",
         "Your key to or from other programs.",
     ),
+    "paper": ("secmailproxy.cli.key.paper:command", "Your key on a page to print, and back."),
     "revocations": ("secmailproxy.cli.key.revocations:command", "Lists of revoked S/MIME certificates."),
 }
 """Command -> ("module:attribute", the line that --help shows)."""
