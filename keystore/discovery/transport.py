@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import httpcore
 import httpx
+from socksio.exceptions import SOCKSError
 
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
@@ -42,10 +43,11 @@ class _Transport(httpx.AsyncBaseTransport):
     def __init__(
         self, context: ssl.SSLContext, proxy: str | None, backend: httpcore.AsyncNetworkBackend
     ) -> None:
+        self._backend = _Backend(backend)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
             proxy=httpcore.Proxy(proxy) if proxy is not None else None,
-            network_backend=_Backend(backend),
+            network_backend=self._backend,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -66,7 +68,10 @@ class _Transport(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        try:
+            await self._pool.aclose()
+        finally:
+            await self._backend.close()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -84,10 +89,15 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Backend(httpcore.AsyncNetworkBackend):
-    """Tells names that do not exist from servers out of reach; its streams close in a cancelled handshake."""
+    """Tells names that do not exist from servers out of reach, and remembers what it has connected to.
+
+    httpcore closes a connection that it has finished. One that fails or is cancelled while TLS or SOCKS is
+    still agreed on stays open.
+    """
 
     def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
         self._inner = inner
+        self._made: list[httpcore.AsyncNetworkStream] = []
 
     async def connect_tcp(
         self,
@@ -104,7 +114,13 @@ class _Backend(httpcore.AsyncNetworkBackend):
             if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_HOST:
                 raise _NoSuchHost(str(error)) from cause
             raise
-        return _Stream(stream)
+        self._made.append(stream)
+        return stream
+
+    async def close(self) -> None:
+        """Close all connections that were ever made."""
+        for stream in self._made:
+            await stream.aclose()
 
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)
@@ -112,36 +128,6 @@ class _Backend(httpcore.AsyncNetworkBackend):
 
 class _NoSuchHost(httpcore.ConnectError):
     """As NoSuchHost, on the way out of httpcore."""
-
-
-class _Stream(httpcore.AsyncNetworkStream):
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner = inner
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._inner.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-        except BaseException:  # a cancellation is one
-            # httpcore closes after errors, but leaves the socket open when it is cancelled here.
-            await self._inner.aclose()
-            raise
-
-    def get_extra_info(self, info: str) -> object:
-        return self._inner.get_extra_info(info)
 
 
 @contextmanager
@@ -152,7 +138,7 @@ def _translated() -> Iterator[None]:
         raise NoSuchHost(str(error)) from error
     except httpcore.TimeoutException as error:
         raise httpx.TimeoutException(str(error)) from error
-    except httpcore.ProxyError as error:
+    except (httpcore.ProxyError, SOCKSError) as error:  # httpcore lets the latter through
         raise httpx.ProxyError(str(error)) from error
     except httpcore.ConnectError as error:
         raise httpx.ConnectError(str(error)) from error

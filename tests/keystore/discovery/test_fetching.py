@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from keystore.discovery.fetching import HostMissing, fetch, post_json
 from keystore.discovery.model import SourceFailed
-from keystore.discovery.net import Net, NetSettings, open_net
+from keystore.discovery.net import NetSettings, open_net
 from tests.fixtures.web import Asked, Page, Web, reply
 
 URL = "https://keys.example.net/alice"
@@ -204,31 +205,30 @@ def test_what_is_no_proxy(url: str) -> None:
     assert "sesame" not in str(refused.value)
 
 
-async def test_a_cancelled_question_leaves_no_connection(web: Web) -> None:
-    """During the handshake too: whatever is left open is an error of this test run."""
-    started = asyncio.Event()
+@pytest.mark.parametrize("way", ["https://127.0.0.1", "socks5h://127.0.0.1", "http://127.0.0.1"])
+@pytest.mark.parametrize("said", [b"", b"\x05\x00\x05\x04\x00\x01" + bytes(6), b"HTTP/1.1 502 No\r\n\r\n"])
+async def test_no_connection_stays_open(web: Web, way: str, said: bytes) -> None:
+    """Whatever is cancelled or fails while TLS or a proxy's protocol is agreed on: the peer sees the end."""
+    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        started.set()
-        await reader.read()
-        assert not await reader.read()
+    async def unhelpful(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        with suppress(OSError):
+            while await reader.read(4096):
+                pass
         writer.close()
-        gone.set()
+        with suppress(OSError):
+            await writer.wait_closed()
+        gone.set_result(None)
 
-    gone = asyncio.Event()
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    asking = asyncio.create_task(fetch(_by_itself(web), f"https://127.0.0.1:{port}/"))
-    await started.wait()
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    await asyncio.wait_for(gone.wait(), 10)
+    server = await asyncio.start_server(unhelpful, "127.0.0.1", 0)
+    place = f"{way}:{server.sockets[0].getsockname()[1]}"
+    proxied = not way.startswith("https")
+    net = open_net(NetSettings(ca_file=web.ca_file, proxy=place if proxied else None))
+    with pytest.raises(SourceFailed):
+        await fetch(net, URL if proxied else place, seconds=0.1)
+    await asyncio.wait_for(gone, 10)
     server.close()
-
-
-def _by_itself(web: Web) -> Net:
-    return open_net(NetSettings(ca_file=web.ca_file))
 
 
 async def test_post(web: Web) -> None:
