@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from keystore import forms, openpgp
 from keystore.cache import CertificateCache, matches
-from keystore.database import PASSWORD, Server
+from keystore.database import PASSWORD, Database, Server, Tables
 from keystore.errors import KeyRefused, StoreLocked
 from keystore.gnupg import Gnupg
 from keystore.importing import Importer, Origin
@@ -103,6 +103,19 @@ class Keystore:
         """Read through the database; where it is. Raises StoreDamaged, StoreLocked."""
         self._store.database.check()
         return self._store.database.where
+
+    def beside(self, path: Path, tables: Tables) -> Database:
+        """Open other tables: on the server where this keystore is on one, else in the file `path`."""
+        return self._store.database.beside(path, tables)
+
+    def agreed(self, name: str, proposal: bytes) -> bytes:
+        """What all who share this keystore have agreed on under `name`: the first proposal, kept sealed."""
+        context = b"agreed\0" + name.encode()
+        self._vault.fetch_key()
+        with self._store.transaction():
+            if self._store.fact(name) is None:
+                self._store.put_fact(name, self._vault.seal(proposal, context))
+            return self._vault.unseal(self._store.fact(name) or b"", context)
 
     @property
     def is_shared(self) -> bool:

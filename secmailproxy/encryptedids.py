@@ -11,19 +11,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Protocol
 
-from secmailproxy.errors import SecMailProxyError
+from keystore.database import Database
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS encrypted_id (mark BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS encrypted_id_key (
-    id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB NOT NULL, complete INTEGER NOT NULL DEFAULT 0);
-"""
 _CONTEXT = b"encrypted-ids\0key"
 _MARK_OCTETS = 16
 
@@ -41,64 +33,53 @@ class Sealer(Protocol):
 class EncryptedIds:
     """In the database of `views`, under its lock. Thread-safe; a call takes microseconds for each id.
 
-    Methods raise `keystore.errors.KeystoreError` when the store is locked or damaged, SecMailProxyError when
-    the database cannot be read or written.
+    Methods raise `keystore.errors.KeystoreError` when the store is locked or damaged, or the database cannot
+    be read or written.
     """
 
-    def __init__(self, database: sqlite3.Connection, sealer: Sealer, lock: threading.RLock) -> None:
+    def __init__(self, database: Database, sealer: Sealer) -> None:
         self._db = database
         self._sealer = sealer
-        self._lock = lock
+        self._lock = database.lock
         self._known_key: bytes | None = None
-        self._path = database.execute("PRAGMA database_list").fetchone()[2]
-        database.executescript(_SCHEMA)
 
     def remember(self, ids: Iterable[bytes]) -> None:
         """Remember these, as `secmailproxy.replyguard` reads them; in a transaction if one is open."""
-        with self._lock, self._explained():
-            marks = [(self._mark(one),) for one in ids]
-            self._db.executemany("INSERT OR IGNORE INTO encrypted_id (mark) VALUES (?)", marks)
+        marks = [self._mark(one) for one in ids]
+        if marks:
+            with self._db.transaction():
+                for mark in marks:
+                    self._db.write("INSERT INTO encrypted_id (mark) VALUES (?) ON CONFLICT DO NOTHING", mark)
 
     def any_known(self, ids: Iterable[bytes]) -> bool:
         """Whether one of these was remembered."""
         find = "SELECT 1 FROM encrypted_id WHERE mark = ?"
-        with self._lock, self._explained():
-            return any(self._db.execute(find, (self._mark(one),)).fetchone() is not None for one in ids)
+        with self._lock:
+            return any(self._db.rows(find, self._mark(one)) for one in ids)
 
     @property
     def complete(self) -> bool:
         """Whether what was presented before there was this memory is in it."""
-        with self._lock:
-            row = self._db.execute("SELECT complete FROM encrypted_id_key").fetchone()
-        return row is not None and bool(row[0])
+        return any(row[0] for row in self._db.rows("SELECT complete FROM encrypted_id_key"))
 
     @complete.setter
     def complete(self, value: bool) -> None:
         with self._lock:
             self._key()
-            self._db.execute("UPDATE encrypted_id_key SET complete = ?", (value,))
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise SecMailProxyError(
-                f"{self._path} cannot be read or written ({error}): is the disk full?"
-            ) from None
+            self._db.write("UPDATE encrypted_id_key SET complete = ?", int(value))
 
     def _mark(self, message_id: bytes) -> bytes:
         return hmac.digest(self._key(), message_id, "sha256")[:_MARK_OCTETS]
 
     def _key(self) -> bytes:
-        if self._known_key is None:
-            find = "SELECT sealed FROM encrypted_id_key"
-            row = self._db.execute(find).fetchone()
-            if row is None:
-                self._db.execute(
-                    "INSERT OR IGNORE INTO encrypted_id_key (id, sealed) VALUES (1, ?)",
-                    (self._sealer.seal(secrets.token_bytes(32), _CONTEXT),),
-                )
-                row = self._db.execute(find).fetchone()  # perhaps another process's
-            self._known_key = self._sealer.unseal(row[0], _CONTEXT)
-        return self._known_key
+        with self._lock:
+            if self._known_key is None:
+                find = "SELECT sealed FROM encrypted_id_key"
+                if not self._db.rows(find):
+                    self._db.write(
+                        "INSERT INTO encrypted_id_key (id, sealed) VALUES (1, ?) ON CONFLICT DO NOTHING",
+                        self._sealer.seal(secrets.token_bytes(32), _CONTEXT),
+                    )
+                # Read back: it is perhaps another process's.
+                self._known_key = self._sealer.unseal(self._db.rows(find)[0][0], _CONTEXT)
+            return self._known_key

@@ -12,6 +12,7 @@ import os
 import pwd
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,13 @@ class Folders:
         if len(token) != _TOKEN_DIGITS or not token.isdigit():
             raise ConfigError(f"{path} is damaged; delete it to have a new one made.")
         return token
+
+    def agree_on_verdict_token(self, agreed: Callable[[str, bytes], bytes]) -> None:
+        """Take the digits of those who show the same presented messages, where others were before us."""
+        own = self.verdict_token()
+        shared = agreed("verdict-token", own.encode()).decode("ascii")
+        if shared != own:
+            write_privately(self.state / "verdict-token", shared.encode())
 
 
 def make_private(folder: Path) -> None:

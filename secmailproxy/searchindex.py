@@ -9,26 +9,27 @@ Security: texts are sealed by the keystore (AEAD), bound to the message; nothing
 
 from __future__ import annotations
 
-import sqlite3
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from keystore.database import Database
 from secmailproxy.encryptedids import Sealer
 from secmailproxy.searchable import Found, Key, Searchable, pack, searchable, unpack
 from secmailproxy.views import Kind, Mailbox, Views
+from secmailproxy.viewtables import Opener, in_file, open_tables
 
 VERSION = 1
 """Of what `searchable` makes; texts of another version are made again."""
 CACHE_OCTETS = 96 * 1024 * 1024
 _AT_ONCE = 500
 
-# Numbers are never used twice (AUTOINCREMENT): the cache goes by them.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS searchable (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, form INTEGER NOT NULL UNIQUE REFERENCES form (id) ON DELETE CASCADE,
-    version INTEGER NOT NULL, text BLOB NOT NULL)
+_PUT = """
+INSERT INTO searchable (id, form, version, text) SELECT ?, form.id, ?, ? FROM form WHERE form.id = ?
+ON CONFLICT (form) DO UPDATE SET id = excluded.id, version = excluded.version, text = excluded.text
 """
 _FORMS = """
 SELECT m.uid, m.kind, m.form, f.hash, s.id, s.version
@@ -43,10 +44,10 @@ _Row = tuple[int, int, int, bytes, int | None, int | None]
 class SearchIndex:
     """Search in one database of views. Thread-safe; slow work, so call it in a thread."""
 
-    def __init__(self, path: Path, views: Views, sealer: Sealer) -> None:
-        """`path` is the file of `views`; it is opened when there is something to search."""
-        self._path = path
-        self._database: sqlite3.Connection | None = None
+    def __init__(self, path: Path, views: Views, sealer: Sealer, opener: Opener = in_file) -> None:
+        """`path` and `opener` are those of `views`; they are opened when there is something to search."""
+        self._open = partial(open_tables, path, opener)
+        self._database: Database | None = None
         self._views = views
         self._sealer = sealer
         self._lock = threading.Lock()
@@ -61,14 +62,9 @@ class SearchIndex:
                 self._database = None
 
     @property
-    def _db(self) -> sqlite3.Connection:
-        if self._database is None:
-            self._database = sqlite3.connect(
-                self._path, check_same_thread=False, isolation_level=None, timeout=30
-            )
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute("PRAGMA foreign_keys = ON")
-            self._database.execute(_SCHEMA)
+    def _db(self) -> Database:
+        # Its own, so that a search and what shows messages do not wait for each other.
+        self._database = self._database or self._open()
         return self._database
 
     def search(self, box: Mailbox, kinds: frozenset[Kind], keys: Sequence[Key]) -> Found:
@@ -102,7 +98,7 @@ class SearchIndex:
                     yield uid, searchable(view.verdict + b"\r\n")
 
     def _forms(self, box: Mailbox, kinds: frozenset[Kind]) -> list[_Row]:
-        return [row for row in self._db.execute(_FORMS, (box.id,)) if row[1] in kinds]
+        return [row for row in self._db.rows(_FORMS, box.id) if row[1] in kinds]
 
     def _make(self, rows: Iterable[_Row], box: Mailbox) -> None:
         made = []
@@ -110,20 +106,19 @@ class SearchIndex:
             view = self._views.view(box, uid, octets=True)
             if view is not None and view.octets is not None:
                 packed = pack(searchable(view.octets))
-                made.append((form, VERSION, self._sealer.seal(packed, _context(box.account, message_hash))))
+                made.append((VERSION, self._sealer.seal(packed, _context(box.account, message_hash)), form))
         if made:
-            self._db.execute("BEGIN IMMEDIATE")
-            with self._db:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO searchable (form, version, text) VALUES (?, ?, ?)", made
-                )
+            with self._db.transaction():
+                for one in made:
+                    # The cache goes by numbers, which are never used again.
+                    self._db.write(_PUT, secrets.randbits(62), *one)
 
     def _text(self, account: str, message_hash: bytes, number: int) -> Searchable:
         known = self._kept.get(number)
         if known is not None:
             self._kept.move_to_end(number)
             return known
-        row = self._db.execute("SELECT text FROM searchable WHERE id = ?", (number,)).fetchone()
+        row = self._db.rows("SELECT text FROM searchable WHERE id = ?", number)[0]
         found = unpack(self._sealer.unseal(row[0], _context(account, message_hash)))
         self._kept[number] = found
         self._kept_octets += found.octets

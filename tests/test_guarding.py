@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keystore.errors import StoreDamaged
-from secmailproxy.errors import NotAllowed, SecMailProxyError
+from secmailproxy.errors import KeystoreLocked, NotAllowed, SecMailProxyError
 from secmailproxy.guarding import ReplyGuard
 from secmailproxy.model import Envelope, Protection
 from secmailproxy.outbound import Outbound, OutboundSettings
@@ -192,4 +191,4 @@ async def test_a_memory_that_cannot_be_written_stops_everybody(desk: Desk, tmp_p
         ),
         return_exceptions=True,
     )
-    assert [type(one) for one in outcomes] == [sqlite3.ProgrammingError] * 3
+    assert [type(one) for one in outcomes] == [KeystoreLocked] * 3

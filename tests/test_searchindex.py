@@ -87,7 +87,10 @@ def test_texts_go_with_their_forms_and_are_made_again(index: SearchIndex, box: M
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("DELETE FROM message WHERE uid = 3")
         database.execute("DELETE FROM form WHERE hash = ?", (message_hash(b"3"),))
-        database.execute("UPDATE searchable SET version = version - 1 WHERE form = 2")
+        database.execute(
+            "UPDATE searchable SET version = version - 1"
+            " WHERE form = (SELECT form FROM message WHERE uid = 2)"
+        )
         database.commit()
         assert index.search(box, FORMS, [text("hidden")]).uids == [[1, 2]]
         versions = database.execute("SELECT DISTINCT version FROM searchable").fetchall()
@@ -99,7 +102,8 @@ def test_a_text_moved_to_another_message_is_not_read(index: SearchIndex, box: Ma
     index.close()
     with closing(sqlite3.connect(path)) as database:
         database.execute(
-            "UPDATE searchable SET text = (SELECT text FROM searchable WHERE form = 1) WHERE form = 2"
+            "UPDATE searchable SET text = (SELECT text FROM searchable WHERE form = (SELECT form FROM message"
+            " WHERE uid = 1)) WHERE form = (SELECT form FROM message WHERE uid = 2)"
         )
         database.commit()
     with closing(SearchIndex(path, index._views, Aead())) as again, pytest.raises(InvalidTag):

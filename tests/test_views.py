@@ -120,7 +120,7 @@ def test_a_sealed_verdict_cannot_be_moved_to_another_message(views: Views) -> No
     box = views.mailbox("a", b"INBOX", 7)
     views.fix(box, {1: (b"h", View(Kind.SIGNED, b"valid")), 2: (b"h", View(Kind.SIGNED, b"invalid"))})
     database = views._db
-    database.execute("UPDATE message SET verdict = (SELECT verdict FROM message WHERE uid = 1) WHERE uid = 2")
+    database.write("UPDATE message SET verdict = (SELECT verdict FROM message WHERE uid = 1) WHERE uid = 2")
     assert views.view(box, 1) == View(Kind.SIGNED, b"valid")
     with pytest.raises(InvalidTag):
         views.view(box, 2)
@@ -157,9 +157,9 @@ def test_mailboxes_of_a_special_use_are_remembered(views: Views, path: Path) -> 
 
 def test_what_is_no_store_is_told_of(path: Path) -> None:
     path.write_bytes(b"no database" * 100)
-    with pytest.raises(ConfigError, match=f"{path} cannot be used"):
+    with pytest.raises(ConfigError, match=f"{path} is damaged"):
         Views.open(path, Aead())
-    with pytest.raises(ConfigError, match="cannot be used"):
+    with pytest.raises(ConfigError, match="cannot be opened"):
         Views.open(path / "below", Aead())
 
 
@@ -189,7 +189,7 @@ def test_keywords_are_looked_for_again_only_where_something_was_written_elsewher
         views.mark(box, lambda _: Trust.KNOWN)
         assert sorted(box.marks.words) == [1, 2, 3]
         asked: list[str] = []
-        views._db.set_trace_callback(asked.append)
+        views._db._connection.set_trace_callback(asked.append)
         views.mark(box, lambda _: Trust.KNOWN)
         assert not any("message" in one for one in asked)
         others.fix(elsewhere, {4: (HASH, FORM)})

@@ -106,6 +106,9 @@ class Database(Protocol):
     def version(self) -> tuple[int, int]:
         """Two values: the first differs after each change by this object, the second after each of others."""
 
+    def beside(self, path: Path, tables: Tables) -> Database:
+        """Open other tables at the same place: on the same server, or in the file `path`."""
+
     def check(self) -> None:
         """Read through all of it, which takes long where it is large. Raises StoreDamaged."""
 

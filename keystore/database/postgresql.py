@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -57,6 +58,7 @@ class PostgresqlDatabase:
         self._parameters, self.where = parameters(server)
         self.lock = threading.RLock()
         self.secrets_used: tuple[str, ...] = ()
+        self._server = server
         self._tables = tables
         self._password = password
         self._lock_number = (_FIRST_LOCK << 32) | zlib.crc32(tables.name.encode())
@@ -120,6 +122,10 @@ class PostgresqlDatabase:
                 raise
             finally:
                 self._in_transaction = False
+
+    def beside(self, path: Path, tables: Tables) -> PostgresqlDatabase:
+        """Open other tables on the same server; the file `path` is not needed."""
+        return PostgresqlDatabase(self._server, tables, self._password)
 
     def check(self) -> None:
         """See that the server answers, and whose tables it has; its files are its own to check."""

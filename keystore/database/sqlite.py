@@ -96,6 +96,10 @@ class SqliteDatabase:
                 self._roll_back()
                 raise
 
+    def beside(self, path: Path, tables: Tables) -> SqliteDatabase:
+        """Open other tables in the file `path`."""
+        return SqliteDatabase(path, tables)
+
     def check(self) -> None:
         """Read through the file. Raises StoreDamaged."""
         with self.lock, self._explained():

@@ -166,7 +166,9 @@ def _carry_out(job: Job, wish: _Wish, report: _Report) -> None:
     with ExitStack() as stack:
         keystore = stack.enter_context(closing(open_keystore(config, wish.passphrase)))
         keystore.unlock()
-        views = stack.enter_context(closing(Views.open(config.folders.views, keystore)))
+        if keystore.is_shared:
+            config.folders.agree_on_verdict_token(keystore.agreed)
+        views = stack.enter_context(closing(Views.open(config.folders.views, keystore, keystore.beside)))
         tools = Tools(
             login.account.address,
             keystore,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -74,7 +73,7 @@ class Presenter:
         """The result that the step promises. Raises SecMailProxyError or KeystoreError."""
         try:
             return await self._done(work)
-        except (sqlite3.OperationalError, OSError) as error:
+        except OSError as error:
             log.error("the databases cannot be used", extra=place(error))
             raise SecMailProxyError(
                 "The files of secmailproxy cannot be read or written; is the disk full?"

@@ -46,7 +46,7 @@ def test_a_damaged_file_is_a_problem(user: ProxyUser) -> None:
     path.write_bytes(b"no database" * 100)
     code, text = status(user.home.folder)
     assert code == 3
-    assert f"problem   {path} cannot be used (file is not a database). If the disk" in text
+    assert f"problem   {path} is damaged or not a file of presented messages" in text
     assert user.address in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,6 +20,12 @@ from keystore.schema import MIGRATIONS, TABLES
 from keystore.secrets import HandedOver
 from keystore.vault import KEY_NAME
 from keystore.wrap import new_key
+from secmailproxy.folders import Folders
+from secmailproxy.searchable import Key, fold
+from secmailproxy.searchindex import SearchIndex
+from secmailproxy.view import Kind, View
+from secmailproxy.views import Views
+from secmailproxy.viewtables import TABLES as VIEWS
 from tests.fixtures import postgresql as fixture
 from tests.fixtures.postgresql import Postgresql
 from tests.fixtures.processes import wait_until
@@ -30,7 +37,7 @@ REMOTE = "postgresql://proxy@db.example.org/mail"
 @pytest.fixture
 def server(postgresql: Postgresql) -> Iterator[Server]:
     yield postgresql.server
-    postgresql.forget(TABLES.name)
+    postgresql.forget(TABLES.name, VIEWS.name)
 
 
 def nobody() -> str | None:
@@ -156,8 +163,6 @@ def test_an_error_that_somebody_swallows_loses_nothing_in_silence(server):
 
 def test_two_installations_share_certificates_keys_and_trust(server, tmp_path):
     """SMIME and OpenPGP alike: what one imports or rejects, the other knows; a strange key opens nothing."""
-    import base64
-
     secrets = HandedOver(KEY_NAME, base64.b64encode(new_key()).decode())
     bob = openpgp.generate("bob@example.org", now=NOW)
     places = [KeystoreSettings(tmp_path / name, server=server) for name in ("one", "two")]
@@ -183,3 +188,47 @@ def test_two_installations_share_certificates_keys_and_trust(server, tmp_path):
             pytest.raises(StoreLocked, match="not the one that this keystore was made with"),
         ):
             third.unlock()
+
+
+def test_two_installations_show_the_same_messages(server, tmp_path):
+    """IMAP-03: what one has presented first is what the other presents, whatever it would have made."""
+    secrets = HandedOver(KEY_NAME, base64.b64encode(new_key()).decode())
+    keystores = [
+        Keystore.open(KeystoreSettings(tmp_path / name, server=server), secrets) for name in ("one", "two")
+    ]
+    path = tmp_path / "views.sqlite3"
+    shown, other = (
+        View(Kind.FORM, b"V: x\r\n", len(text), b"V: x\r\n\r\n", b"()", b"()", b"()", octets=text)
+        for text in (b"V: x\r\n\r\nhello", b"V: x\r\n\r\nanother")
+    )
+    with closing(keystores[0]), closing(keystores[1]):
+        both = [Views.open(path, one, one.beside) for one in keystores]
+        with closing(both[0]) as one, closing(both[1]) as two:
+            boxes = [views.mailbox("a@example.org", b"INBOX", 7) for views in (one, two)]
+            for views, box in zip((one, two), boxes, strict=True):
+                views.classify(box, b"1", {1: Kind.SEALED})
+            one.fix(boxes[0], {1: (b"hash", shown)})
+            two.fix(boxes[1], {1: (b"hash", other)})
+            assert two.view(boxes[1], 1, octets=True) == one.view(boxes[0], 1, octets=True)
+            assert two.view(boxes[1], 1, octets=True).octets == shown.octets
+            one.encrypted_ids.remember([b"1@example.org"])
+            assert two.encrypted_ids.any_known([b"2@example.org", b"1@example.org"])
+            with closing(SearchIndex(path, two, keystores[1], keystores[1].beside)) as index:
+                found = index.search(boxes[1], frozenset({Kind.FORM}), [Key("TEXT", fold("hello"))])
+            assert found.uids == [[1]]
+            anew = two.mailbox("a@example.org", b"INBOX", 8)
+            assert anew.kinds == {}
+            with pytest.raises(StoreLocked, match="UIDVALIDITY"):
+                one.fix(boxes[0], {2: (b"hash", None)})
+            assert one.mailbox("a@example.org", b"INBOX", 8).id == anew.id
+    assert not path.exists()
+
+
+def test_installations_agree_on_the_name_of_the_verdict_field(server, tmp_path):
+    """What one presents has the name that the other removes from what senders write."""
+    secrets = HandedOver(KEY_NAME, base64.b64encode(new_key()).decode())
+    folders = [Folders(tmp_path / name / "config.toml", tmp_path / name, tmp_path / name) for name in "ab"]
+    for one in folders:
+        with closing(Keystore.open(KeystoreSettings(one.keystore, server=server), secrets)) as keystore:
+            one.agree_on_verdict_token(keystore.agreed)
+    assert folders[0].verdict_token() == folders[1].verdict_token()
