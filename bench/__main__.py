@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.measure import Aim, Row
 
-PARTS = ("crypto", "smtp", "source", "imap", "fetch", "footprint", "hostile", "forward")
+PARTS = ("crypto", "smtp", "source", "imap", "fetch", "footprint", "hostile", "forward", "keystore")
 PROGRAMS = {
     "gpg": ["gpg", "--version"],
     "Dovecot": ["dovecot", "--version"],
