@@ -7,6 +7,7 @@ failure for minutes. Then it still tells `secmailproxy key explain` what was las
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
@@ -68,6 +69,10 @@ class Answers:
         """The last answer of each source about an address, in any case, with those whose time is over."""
         rows = self._store.rows(_OF_ADDRESS, lower_case(address))
         return {one.kind: one for one in map(_answer, rows) if one is not None}
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """A transaction of the store that nobody waits for: StoreLocked where another process writes."""
+        return self._store.transaction(patient=False)
 
     def keep(self, address: str, answer: Answer) -> None:
         """Note an answer in place of the source's last one; those of long ago are forgotten."""

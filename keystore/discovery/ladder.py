@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -20,6 +21,7 @@ from enum import Enum, StrEnum
 from keystore.discovery.answers import Answer, Taken
 from keystore.discovery.domains import OUTWARD, refusal
 from keystore.discovery.model import Offer, Source, SourceFailed, SourceKind
+from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Fingerprint, Scheme, Trust, lower_case
 
@@ -31,6 +33,8 @@ MOST_WAITING = 1000
 """Beyond, nothing new is looked for."""
 _MOST_OFFERS = 20
 """Of one source for one address."""
+_PAUSE, _TRIES = 0.2, 50
+"""While another process writes to the keystore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,19 +249,25 @@ class Ladder:
                 "a source of certificates failed",
                 extra={"source": source.kind.value, "exception": type(error).__name__},
             )
+        for _ in range(_TRIES):
+            with suppress(StoreLocked):
+                return await asyncio.to_thread(self._taken, source.kind, address, offers, failure, temporary)
+            await asyncio.sleep(_PAUSE)
         return await asyncio.to_thread(self._taken, source.kind, address, offers, failure, temporary)
 
     def _taken(
         self, kind: SourceKind, address: str, offers: Sequence[Offer], failure: str, temporary: bool
     ) -> Answer:
         now, settings = self._clock(), self.settings
-        taken: list[Taken] = [
-            self._keystore.import_found(one, kind, address, now) for one in offers[:_MOST_OFFERS]
-        ]
-        kept = any(one.kept for one in taken)
-        lasts = settings.failed if temporary else settings.found if kept else settings.nothing
-        answer = Answer(kind, now, now + lasts, tuple(taken), failure)
-        self._keystore.answers.keep(address, answer)
+        # Who waits here for another process would have the submissions of this one wait as well.
+        with self._keystore.answers.at_once():
+            taken: list[Taken] = [
+                self._keystore.import_found(one, kind, address, now) for one in offers[:_MOST_OFFERS]
+            ]
+            kept = any(one.kept for one in taken)
+            lasts = settings.failed if temporary else settings.found if kept else settings.nothing
+            answer = Answer(kind, now, now + lasts, tuple(taken), failure)
+            self._keystore.answers.keep(address, answer)
         return answer
 
 

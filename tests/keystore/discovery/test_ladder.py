@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -276,6 +279,25 @@ async def test_no_more_than_some_are_looked_for_at_once(
     assert len(shelf.asked) == 8
     await ladder.close()
     assert shelf.given_up == 8
+
+
+async def test_while_another_process_writes_nobody_waits_for_what_was_found(
+    climbing: Climbing, keystore: Keystore, tmp_path: Path
+) -> None:
+    """Reading goes on at once, as submissions do; what was found is kept as soon as that is possible."""
+    shelf = Shelf(WKD, {BOB: [KEY]})
+    ladder = climbing(shelf)
+    with closing(sqlite3.connect(tmp_path / "keystore/keystore.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        task = ladder.start(Wanted(BOB))
+        assert task is not None
+        await asyncio.wait([task], timeout=0.3)
+        assert (shelf.asked, task.done()) == ([BOB], False)
+        # Had somebody in this process waited, this would have waited until they gave up.
+        assert not keystore.select(BOB, NOW).usable
+        assert not task.done()
+        other.execute("ROLLBACK")
+    assert steps(await task) == [(WKD, TAKEN)]
 
 
 async def test_a_keystore_that_fails_stops_no_mail(
