@@ -48,9 +48,11 @@ from keystore.secrets import HandedOver, Secrets
 from keystore.selection import select, select_pinned, standing
 from keystore.settling import Settling
 from keystore.store import Store
+from keystore.token import Token, TokenSettings
 from keystore.vault import Vault
 
 if TYPE_CHECKING:
+    from keystore.agent import Agent
     from keystore.authorities import Authorities
     from keystore.autocryptpeers import AutocryptPeers
     from keystore.discovery.answers import Answers, Taken
@@ -76,6 +78,8 @@ class KeystoreSettings:
     gnupg_home: Path | None = None
     roots: RootSettings = field(default_factory=RootSettings)
     server: Server | None = None
+    token: TokenSettings = field(default_factory=TokenSettings)
+    """The PKCS #11 token with secret keys of S/MIME, if there is one."""
 
 
 class Keystore:
@@ -97,7 +101,8 @@ class Keystore:
         """Open or create the keystore in `settings.folder`; KeystoreError says why it cannot be."""
         store = Store.open(settings.folder / DATABASE, settings.server, lambda: secrets.get(PASSWORD))
         roots, gnupg = Roots(settings.roots), Gnupg(settings.gnupg_home)
-        return cls(store, Vault(store, secrets), gnupg, roots, settings.folder)
+        token = Token(settings.token, secrets) if settings.token.module else None
+        return cls(store, Vault(store, secrets, token), gnupg, roots, settings.folder)
 
     def check(self) -> str:
         """Read through the database; where it is. Raises StoreDamaged, StoreLocked."""
@@ -158,6 +163,16 @@ class Keystore:
     def relies_on_gnupg(self) -> bool:
         """Whether GnuPG holds any secret key: using it may ask somebody for a passphrase, and take long."""
         return bool(self._vault.held_by(Holder.GNUPG))
+
+    @property
+    def agent(self) -> Agent:
+        """GnuPG's agent, which holds the keys that GnuPG has."""
+        return self._gnupg.agent
+
+    @property
+    def relies_on_token(self) -> bool:
+        """Whether a token holds any secret key: only the process that is logged in there can use it."""
+        return bool(self._vault.held_by(Holder.PKCS11))
 
     # -- certificates
 
@@ -290,6 +305,19 @@ class Keystore:
         exported = [self._gnupg.export(fingerprint) for fingerprint in wanted]
         taken = [self._importer.take_all(octets, origin, None) for octets in exported]
         return [result for results in taken for result in results]
+
+    def import_from_token(
+        self, pin: Callable[[], str] | None = None, *, trust: Trust | None = None, now: datetime | None = None
+    ) -> list[ImportResult]:
+        """Import the certificates of the configured token, which keeps their secret keys.
+
+        `pin` is asked where the token wants one, and kept among the secrets when it is right; None for the
+        one that is kept.
+        """
+        from keystore.importing_token import take_from_token  # few have a token
+
+        origin = Origin("token", trust, now or datetime.now(UTC))
+        return take_from_token(self._vault, self._store, self._judge, origin, pin)
 
     def generate(
         self,

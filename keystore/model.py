@@ -52,6 +52,7 @@ class Holder(Enum):
     NONE = "none"
     OWN = "own"
     GNUPG = "gnupg"
+    PKCS11 = "pkcs11"
 
 
 class Trust(Enum):

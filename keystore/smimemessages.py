@@ -6,13 +6,12 @@ Standards: RFC 8551, RFC 8550 section 3 (which certificates are sent along).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 
 from keystore import smime
 from keystore.authorities import Authorities
 from keystore.cache import CertificateCache
-from keystore.errors import KeyRefused
+from keystore.errors import KeyRefused, NotReadable, StoreLocked
 from keystore.learning import Learning
 from keystore.model import (
     Certificate,
@@ -96,13 +95,23 @@ class SmimeMessages:
             (recipient, certificate.fingerprint)
             for recipient in envelope.recipients
             for certificate in (self._cache.named(recipient.name) if recipient.name else ())
-            if certificate.holder is Holder.OWN
+            if certificate.holder is not Holder.NONE
         ]
-        pairs = []
+        pairs: list[tuple[smime.NamedRecipient, smime.SecretKey]] = []
+        locked: StoreLocked | None = None
         for recipient, fingerprint in own[: smime.MAX_ATTEMPTS]:
-            with suppress(KeyRefused):  # deleted in this moment
+            try:
                 pairs.append((recipient, self._vault.smime_key(fingerprint)))
-        return smime.open_envelope(envelope, pairs)
+            except StoreLocked as error:  # another key may open it all the same
+                locked = error
+            except KeyRefused:  # deleted in this moment
+                continue
+        try:
+            return smime.open_envelope(envelope, pairs)
+        except NotReadable:
+            if locked is not None:
+                raise locked from None
+            raise
 
     def verify(self, cms: bytes, octets: bytes | None, now: datetime) -> SignedContent:
         """Judge SignedData (BER or DER): over `octets` (CRLF) when detached, over what it holds when None.
@@ -117,6 +126,10 @@ class SmimeMessages:
         found = (self._cache.named(one) if one else [] for one in smime.recipients(der))
         return tuple(next(iter(named), None) for named in found)
 
+    def demand_held(self, fingerprint: Fingerprint) -> None:
+        """Raise StoreLocked where the holder of this own key does not answer, KeyRefused without one."""
+        self._vault.smime_key(fingerprint)
+
     def proves(self, octets: bytes, signature: bytes, signer: Fingerprint) -> bool:
         """Whether `signature` (DER) is that of this certificate over `octets`; nothing else is judged."""
         certificate = self._cache.get(signer)
@@ -125,6 +138,10 @@ class SmimeMessages:
     def export(self, certificate: Certificate, *, secret: bool, passphrase: str | None) -> bytes:
         """PEM with the authorities above that are known, or with `secret` PKCS #12. Raises KeyRefused."""
         chain = [one.octets for one in self.chain(certificate, root=True)]
+        if secret and certificate.holder is Holder.PKCS11:
+            raise KeyRefused(
+                f"the secret key of {certificate.fingerprint} is in a token, and does not leave it"
+            )
         if secret:
             return smime.pkcs12(self._vault.smime_key(certificate.fingerprint), chain, passphrase)
         return smime.pem([certificate.octets, *chain])
@@ -140,7 +157,7 @@ class SmimeMessages:
             one
             for address in certificate.addresses
             for one in self._cache.by_address(address)
-            if one.scheme is Scheme.SMIME and one.holder is Holder.OWN
+            if one.scheme is Scheme.SMIME and one.holder is not Holder.NONE
         ]
         usable = [one for one in others if self._judge(one, Purpose.ENCRYPT, now).usable]
         if certificate in usable:

@@ -28,6 +28,7 @@ _SEALING = "secmailproxy sealing"
 if TYPE_CHECKING:
     from keystore import smime
     from keystore.letterbox import Letterbox
+    from keystore.token import Token
 
     SecretKey = openpgp.SecretKey | smime.SecretKey
 
@@ -36,9 +37,11 @@ class Vault:
     """Own secret keys. Methods raise StoreLocked when the keystore key is out of reach, StoreDamaged when a
     wrap does not open."""
 
-    def __init__(self, store: Store, secrets: Secrets) -> None:
+    def __init__(self, store: Store, secrets: Secrets, token: Token | None = None) -> None:
+        """`token` holds the secret keys of which the store says so."""
         self._store = store
         self._secrets = secrets
+        self.token = token
         self._key: bytes | None = None
         self._sealing: tuple[bytes, bytes] | None = None
         """The keystore key, and what is derived from it for sealing."""
@@ -52,6 +55,8 @@ class Vault:
             self._key = self._sealing = None
             self._unlocked.clear()
             self._rows, self._seen = [], None
+        if self.token is not None:
+            self.token.close()
 
     def unlock(self) -> None:
         """Fetch the keystore key (a new store gets a new one) and unwrap every own secret key."""
@@ -79,7 +84,17 @@ class Vault:
         return key
 
     def smime_key(self, fingerprint: Fingerprint) -> smime.SecretKey:
-        """Return one own secret key of S/MIME; KeyRefused when there is none."""
+        """Return one own secret key of S/MIME, ours or the token's; KeyRefused when there is none."""
+        held = self._held_by_token(fingerprint)
+        if held is not None:
+            if self.token is None:
+                raise StoreLocked(
+                    f"a token holds the key {fingerprint}, and none is configured: name its module in the "
+                    "section [pkcs11]"
+                )
+            from keystore.tokenkeys import secret_key  # few have a token
+
+            return secret_key(self.token, held.certificate)
         key = self._one(fingerprint)
         if isinstance(key, openpgp.SecretKey):
             raise KeyRefused(f"{fingerprint} is an OpenPGP key")
@@ -159,6 +174,11 @@ class Vault:
                 for secret in self._secrets_stored()
                 if secret.wrapped is not None and scheme in (None, secret.scheme)
             ]
+
+    def _held_by_token(self, fingerprint: Fingerprint) -> StoredSecret | None:
+        with self._store.lock:
+            held = (one for one in self._secrets_stored() if one.holder is Holder.PKCS11)
+            return next((one for one in held if one.fingerprint == fingerprint), None)
 
     def _one(self, fingerprint: Fingerprint) -> SecretKey:
         with self._store.lock:

@@ -27,6 +27,7 @@ from secmailproxy.config_errors import ConfigProblems, problems_of
 from secmailproxy.config_forward import Forward
 from secmailproxy.config_rules import RuleSection, WishSection, refuse_repeated
 from secmailproxy.config_store import StoreSection
+from secmailproxy.config_token import Pkcs11
 from secmailproxy.config_values import (
     ExistingFile,
     ExistingFolder,
@@ -148,6 +149,7 @@ class Config(Section):
     secrets: Secrets = Secrets()
     keystore: KeystoreSection = KeystoreSection()
     store: StoreSection = StoreSection()
+    pkcs11: Pkcs11 = Pkcs11()
     smime: Smime = Smime()
     autocrypt: AutocryptSection = AutocryptSection()
     discovery: Discovery = Discovery()
@@ -307,7 +309,10 @@ class Config(Section):
         from keystore.roots import RootSettings
 
         roots = RootSettings(self.smime.roots, self.smime.platform_roots)
-        return KeystoreSettings(self.folders.keystore, self.keystore.gnupg_home, roots, self.store.server)
+        token = self.pkcs11.settings()
+        return KeystoreSettings(
+            self.folders.keystore, self.keystore.gnupg_home, roots, self.store.server, token
+        )
 
     def secrets_settings(self, passphrase: Callable[[], str] | None) -> SecretsSettings:
         """For `keystore.secrets.open_secrets`. `passphrase` serves where no passphrase_file is set."""

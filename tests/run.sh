@@ -20,6 +20,7 @@ gpg gnupg
 gpg-agent gpg-agent
 gpgsm gpgsm
 /usr/lib/postgresql/15/bin/postgres postgresql-15
+softhsm2-util softhsm2
 openssl openssl
 procmail procmail
 mbsync isync

@@ -56,7 +56,7 @@ class Here:
     @classmethod
     def of(cls, desk: Desk, workers: Workers, *rules: Rule) -> Here:
         store = desk.keystore
-        keystore = Counting(store._store, store._vault, store._gnupg, store.roots)
+        keystore = Counting(store._store, store._vault, store._gnupg, store.roots, store._folder)
         return cls(keystore, Outbound(keystore, OutboundSettings(rules), crew=Crew(workers)))
 
     async def protect(self, message: bytes = MESSAGE, rcpt_to: str = BOB) -> tuple[Copy, ...]:
@@ -210,7 +210,7 @@ def test_keys_that_gnupg_holds_are_used_by_this_process(desk: Desk) -> None:
 
     store, settings = desk.keystore, OutboundSettings()
     work = Work(settings, "_protect", (Envelope(ALICE, (BOB,)), MESSAGE, ALICE, None))
-    assert work.carry_out(Held(store._store, store._vault, store._gnupg, store.roots)) is None
+    assert work.carry_out(Held(store._store, store._vault, store._gnupg, store.roots, store._folder)) is None
 
 
 def test_steady_is_over_after_the_block(desk: Desk) -> None:

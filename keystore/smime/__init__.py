@@ -21,6 +21,7 @@ from keystore.smime.opening import (
     recipients,
 )
 from keystore.smime.policy import usability
+from keystore.smime.recipients import Recipient as NamedRecipient
 from keystore.smime.signed import CmsSignature, sign
 from keystore.smime.verifying import (
     Checked,
@@ -58,6 +59,7 @@ __all__ = [
     "Content",
     "ContentCipher",
     "Envelope",
+    "NamedRecipient",
     "Finding",
     "MAX_ATTEMPTS",
     "NOTHING_STATED",

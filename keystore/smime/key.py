@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_der_private_key,
+    load_der_public_key,
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
@@ -108,3 +109,9 @@ def spki_of(certificate_octets: bytes) -> bytes:
 def spki_of_key(private: PrivateKey) -> bytes:
     """The public half of a private key, in the same form."""
     return private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_of_public(octets: bytes) -> bytes:
+    """A public key (SubjectPublicKeyInfo or PKCS #1, DER) in the same form. Raises ValueError."""
+    public = load_der_public_key(octets)
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from keystore.errors import NotReadable
+from keystore.errors import NotReadable, StoreLocked
 from keystore.model import OpenedEnvelope
 from keystore.smime import ber
 from keystore.smime.key import SecretKey
@@ -105,20 +105,28 @@ def read_envelope(cms: bytes) -> Envelope:
 
 
 def open_envelope(envelope: Envelope, pairs: Sequence[tuple[Recipient, SecretKey]]) -> OpenedEnvelope:
-    """What an envelope holds, by a key of ours for one of its recipients. Raises NotReadable."""
+    """What an envelope holds, by a key of ours for one of its recipients.
+
+    Raises NotReadable, and StoreLocked where a key is on a token that does not answer.
+    """
     if not pairs:
         raise NotReadable("there is no secret key for this message", reason="no-secret-key")
     length = _key_length(envelope)
     able = [(one, key) for one, key in pairs if one.supported]
     if not able:
         raise _unsupported("its key is encrypted")
+    locked: StoreLocked | None = None
     for recipient, key in able[:MAX_ATTEMPTS]:
         try:
             octets = _decrypted(envelope, content_key(recipient, key.private, length))
+        except StoreLocked as error:
+            # Another recipient's key may open it all the same.
+            locked = error
+            continue
         except Exception:  # noqa: BLE001,S112  which step failed, and how, is nobody's to know
             continue
         return OpenedEnvelope(octets, authenticated=envelope.tag is not None)
-    raise _damaged()
+    raise locked or _damaged()
 
 
 def _read(der: bytes) -> Envelope:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
+from keystore.errors import StoreLocked
 from keystore.smime import ber
 from keystore.smime.key import PrivateKey
 from keystore.smime.mathematics import HASHES, MAX_PARAMETERS, algorithm_identifier, digest_name
@@ -112,12 +113,17 @@ def read_recipients(infos: ber.Element) -> tuple[Recipient, ...]:
 
 
 def content_key(recipient: Recipient, private: PrivateKey, length: int) -> bytes:
-    """The content key, of `length` octets. Raises NoKey; with PKCS #1 v1.5 a wrong one comes out instead."""
+    """The content key, of `length` octets. Raises NoKey; with PKCS #1 v1.5 a wrong one comes out instead.
+
+    StoreLocked where the key is on a token that does not answer.
+    """
     try:
         if isinstance(private, rsa.RSAPrivateKey):
             key = _by_rsa(recipient, private, length)
         else:
             key = _by_agreement(recipient, private)
+    except StoreLocked:  # a token's key that does not answer
+        raise
     except Exception:  # noqa: BLE001  whatever a parser or a primitive raises says nothing to anybody
         raise NoKey("no content key") from None
     if len(key) != length:

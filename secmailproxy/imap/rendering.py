@@ -173,8 +173,13 @@ class Rendering:
     inline_pgp: bool = False
     subject_mark: str = ""
 
-    def carry_out(self, keystore: Keystore) -> list[View | Locked]:
-        """As `Renderer.views`, of this process alone: no message may take more of it than its share."""
+    def carry_out(self, keystore: Keystore) -> list[View | Locked] | None:
+        """As `Renderer.views`, of this process alone: no message may take more of it than its share.
+
+        None where a token may have to open one: this process is not logged in there.
+        """
+        if keystore.relies_on_token:
+            return None
         clock = partial(datetime.now, UTC)
         renderer = Renderer(keystore, self.field_name, clock, self.inline_pgp, self.subject_mark)
         return renderer.views(self.jobs, confined)

@@ -96,7 +96,13 @@ async def test_a_message_that_we_fail_on_does_not_keep_others_from_being_read(
     desk: Desk, views: Views
 ) -> None:
     """IMAP-22: shown as it is, with nothing claimed of it."""
-    faulty = Faulty(desk.keystore._store, desk.keystore._vault, desk.keystore._gnupg, desk.keystore.roots)
+    faulty = Faulty(
+        desk.keystore._store,
+        desk.keystore._vault,
+        desk.keystore._gnupg,
+        desk.keystore.roots,
+        desk.keystore._folder,
+    )
     outbound = Outbound(desk.keystore, OutboundSettings())
     presenter = Presenter("bob@example.org", views, faulty, outbound, FIELD, lambda: NOW)
     box = views.mailbox("bob@example.org", b"INBOX", 1)

@@ -60,7 +60,13 @@ def box_of(views: Views, name: bytes) -> Mailbox:
 
 
 def counting(desk: Desk) -> Counting:
-    return Counting(desk.keystore._store, desk.keystore._vault, desk.keystore._gnupg, desk.keystore.roots)
+    return Counting(
+        desk.keystore._store,
+        desk.keystore._vault,
+        desk.keystore._gnupg,
+        desk.keystore.roots,
+        desk.keystore._folder,
+    )
 
 
 def presenter(views: Views, keystore: Keystore, openings: Openings) -> Presenter:
@@ -214,7 +220,9 @@ def test_what_this_machine_lacks_is_never_fixed(
             raise error
 
     store = desk.keystore
-    renderer = Renderer(Short(store._store, store._vault, store._gnupg, store.roots), FIELD, lambda: NOW)
+    renderer = Renderer(
+        Short(store._store, store._vault, store._gnupg, store.roots, store._folder), FIELD, lambda: NOW
+    )
     (outcome,) = renderer.views([Job(sealed[1], signed=False)])
     assert isinstance(outcome, Locked)
     assert "try again" in outcome.text

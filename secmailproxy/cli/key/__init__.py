@@ -12,6 +12,7 @@ COMMANDS = {
     "generate": ("secmailproxy.cli.key.generating:command", "Make a key for an address of yours."),
     "request": ("secmailproxy.cli.key.requesting:request", "A request for an S/MIME certificate."),
     "requests": ("secmailproxy.cli.key.requesting:requests", "Requests that wait for their certificate."),
+    "holders": ("secmailproxy.cli.key.holders:command", "Who holds your secret keys, and who answers."),
     "rotate": ("secmailproxy.cli.key.renewing:rotate", "Give your key a new subkey for encryption."),
     "extend": ("secmailproxy.cli.key.renewing:extend", "Give your key another end."),
     "identity": ("secmailproxy.cli.key.identities:command", "Add an address to your key, or take one away."),

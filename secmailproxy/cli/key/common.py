@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/keys.md).")
 key_passphrase = secret_options("passphrase", "passphrase of the key")
+token_pin = secret_options("pin", "PIN of the token")
 store_passphrase = secret_options("secrets-passphrase", "passphrase of the secrets file")
 
 

@@ -13,7 +13,14 @@ from keystore.errors import KeyRefused
 from keystore.model import ImportAction, ImportResult, Trust
 from secmailproxy.cli.context import Passphrase, print_json
 from secmailproxy.cli.key import text
-from secmailproxy.cli.key.common import NotFound, json_option, key_passphrase, opened, store_passphrase
+from secmailproxy.cli.key.common import (
+    NotFound,
+    json_option,
+    key_passphrase,
+    opened,
+    store_passphrase,
+    token_pin,
+)
 from secmailproxy.cli.progress import Progress
 from secmailproxy.errors import UpstreamUnavailable, UsageError
 
@@ -36,27 +43,31 @@ _WORTH_A_BAR = 500
     help="Import from GnuPG's key ring.",
 )
 @click.option("--secret", is_flag=True, help="With --from-gnupg: only own keys; GnuPG keeps the secret half.")
+@click.option("--token", "from_token", is_flag=True, help="Import from the PKCS #11 token; keys stay there.")
 @click.option("--trust", type=click.Choice([one.value for one in Trust]), help="How far to trust the keys.")
 @click.option("--ca-file", type=click.Path(path_type=Path), help="Trust this authority for https (PEM).")
 @json_option
 @key_passphrase
 @store_passphrase
+@token_pin
 def command(
     sources: tuple[str, ...],
     query: str | None,
     secret: bool,
+    from_token: bool,
     trust: str | None,
     ca_file: Path | None,
     as_json: bool,
     passphrase: Passphrase,
     secrets_passphrase: Passphrase,
+    pin: Passphrase,
 ) -> None:
     """Import certificates and secret keys from files, stdin (-), https URLs or GnuPG.
 
     OpenPGP: armored or binary, several in a file. S/MIME: PEM, DER, PKCS #12 (.p12, .pfx) and PKCS #7 (.p7b).
     The passphrase of secret keys is asked for once.
     """
-    _check_sources(sources, query, secret)
+    _check_sources(sources, query, secret, from_token)
     level = Trust(trust) if trust else None
     results: list[tuple[str, ImportResult]] = []
     with opened(_either(secrets_passphrase, passphrase)) as keystore:
@@ -66,6 +77,11 @@ def command(
         if query is not None:
             taken = keystore.import_from_gnupg(query, secret=secret, trust=level)
             results += [("GnuPG", result) for result in taken]
+        if from_token:
+            asked = pin if pin.given or sys.stdin.isatty() else None
+            results += [("token", one) for one in keystore.import_from_token(asked, trust=level)]
+    if not results and from_token:
+        raise NotFound("The token has no certificate whose secret key is there too.")
     if not results:
         raise NotFound(f"GnuPG has no {'own ' if secret else ''}key that matches {query!r}.")
     if as_json:
@@ -83,9 +99,9 @@ def _either(secrets_passphrase: Passphrase, passphrase: Passphrase) -> Passphras
     return secrets_passphrase if secrets_passphrase.given or not passphrase.given else passphrase
 
 
-def _check_sources(sources: tuple[str, ...], query: str | None, secret: bool) -> None:
-    if not sources and query is None:
-        raise UsageError("Nothing to import: name files, https URLs, - for stdin, or --from-gnupg.")
+def _check_sources(sources: tuple[str, ...], query: str | None, secret: bool, from_token: bool) -> None:
+    if not sources and query is None and not from_token:
+        raise UsageError("Nothing to import: name files, https URLs, - for stdin, --from-gnupg or --token.")
     if secret and query is None:
         raise UsageError("--secret goes with --from-gnupg; secret keys in files are imported as they are.")
     if sources.count("-") > 1:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 JSON_VERSION = 1
 _SCHEMES = {Scheme.OPENPGP: "OpenPGP", Scheme.SMIME: "S/MIME"}
-_HOLDERS = {Holder.NONE: "certificate", Holder.OWN: "own key", Holder.GNUPG: "own key, held by GnuPG"}
+_HOLDERS = {
+    Holder.NONE: "certificate",
+    Holder.OWN: "own key",
+    Holder.GNUPG: "own key, held by GnuPG",
+    Holder.PKCS11: "own key, held by a token",
+}
 
 
 def plain(text: str) -> str:
