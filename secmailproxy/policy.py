@@ -129,6 +129,9 @@ def recipient_refusal(rcpt_to: str, rule: Rule, selections: Mapping[Scheme, Sele
     told = [scheme for scheme, one in selections.items() if one.reason not in _UNTOLD]
     if not told and not rule.fingerprints and rule.scheme is None:
         return f"no encryption key for <{rcpt_to}> (no certificate is known); {_IMPORT}"
+    changed = next((one for one in told if selections[one].reason is Reason.HELD), None)
+    if changed is not None and not rule.fingerprints:
+        return _changed(rcpt_to, changed, selections[changed])
     return f"{missing[(told or schemes_of([rule]))[0]]}; {_IMPORT}"
 
 
@@ -241,10 +244,11 @@ def _refuse_changed(attempts: Sequence[_Attempt]) -> None:
     for attempt in (one for one in attempts if one.facts.identity is not None):
         for rcpt_to, selection in attempt.facts.selections.items():
             if selection.reason is Reason.HELD:
-                raise NoUsableCertificate(
-                    f"the certificate of <{rcpt_to}> has changed ({_NAMES[attempt.scheme]}: "
-                    f"{selection.explanation})"
-                )
+                raise NoUsableCertificate(_changed(rcpt_to, attempt.scheme, selection))
+
+
+def _changed(rcpt_to: str, scheme: Scheme, selection: Selection) -> str:
+    return f"the certificate of <{rcpt_to}> has changed ({_NAMES[scheme]}: {selection.explanation})"
 
 
 def _refuse_clear(question: Question, attempts: Sequence[_Attempt], *, required: bool) -> None:

@@ -106,6 +106,10 @@ def test_a_changed_certificate_is_named_with_its_reason() -> None:
     with pytest.raises(NoUsableCertificate, match=f"<{CAROL}> has changed .*5678 is held") as refused:
         decide(HELD_CAROL)
     assert refused.value.enhanced_status == "5.7.5"
+    held = {Scheme.OPENPGP: HELD_CAROL[CAROL], Scheme.SMIME: Selection(CAROL, (), Reason.NO_CERTIFICATE)}
+    at_rcpt = recipient_refusal(CAROL, Rule(to=CAROL, protect=REQUIRE), held)
+    assert at_rcpt == str(refused.value)
+    assert recipient_refusal(CAROL, Rule(to=CAROL, protect=PREFER), held) is None
 
 
 @pytest.mark.parametrize(("selections", "for_bob", "for_carol", "identity", "outcome"), TABLE)
