@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from keystore import openpgp
+from keystore.autocrypt import Heard
 from secmailproxy.cli import program
 from secmailproxy.folders import HOME_VARIABLE
 from tests.fixtures.keystores import NOW
@@ -67,6 +68,21 @@ def test_it_is_explained_what_would_be_asked_and_nobody_is(key: Run, home: Proxy
     assert "gnupg" in found["off"]
     with home.keystore() as keystore:
         assert not keystore.certificates(BOB)
+
+
+def test_what_mail_has_said_is_shown_with_what_autocrypt_recommends(key: Run, home: ProxyHome) -> None:
+    assert shown(key("explain", BOB, "--cached", "--json"))["autocrypt"] is None
+    with home.keystore() as keystore:
+        now = datetime.now(UTC)
+        keystore.autocrypt.hear(Heard(BOB, now, BOBS.certificate_octets, mutual=True), now)
+    assert shown(key("explain", BOB, "--cached", "--json"))["autocrypt"] == {
+        "certificate": BOBS.fingerprint,
+        "gossip": None,
+        "prefer_encrypt": "mutual",
+        "recommendation": "available",
+    }
+    said = key("explain", BOB, "--cached").stdout
+    assert f"tells of {BOBS.fingerprint} by Autocrypt, asks for encryption; recommended: available" in said
 
 
 def test_what_is_found_is_kept_and_said(key: Run) -> None:

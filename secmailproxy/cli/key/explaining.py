@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keystore.autocrypt import PeerState, Recommendation
 from keystore.discovery.answers import Taken
 from keystore.discovery.ladder import Ladder, Reach, Rung, Step, Wanted
 from keystore.discovery.sources import ORDER, sources_of
@@ -51,6 +52,10 @@ class Explanation:
     decision: Decision
     refusal: SecMailProxyError | None
     """What a message would be refused with."""
+    heard: PeerState | None = None
+    """What mail has said of it by Autocrypt."""
+    recommended: Recommendation = Recommendation.DISABLE
+    """What Autocrypt recommends by that; the rules decide."""
 
 
 @click.command()
@@ -123,6 +128,8 @@ async def _explained(
         wanted = Wanted(asked, schemes_of([chosen.rule]), chosen.rule.fingerprints, reach or Reach.NEEDED)
         rungs = ladder.remembered(wanted) if reach is None else await ladder.climb(wanted)
     decision = decider.decide(Question(sender, (address,), frozenset({normal_address(address)}), account))
+    section = config.account(account)
+    mutual = section is not None and section.prefer_encrypt == "mutual"
     return Explanation(
         address,
         chosen,
@@ -130,6 +137,8 @@ async def _explained(
         rungs,
         decision,
         _refusal(decider, decision, sender, address, account),
+        keystore.autocrypt.state(address),
+        keystore.autocrypt.recommendation(address, now, own_mutual=mutual),
     )
 
 
@@ -151,11 +160,19 @@ def _as_text(one: Explanation) -> list[str]:
     local = [_of_claimant(claimant) for claimant in one.local] or ["nothing"]
     lines += [_line("local" if not at else "", said) for at, said in enumerate(local)]
     lines += map(_of_rung, one.rungs)
+    if one.heard is not None:
+        lines.append(_line("mail", _of_heard(one.heard, one.recommended)))
     on = {rung.kind for rung in one.rungs}
     off = [kind.value for kind in ORDER if kind not in on]
     if off:
         lines.append(_line("off", f"{', '.join(off)} (switched on in [discovery])"))
     return [*lines, "", _outcome(one)]
+
+
+def _of_heard(heard: PeerState, recommended: Recommendation) -> str:
+    told = heard.certificate or heard.gossip_certificate
+    asks = ", asks for encryption" if heard.mutual else ""
+    return f"tells of {told} by Autocrypt{asks}; recommended: {recommended.value}"
 
 
 def _line(name: str, said: str) -> str:
@@ -204,11 +221,22 @@ def _as_json(one: Explanation) -> dict[str, Any]:
         "pinned": list(one.chosen.rule.fingerprints),
         "local": [_claimant_json(claimant) for claimant in one.local],
         "sources": [_rung_json(rung) for rung in one.rungs],
+        "autocrypt": _heard_json(one) if one.heard is not None else None,
         "off": [kind.value for kind in ORDER if kind not in {rung.kind for rung in one.rungs}],
         "decision": plan.protection.value if plan else "refused",
         "scheme": plan.scheme.value if plan and plan.protection is not Protection.NONE else None,
         "certificates": list(plan.copies[0].fingerprints) if plan else [],
         "why": plan.why if plan else one.refusal.text if one.refusal else "",
+    }
+
+
+def _heard_json(one: Explanation) -> dict[str, Any]:
+    assert one.heard is not None, "looked at before"
+    return {
+        "certificate": one.heard.certificate,
+        "gossip": one.heard.gossip_certificate,
+        "prefer_encrypt": "mutual" if one.heard.mutual else "nopreference",
+        "recommendation": one.recommended.value,
     }
 
 
