@@ -17,18 +17,21 @@ from secmailproxy.cli.progress import Progress
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[TextIO, Callable[[], str]]]:
-    """A terminal to write to, and what it shows."""
+    """A terminal to write to, and all that it showed until it was closed."""
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    with os.fdopen(theirs, "w") as stream:
+    stream = os.fdopen(theirs, "w")
 
-        def shown() -> str:
-            stream.flush()
-            with contextlib.suppress(BlockingIOError):
-                return os.read(ours, 65536).decode()
-            return ""
+    def shown() -> str:
+        stream.close()
+        text = b""
+        # Linux reports the other end's closing as an error, once everything was read.
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 65536):
+                text += piece
+        return text.decode()
 
-        yield stream, shown
+    yield stream, shown
+    stream.close()
     os.close(ours)
 
 
