@@ -28,6 +28,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from keystore.database import PASSWORD, Server, Tables
+from keystore.database.impatient import ImpatientConnection
 from keystore.database.sqlite import refuse_newer
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
 
@@ -166,7 +167,7 @@ class PostgresqlDatabase:
         }
         known = {**fixed, **self._parameters}
         try:
-            return psycopg.connect(autocommit=True, **known)
+            return ImpatientConnection.connect(autocommit=True, **known)
         except psycopg.OperationalError as error:
             wanted = error.pgconn is not None and error.pgconn.needs_password
             if not wanted:
@@ -178,7 +179,7 @@ class PostgresqlDatabase:
                 "name a service or a password file (libpq's) that has it"
             )
         self.secrets_used = (PASSWORD,)
-        return psycopg.connect(autocommit=True, **known, password=password)
+        return ImpatientConnection.connect(autocommit=True, **known, password=password)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

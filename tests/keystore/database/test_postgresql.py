@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,6 +134,39 @@ def test_a_transaction_that_is_cut_is_lost_whole_and_said_to_be(postgresql, serv
             cut_off()
         assert database.rows("SELECT name FROM facts") == []
         database.write("INSERT INTO facts VALUES (?, ?)", "c", b"3")
+
+
+@pytest.fixture
+def stopped() -> Iterator[Callable[[PostgresqlDatabase], None]]:
+    """Stops the process at the server that serves a database: the connection lives, and nothing is said."""
+    numbers: list[int] = []
+
+    def stop(database: PostgresqlDatabase) -> None:
+        numbers.append(database.rows("SELECT pg_backend_pid()")[0][0])
+        os.kill(numbers[-1], signal.SIGSTOP)
+
+    yield stop
+    for one in numbers:
+        os.kill(one, signal.SIGCONT)
+
+
+def test_a_server_that_falls_silent_is_given_up(server, stopped, monkeypatch):
+    """Or the whole proxy would hang for as long as it does."""
+    monkeypatch.setattr("keystore.database.impatient.ANSWER_SECONDS", 0.15)
+    with closing(PostgresqlDatabase(server, TABLES, nobody)) as database:
+
+        def silent_in_the_middle() -> None:
+            with database.transaction():
+                database.write("INSERT INTO facts VALUES (?, ?)", "a", b"1")
+                stopped(database)
+                database.write("INSERT INTO facts VALUES (?, ?)", "b", b"2")
+
+        with pytest.raises(StoreLocked, match="was lost"):
+            silent_in_the_middle()
+        # By another connection, of which a server has many.
+        assert database.rows("SELECT name FROM facts") == []
+        stopped(database)
+        assert database.rows("SELECT name FROM facts") == []
 
 
 def test_nobody_waits_twice_for_a_server_that_is_not_there(tmp_path, postgresql, server, monkeypatch):
