@@ -103,12 +103,17 @@ class AgentMessages:
         public = elsewhere.public_key(signer.octets, key)
         draft = elsewhere.draft(public, octets, now)
         prompt = _prompt("A message of yours is to be signed.", signer, key)
-        made = draft.completed(
-            self._agent.sign(plain_number(elsewhere.public_number(public)), draft.digest, prompt)
-        )
-        judged = openpgp.judge_signature(made, octets, signer, now)
-        if judged.state is not SignatureState.GOOD:
-            raise KeyRefused(f"what GnuPG made with key {key} is no signature by it")
+        numbers = self._agent.sign(plain_number(elsewhere.public_number(public)), draft.digest, prompt)
+        try:
+            made = draft.completed(numbers)
+        except KeyRefused:
+            made = None
+        if (
+            made is None
+            or openpgp.judge_signature(made, octets, signer, now).state is not SignatureState.GOOD
+        ):
+            # The message and its rules are as they should be: another try may do better.
+            raise StoreLocked(f"what GnuPG made with key {key} is no signature by it; is its card sound?")
         return made
 
 

@@ -96,11 +96,15 @@ class Gnupg:
             raise KeyRefused(f"GnuPG has no certificate {fingerprint}")
         return octets
 
-    def claiming(self, address: str) -> list[bytes]:
-        """Return the certificates of the public ring with a user ID of this address, each binary."""
-        ring = self._library()
-        found = [entry["fingerprint"] for entry in ring.list_keys(keys=[f"<{address}>"])]
-        return [self.export(Fingerprint(one)) for one in found]
+    def claiming(self, address: str) -> bytes:
+        """Return the certificates of the public ring with a user ID of this address, binary, in one piece.
+
+        Nothing when there are none.
+        """
+        done = self._started(["--export", f"<{address}>"], b"")
+        if done.returncode:
+            raise StoreLocked(f"GnuPG cannot read the ring in its home {self._home or '~/.gnupg'}")
+        return done.stdout
 
     def _library(self) -> Any:
         import gnupg
@@ -135,9 +139,16 @@ class Gnupg:
         return outcome.octets
 
     def _run(self, words: Sequence[str], octets: bytes, reads: int) -> _Outcome:
+        with _Status() as status:
+            words = ["--status-fd", str(status.descriptor), *words]
+            done = self._started(words, octets, (status.descriptor, reads))
+        return _Outcome(done.stdout or b"", _status_lines(bytes(status.octets)), done.returncode)
+
+    def _started(
+        self, words: Sequence[str], octets: bytes, descriptors: Sequence[int] = ()
+    ) -> subprocess.CompletedProcess[bytes]:
         try:
-            with _Status() as status:
-                done = self._ran(words, octets, status.descriptor, reads)
+            done = self._ran(words, octets, descriptors)
         except FileNotFoundError as error:
             raise GnupgAbsent("GnuPG is not installed, or gpg is not on PATH") from error
         except OSError as error:
@@ -145,20 +156,20 @@ class Gnupg:
         if -done.returncode in _ENDED_BY_OTHERS:
             # What it has said until then, or not, is no property of the message.
             raise StoreLocked("gpg was ended before it was done; try again")
-        return _Outcome(done.stdout or b"", _status_lines(bytes(status.octets)), done.returncode)
+        return done
 
     def _ran(
-        self, words: Sequence[str], octets: bytes, status: int, reads: int
+        self, words: Sequence[str], octets: bytes, descriptors: Sequence[int]
     ) -> subprocess.CompletedProcess[bytes]:
         home = ("--homedir", str(self._home)) if self._home else ()
         try:
             with time_of_its_own():
                 return subprocess.run(
-                    ["gpg", *_OPTIONS, *home, "--status-fd", str(status), *words],
+                    ["gpg", *_OPTIONS, *home, *words],
                     input=octets,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    pass_fds=(status, reads),
+                    pass_fds=descriptors,
                     timeout=self._seconds,
                     env={**os.environ, "LC_ALL": "C.UTF-8"},
                     check=False,

@@ -38,6 +38,7 @@ _PREFIXES = {
 }
 """What stands before the digest in DigestInfo (RFC 8017 section 9.2, note 1)."""
 _SILENT = "the token does not compute with its key: is it locked, or in use by another program?"
+_WRONG = "what the token made is no signature by this key: try again, or see whether it is damaged"
 
 
 def secret_key(token: Token, certificate: bytes) -> SecretKey:
@@ -93,7 +94,7 @@ class _RSAKey(_Kept, rsa.RSAPrivateKey):
         try:
             self._public.verify(made, bytes(data), padding, algorithm)
         except InvalidSignature:
-            raise KeyRefused("what the token made is no signature by this key") from None
+            raise StoreLocked(_WRONG) from None
         return made
 
     def _signed(self, octets: bytes, mechanism: tuple[str, Any]) -> bytes:
@@ -155,7 +156,7 @@ class _CurveKey(_Kept, ec.EllipticCurvePrivateKey):
         try:
             self._public.verify(signature, bytes(data), signature_algorithm)
         except InvalidSignature:
-            raise KeyRefused("what the token made is no signature by this key") from None
+            raise StoreLocked(_WRONG) from None
         return signature
 
     def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:

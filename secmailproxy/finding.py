@@ -92,7 +92,8 @@ class Finding:
         if not searches:
             return
         await patience.wait(searches, self._seconds)
-        late = [one.rcpt_to for one in searches if one.demanded and not one.task.done()]
+        # One that was given up, for sources were configured anew, has found nothing out either.
+        late = [one.rcpt_to for one in searches if one.demanded and _is_open(one.task)]
         if late:
             raise StillLooking(
                 f"a certificate for <{late[0]}> is still being looked for; send the message again in a "
@@ -118,6 +119,10 @@ class Finding:
             self._thought_of.clear()
         self._thought_of[wanted.address] = now
         return True
+
+
+def _is_open(task: asyncio.Task[object]) -> bool:
+    return task.cancelled() or not task.done()
 
 
 def wanted_for(

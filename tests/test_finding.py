@@ -118,6 +118,20 @@ async def test_the_search_goes_on_and_serves_the_next_message(office: Office, al
     assert await sent(outbound, BOB) is Protection.SIGNED_AND_ENCRYPTED
 
 
+async def test_a_search_that_is_given_up_refuses_nobody_for_good(alice: Keystore) -> None:
+    """SIGHUP with other sources comes while a submission waits."""
+    shelf = Shelf(WKD, {BOB: [KEY]})
+    shelf.open.clear()
+    finding = Finding(Ladder(alice, [shelf], LadderSettings(), lambda: NOW), 60.0, lambda: NOW)
+    outbound = Outbound(alice, OutboundSettings((REQUIRE,)), lambda: NOW, finding=finding)
+    waiting = asyncio.create_task(outbound.check_recipient(ALICE, BOB, patience=Patience()))
+    while not shelf.asked:
+        await asyncio.sleep(0.001)
+    await finding.close()
+    with pytest.raises(StillLooking):
+        await waiting
+
+
 async def test_without_a_submission_nobody_is_asked(office: Office) -> None:
     """Neither policy test nor a seal, nor anything that reads, has the patience of a submission."""
     shelf = Shelf(WKD, {BOB: [KEY]})

@@ -8,17 +8,27 @@ from __future__ import annotations
 import asyncio
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+from keystore import openpgp
 from keystore.discovery.keyfile import MOST_OCTETS, Offers, offers_in
 from keystore.discovery.model import Offer, SourceFailed, SourceKind
 from keystore.errors import KeyRefused, StoreLocked
 from keystore.gnupg import Gnupg
 from keystore.model import lower_case
 
+_THREADS = ThreadPoolExecutor(4, "keys")
+"""Of their own: a disk or a gpg that does not answer holds up searches, and nothing else in a thread."""
+Result = TypeVar("Result")
 MOST_FILES = 10_000
 """In a folder; those beyond, by name, are passed over."""
+
+
+async def _aside(work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 
 class GnupgRing:
@@ -33,10 +43,11 @@ class GnupgRing:
     async def find(self, address: str) -> Sequence[Offer]:
         """As `Source`; what the ring holds for the address, in any case."""
         try:
-            found = await asyncio.to_thread(self._gnupg.claiming, address)
+            octets = await _aside(lambda: self._gnupg.claiming(address))
+            keys = openpgp.parse_keys(octets) if octets else ()
         except (StoreLocked, KeyRefused) as error:
             raise SourceFailed(str(error)) from None
-        return [Offer(octets, "GnuPG") for octets in found]
+        return [Offer(one.certificate_octets, "GnuPG") for one in keys]
 
 
 class Folder:
@@ -52,7 +63,7 @@ class Folder:
 
     async def find(self, address: str) -> Sequence[Offer]:
         """As `Source`."""
-        return await asyncio.to_thread(self._find, lower_case(address))
+        return await _aside(lambda: self._find(lower_case(address)))
 
     def _find(self, address: str) -> list[Offer]:
         try:

@@ -85,7 +85,7 @@ def _makers(settings: DiscoverySettings) -> dict[SourceKind, Callable[[], Source
 def _gnupg(settings: DiscoverySettings) -> Source:
     from keystore.discovery.local import GnupgRing
 
-    return GnupgRing(Gnupg(settings.gnupg_home))
+    return GnupgRing(Gnupg(settings.gnupg_home, seconds=settings.ladder.seconds))
 
 
 def _folder(settings: DiscoverySettings) -> Source:

@@ -76,6 +76,7 @@ def _serve(config: Config, passphrase: Passphrase, supervisor: Supervisor, *, as
                 # What is wrong here the service finds again, and says it better.
                 secrets.get("keystore-key")
     from keystore.keystore import Keystore
+    from secmailproxy.names import Loop
     from secmailproxy.service import Service, serve
 
     def tell(report: Report) -> None:
@@ -87,8 +88,11 @@ def _serve(config: Config, passphrase: Passphrase, supervisor: Supervisor, *, as
     async def run() -> None:
         await serve(Service(config, keystore, secrets), load_config, supervisor, tell)
 
-    with closing(Keystore.open(config.keystore_settings(), secrets)) as keystore:
-        asyncio.run(run())
+    with (
+        closing(Keystore.open(config.keystore_settings(), secrets)) as keystore,
+        asyncio.Runner(loop_factory=Loop) as runner,
+    ):
+        runner.run(run())
 
 
 def startup_text(report: Report, config: Config) -> str:

@@ -201,8 +201,14 @@ def test_what_is_no_signature_is_not_used(person: Person) -> None:
         def sign(self, public, digest, prompt):  # type: ignore[no-untyped-def]
             return super().sign(public, bytes(64), prompt)
 
-    with pytest.raises(KeyRefused, match="no signature by it"):
-        AgentMessages(Wrong(person.gnupg.home)).sign(TEXT, signer, signer.fingerprint, LATER)
+    class Odd(Agent):
+        def sign(self, public, digest, prompt):  # type: ignore[no-untyped-def]
+            return (b"sig-val", (b"eddsa", (b"r", b"1")))
+
+    for agent in (Wrong(person.gnupg.home), Odd(person.gnupg.home)):
+        # Of the holder, and so for a while: no message is refused for good by it.
+        with pytest.raises(StoreLocked, match="no signature by it"):
+            AgentMessages(agent).sign(TEXT, signer, signer.fingerprint, LATER)
     draft = elsewhere.draft(elsewhere.public_key(other.octets, other.fingerprint), TEXT, LATER)
     with pytest.raises(KeyRefused, match="no ecdsa signature"):
         draft.completed((b"sig-val", (b"ecdsa", (b"r", b"1"))))

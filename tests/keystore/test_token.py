@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from keystore.errors import KeyRefused, NotReadable, StoreLocked
 from keystore.keystore import Keystore, KeystoreSettings
 from keystore.model import Holder, ImportAction, SignatureState, Trust
 from keystore.roots import RootSettings
+from keystore.smime.key import spki_of
 from keystore.token import PIN_NAME, Token, TokenSettings
 from tests.fixtures.token import MODULE, PIN, SoftToken, soft_token
 from tests.fixtures.x509 import NOW, Authority, Issued, OpenSSL, openssl, root
@@ -155,6 +157,20 @@ class TestAway:
         with token.taken_out():
             self.demand_locked(keystore, people, message, "is not there")
         assert keystore.smime.decrypt(message).octets == OCTETS
+
+    @pytest.mark.parametrize("kind", ["p256", "rsa2048"])
+    def test_what_is_no_signature(self, keystore: Keystore, people: dict[str, Issued], kind: str) -> None:
+        """Of the token, and so for a while: no message is refused for good by it."""
+        holder = keystore._vault.token
+        keystore.smime.sign(OCTETS, people[kind].fingerprint, NOW)
+        name = next(spki for spki in holder._keys if spki == spki_of(people[kind].der))
+        key, wrong = holder._keys[name], SimpleNamespace(sign=lambda octets, **_: b"\1" * 64)
+        holder._keys[name] = wrong
+        try:
+            with pytest.raises(StoreLocked, match="no signature by this key"):
+                keystore.smime.sign(OCTETS, people[kind].fingerprint, NOW)
+        finally:
+            holder._keys[name] = key
 
     def test_no_pin(
         self, keystore: Keystore, secrets: Secrets, people: dict[str, Issued], openssl: OpenSSL

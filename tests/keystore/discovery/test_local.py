@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -99,6 +100,36 @@ async def test_the_ring_of_gnupg_is_asked_for_whole_addresses(gnupg_home: Callab
 async def test_gnupg_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="GnuPG"):
         await GnupgRing(Gnupg(tmp_path / "nowhere")).find(BOB)
+
+
+def gpg_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "gpg"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+async def test_a_gnupg_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nobody could stop the program, which waits for its threads."""
+    gpg_that("exec sleep 600", tmp_path, monkeypatch)
+    with pytest.raises(SourceFailed, match="did not answer"):
+        await GnupgRing(Gnupg(seconds=0.1)).find(BOB)
+
+
+async def test_a_gnupg_that_hangs_holds_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many wait for it, there are threads for mail."""
+    released = tmp_path / "released"
+    gpg_that(f"while ! test -e {released}; do sleep 0.02; done; exit 2", tmp_path, monkeypatch)
+    source = GnupgRing(Gnupg(seconds=60))
+    searches = [asyncio.create_task(source.find(f"p{number}@example.org")) for number in range(40)]
+    await asyncio.sleep(0)
+    assert await asyncio.to_thread(lambda: 7) == 7
+    assert not any(one.done() for one in searches)
+    released.touch()
+    failures = await asyncio.gather(*searches, return_exceptions=True)
+    assert all(isinstance(one, SourceFailed) for one in failures)
 
 
 @pytest.mark.parametrize("kind", [SourceKind.LDAP, SourceKind.DANE])
