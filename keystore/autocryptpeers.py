@@ -179,7 +179,7 @@ class AutocryptPeers:
         return bool(in_all < MOST_IN_ALL and today < MOST_A_DAY and of_address < MOST_FOR_ADDRESS)
 
     def _put(self, state: PeerState) -> None:
-        self._store.write(
+        self._store.note(
             f"INSERT INTO autocrypt ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address)"  # noqa: S608  of a constant
             " DO UPDATE SET last_seen = excluded.last_seen, mutual = excluded.mutual,"
             " autocrypt_timestamp = excluded.autocrypt_timestamp, certificate = excluded.certificate,"

@@ -102,7 +102,7 @@ class Peers:
         address, when = lower_case(one.address), stored_time(one.when)
         if not one.written and not self._has_room(address):
             return
-        self._store.write(
+        self._store.note(
             _SEEN,
             address,
             when,

@@ -34,8 +34,8 @@ from keystore.store import Store, StoredCertificate, StoredSecret, stored_moment
 from keystore.vault import KEY_NAME, Vault
 from keystore.wrap import KEY_LENGTH
 
-LEFT_OUT = frozenset({"lookups", "revocations"})
-"""What is asked for again by itself: answers of sources, and lists of revoked certificates."""
+LEFT_OUT = frozenset({"lookups", "revocations", "changes"})
+"""What is asked for again by itself: answers of sources, and lists of revoked certificates; and a counter."""
 _BY_HAND = frozenset(
     {"certificates", "addresses", "keys", "secret_keys", "requests", "facts", "x509", "x509_names"}
 )

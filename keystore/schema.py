@@ -14,6 +14,7 @@
     x509_names     how messages name each
     autocrypt      what mail has said of certificates by Autocrypt, by the address that they are of
     requests       own S/MIME keys, sealed, that wait for their certificate
+    changes        the number of changes of what is remembered in memory (`Store.version`), in one row
     facts          single values: the check value of the keystore key
 
 A table is never changed where it stands: `MIGRATIONS` grows at its end. What may be written in it says
@@ -159,6 +160,10 @@ MIGRATIONS = (
         domains TEXT NOT NULL,
         since TEXT NOT NULL
     ) STRICT
+    """,
+    """
+    CREATE TABLE changes (number INTEGER NOT NULL) STRICT;
+    INSERT INTO changes VALUES (0)
     """,
 )
 """Statements that lead from version n to n + 1."""

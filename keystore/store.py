@@ -2,7 +2,8 @@
 
 Nothing here understands OpenPGP or X.509, nor which database holds the tables (`keystore.database`). What a
 call has stored survives a power cut, and another process may read and write meanwhile. `version` tells when
-what was read may have changed.
+what was read may have changed: of certificates, keys and trust, but not of notes, or else each message that
+is read would make this and every other process forget what it knows.
 
 Security: secret keys come wrapped and leave wrapped.
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from keystore.database import Database, Place, Server
 from keystore.model import Fingerprint, Holder, Scheme, Trust, key_id
@@ -69,9 +71,14 @@ class Store:
         self.lock = database.lock
         """Held while the database is read or written; whoever caches rows holds it too."""
         self.rows = database.rows
-        self.write = database.write
-        """Both also for those that keep a table of their own."""
+        """Also for those that keep a table of their own, as `write` and `note` are."""
         self._held = threading.local()
+        self._changes = 0
+        """Our own changes, and those that were undone."""
+        self._number = 0
+        self._read_at: tuple[int, int] | None = None
+        """The state of the database in which `_number` was read from it."""
+        self._in_transaction = self._counted = False
 
     @classmethod
     def open(
@@ -88,9 +95,17 @@ class Store:
         self.database.close()
 
     def version(self) -> tuple[int, int]:
-        """A value that differs after each change, by this object or by another process."""
+        """A value that differs after each `write`, by this object or by another process."""
         held: tuple[int, int] | None = getattr(self._held, "version", None)
-        return self.database.version() if held is None else held
+        if held is not None:
+            return held
+        with self.lock:
+            # In this order: a number too new for its state is read once more, one too old would be believed.
+            state = self.database.version()
+            if state != self._read_at:
+                ((self._number,),) = self.rows("SELECT number FROM changes")
+                self._read_at = state
+            return self._changes, self._number
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -104,9 +119,37 @@ class Store:
         finally:
             del self._held.version
 
-    def transaction(self, *, patient: bool = True) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self, *, patient: bool = True) -> Iterator[None]:
         """All or nothing, and nobody else writes meanwhile, as in `Database`. May be nested."""
-        return self.database.transaction(patient=patient)
+        with self.lock:
+            if self._in_transaction:
+                yield
+                return
+            try:
+                with self.database.transaction(patient=patient):
+                    self._in_transaction, self._counted = True, False
+                    yield
+            except BaseException:
+                # Who has read within it knows what never was, and its number will be given to something else.
+                self._changes += self._in_transaction
+                raise
+            finally:
+                self._in_transaction = False
+
+    def write(self, statement: str, *values: Any) -> None:
+        """Change something that is known of certificates, keys or trust; all who remember it are told."""
+        with self.transaction():
+            self._changes += 1
+            if not self._counted:
+                self.database.write("UPDATE changes SET number = number + 1")
+                self._counted = True
+            self.database.write(statement, *values)
+
+    def note(self, statement: str, *values: Any) -> None:
+        """Change what nobody remembers: who was seen or heard, and what was asked. Nobody is told."""
+        with self.transaction():
+            self.database.write(statement, *values)
 
     # -- certificates
 

@@ -78,8 +78,8 @@ class Answers:
         """Note an answer in place of the source's last one; those of long ago are forgotten."""
         given = [{**asdict(one), "scheme": one.scheme.value} for one in answer.taken]
         with self._store.transaction():
-            self._store.write("DELETE FROM lookups WHERE until < ?", stored_time(answer.asked - MOST_KEPT))
-            self._store.write(
+            self._store.note("DELETE FROM lookups WHERE until < ?", stored_time(answer.asked - MOST_KEPT))
+            self._store.note(
                 _PUT,
                 lower_case(address),
                 answer.kind.value,

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from keystore.errors import StoreDamaged
+from keystore.discovery.answers import Answer, Answers
+from keystore.discovery.model import SourceKind
+from keystore.errors import StoreDamaged, StoreLocked
 from keystore.model import Fingerprint, Holder, Scheme, Trust, key_id
+from keystore.peers import Peers, PeerSeen
 from keystore.store import Store, StoredCertificate, StoredSecret
-from tests.fixtures.rows import SUBKEY, V4, V6, put
+from tests.fixtures.rows import NOW, SUBKEY, V4, V6, put
 
 
 @pytest.fixture
@@ -124,6 +127,28 @@ def test_the_version_tells_of_every_change(store, path):
         change()
         assert store.version() != seen
         seen = store.version()
+
+
+def test_notes_make_nobody_forget_what_it_knows(store, path):
+    """Each message that is read or sent leaves some: the certificates in memory stay there."""
+    answer = Answer(SourceKind.WKD, NOW, NOW, failure="no answer")
+    with closing(Store.open(path)) as other:
+        for one in (store, other):
+            seen, of_database = store.version(), store.database.version()
+            Peers(one).seen(PeerSeen("bob@example.org", NOW, written=True))
+            Answers(one).keep("bob@example.org", answer)
+            assert store.version() == seen
+            assert store.database.version() != of_database
+        put(other, V4)
+        Peers(other).seen(PeerSeen("bob@example.org", NOW))
+        assert store.version() != seen
+
+
+def test_a_try_to_write_while_another_does_makes_nobody_forget(store, path):
+    seen = store.version()
+    with closing(Store.open(path)) as other, other.transaction(), pytest.raises(StoreLocked):
+        Peers(store).seen(PeerSeen("bob@example.org", NOW))
+    assert store.version() == seen
 
 
 def test_threads(store):

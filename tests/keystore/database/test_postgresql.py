@@ -18,6 +18,7 @@ from keystore.database.postgresql import PASSWORD, PostgresqlDatabase, parameter
 from keystore.errors import KeystoreError, StoreLocked
 from keystore.keystore import Keystore, KeystoreSettings
 from keystore.model import Trust
+from keystore.peers import PeerSeen
 from keystore.schema import MIGRATIONS, TABLES
 from keystore.secrets import HandedOver
 from keystore.vault import KEY_NAME
@@ -214,6 +215,10 @@ def test_two_installations_share_certificates_keys_and_trust(server, tmp_path):
         assert two.decrypt(sealed, NOW).octets == b"hello"
         two.set_trust(bob.fingerprint, Trust.REJECTED)
         wait_until(lambda: not one.select("bob@example.org", NOW).usable, "and of what is rejected")
+        known, told = one.version, one._store.database.version()
+        two.peers.seen(PeerSeen("bob@example.org", NOW, written=True))
+        wait_until(lambda: one._store.database.version() != told, "it is told of a note")
+        assert one.version == known
         handed = two.hand_over()
         with closing(Keystore.open(places[1], handed)) as worker:
             assert worker.decrypt(sealed, NOW).octets == b"hello"
