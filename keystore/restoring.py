@@ -15,11 +15,12 @@ import base64
 import binascii
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from keystore import openpgp
 from keystore.backup import Contents, Table
@@ -37,7 +38,7 @@ from keystore.wrap import KEY_LENGTH
 LEFT_OUT = frozenset({"lookups", "revocations", "changes"})
 """What is asked for again by itself: answers of sources, and lists of revoked certificates; and a counter."""
 _BY_HAND = frozenset(
-    {"certificates", "addresses", "keys", "secret_keys", "requests", "facts", "x509", "x509_names"}
+    {"certificates", "addresses", "keys", "secret_keys", "requests", "facts", "held", "x509", "x509_names"}
 )
 """What restoring writes with care, or what is made anew from it; of all else, rows that are not there."""
 SLOT = "letterbox"
@@ -137,52 +138,67 @@ class _Bringing:
         self._key = key
         self._now = now
         self._held: list[Fingerprint] = []
-        self._added = 0
+        self._added: set[Fingerprint] = set()
 
     def all(self, *, same_key: bool) -> Restored:
         rows = self._old.certificates()
-        together = frozenset(row.fingerprint for row in rows)
+        here = {row.fingerprint for row in rows if self._store.certificate(row.fingerprint)}
+        self._added = {row.fingerprint for row in rows} - here
         for row in rows:
-            self._certificate(row, together)
+            self._certificate(row)
         secrets = self._old.secrets()
         there = {one.fingerprint: one for one in self._store.secrets()}
         for secret in secrets:
             self._secret(secret, there.get(secret.fingerprint))
         self._requests()
-        self._other_tables()
+        for name, columns in layout(MIGRATIONS).items():
+            if name not in _BY_HAND | LEFT_OUT:
+                self._bring(name, columns, self._rows(name, columns))
+        # Who was held there may be the one in use here: of those that are here, here is decided.
+        columns = layout(MIGRATIONS)["held"]
+        at = columns.index("certificate")
+        self._bring("held", columns, [one for one in self._rows("held", columns) if one[at] in self._added])
         return Restored(
             len(rows),
-            self._added,
+            len(self._added),
             tuple(one.fingerprint for one in secrets if one.wrapped is not None),
             tuple(one.fingerprint for one in secrets if one.wrapped is None),
             tuple(self._held),
             same_key,
         )
 
-    def _certificate(self, row: StoredCertificate, together: frozenset[Fingerprint]) -> None:
+    def _certificate(self, row: StoredCertificate) -> None:
         known = self._store.certificate(row.fingerprint)
         if known is None:
-            self._added += 1
             self._put(row)
-            if row.trust in (Trust.KNOWN, Trust.UNKNOWN) and row.holder is Holder.NONE:
-                self._hold(row, together)
+            if row.trust is not Trust.REJECTED and row.holder is Holder.NONE:
+                addresses = self._column(
+                    "SELECT address FROM addresses WHERE certificate = ?", row.fingerprint
+                )
+                self._hold(row, addresses)
             return
         if row.scheme is Scheme.OPENPGP:
-            octets = openpgp.merge(known.octets, row.octets)
-            merged = openpgp.certificate(octets)
-            if octets != known.octets:
-                self._store.put(
-                    replace(known, octets=octets),
-                    addresses=merged.addresses,
-                    keys=openpgp.key_fingerprints(octets),
-                    now=self._now,
-                )
+            self._merge(row, known)
         if (
             row.holder is not Holder.NONE
             and known.holder is Holder.NONE
             and known.trust is not Trust.REJECTED
         ):
             self._store.set_trust(row.fingerprint, row.trust)
+
+    def _merge(self, row: StoredCertificate, known: StoredCertificate) -> None:
+        octets = openpgp.merge(known.octets, row.octets)
+        if octets == known.octets:
+            return
+        merged, before = openpgp.certificate(octets), openpgp.certificate(known.octets).addresses
+        more = [one for one in merged.addresses if one not in before]
+        is_lowered = more and known.trust is Trust.VERIFIED and row.trust is not Trust.VERIFIED
+        known = replace(known, octets=octets, trust=Trust.KNOWN if is_lowered else known.trust)
+        self._store.put(
+            known, addresses=merged.addresses, keys=openpgp.key_fingerprints(octets), now=self._now
+        )
+        if known.trust is not Trust.REJECTED and known.holder is Holder.NONE:
+            self._hold(known, more)
 
     def _put(self, row: StoredCertificate) -> None:
         """As it was: what policy says of it today is asked when it is used."""
@@ -194,8 +210,7 @@ class _Bringing:
             now=stored_moment(added[0]),
         )
 
-    def _hold(self, row: StoredCertificate, together: frozenset[Fingerprint]) -> None:
-        addresses = self._column("SELECT address FROM addresses WHERE certificate = ?", row.fingerprint)
+    def _hold(self, row: StoredCertificate, addresses: Sequence[str]) -> None:
         offered = _certificate(row, tuple(addresses))
         rivals = rivals_of(
             offered,
@@ -204,7 +219,7 @@ class _Bringing:
             self._judge,
             level=row.trust,
             now=self._now,
-            together=together,
+            together=self._added,
         )
         if rivals:
             HeldTable(self._store).hold(row.fingerprint, rivals, f"{row.source}, from a backup", self._now)
@@ -227,16 +242,14 @@ class _Bringing:
 
             Requests(self._store, self._vault).bring(self._old, self._key)
 
-    def _other_tables(self) -> None:
-        for name, columns in layout(MIGRATIONS).items():
-            if name in _BY_HAND | LEFT_OUT:
-                continue
-            names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-            for row in self._old.rows(f"SELECT {names} FROM {name}"):  # noqa: S608  names of our own schema
-                self._store.write(
-                    f"INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608  as above
-                    *row,
-                )
+    def _rows(self, name: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        return self._old.rows(f"SELECT {', '.join(columns)} FROM {name}")  # noqa: S608  names of our own schema
+
+    def _bring(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608  as above
+        for row in rows:
+            self._store.write(statement, *row)
 
     def _column(self, query: str, value: str) -> list[str]:
         return [str(row[0]) for row in self._old.rows(query, value)]

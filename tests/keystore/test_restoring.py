@@ -17,7 +17,7 @@ from keystore.autocrypt import Heard
 from keystore.backup import Contents, Table
 from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
 from keystore.keystore import Keystore, KeystoreSettings
-from keystore.model import Fingerprint, Holder, Trust
+from keystore.model import Fingerprint, Holder, Scheme, Trust
 from keystore.peers import PeerSeen
 from keystore.restoring import LEFT_OUT, layout
 from keystore.schema import MIGRATIONS
@@ -65,6 +65,11 @@ def old(machine: Machine) -> Keystore:
         keystore.import_keys(certificate(address), source=f"file {address}", trust=trust, now=NOW - 5 * DAY)
     keystore.autocrypt.hear(Heard("carol@example.org", NOW, certificate("carol@example.org")), NOW)
     keystore.peers.seen(PeerSeen(BOB, NOW))
+    keystore.import_keys(certificate(BOB), source="another file", now=NOW - 4 * DAY)
+    (smime,) = keystore.own(ALICE, Scheme.SMIME)
+    keystore._store.put_stated(smime.fingerprint, b"what its owner's program reads", NOW)
+    (bob,) = keystore.select(BOB, NOW).certificates
+    keystore.introducers.add(bob, ("example.org",), NOW)
     return keystore
 
 
@@ -160,7 +165,8 @@ def test_beside_another_keystore_nothing_is_lost_or_replaced(old: Keystore, mach
     assert [new.decrypt(one, NOW).octets for one in to_both] == [TEXT, TEXT]
     # A known correspondent is never changed silently, not by a backup either.
     assert [one.fingerprint for one in new.select(BOB, NOW).certificates] == [other.fingerprint]
-    assert restored.held == (theirs.fingerprint,)
+    assert len(restored.held) == 2
+    assert theirs.fingerprint in restored.held
     assert new.trust(Fingerprint(other.fingerprint)) is Trust.KNOWN
     (rejected,) = new.certificates("eve@example.net")
     assert rejected.trust is Trust.REJECTED
@@ -236,3 +242,46 @@ def test_a_backup_of_the_first_version_is_read(machine: Machine) -> None:
     new.backups.restore(Contents(NOW, 1, tables, {KEY_NAME: key}), NOW)
     (found,) = new.select(BOB, NOW).certificates
     assert found.fingerprint == made.fingerprint
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_who_is_in_use_here_stays_so_though_held_there(machine: Machine, settled: bool) -> None:
+    """Two machines have met the two certificates of one address in another order."""
+    first, second = certificate(BOB), certificate(BOB)
+    old, new = machine("old"), machine("new")
+    for keystore, order in ((old, (first, second)), (new, (second,))):
+        for one in order:
+            keystore.import_keys(one, source="file", now=NOW - DAY)
+    if settled:
+        old.settling.keep(BOB, NOW)
+    (used,) = new.select(BOB, NOW).certificates
+    restored = new.backups.restore(old.backups.contents(NOW), NOW)
+    assert new.select(BOB, NOW).certificates == (used,)
+    assert restored.held == (openpgp.certificate(first).fingerprint,)
+
+
+def test_a_verified_certificate_is_not_replaced_by_a_newer_verified_one(machine: Machine) -> None:
+    old, new = machine("old"), machine("new")
+    for keystore, age in ((new, 9), (old, 5)):
+        made = openpgp.generate(BOB, now=NOW - age * DAY)
+        keystore.import_keys(made.certificate_octets, source="file", trust=Trust.VERIFIED, now=NOW - DAY)
+    (used,) = new.select(BOB, NOW).certificates
+    restored = new.backups.restore(old.backups.contents(NOW), NOW)
+    assert new.select(BOB, NOW).certificates == (used,)
+    assert len(restored.held) == 1
+
+
+def test_an_address_that_a_certificate_got_later_takes_nobody_s_place(machine: Machine) -> None:
+    """Whoever was verified under one address may write any other into their certificate."""
+    eve = openpgp.generate("eve@example.org", now=NOW - 9 * DAY)
+    claiming = openpgp.with_user_id(eve, BOB, NOW - DAY)
+    old, new = machine("old"), machine("new")
+    old.import_keys(claiming.certificate_octets, source="file", now=NOW - DAY)
+    new.import_keys(certificate(BOB), source="file", now=NOW - DAY)
+    new.import_keys(eve.certificate_octets, source="file", trust=Trust.VERIFIED, now=NOW - DAY)
+    (used,) = new.select(BOB, NOW).certificates
+    restored = new.backups.restore(old.backups.contents(NOW), NOW)
+    assert (new.select(BOB, NOW).certificates, restored.held) == ((used,), (eve.fingerprint,))
+    (still,) = new.select("eve@example.org", NOW).certificates
+    assert still.fingerprint == eve.fingerprint
+    assert still.trust is not Trust.VERIFIED

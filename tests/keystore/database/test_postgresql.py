@@ -6,8 +6,9 @@ import base64
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from secmailproxy.viewtables import TABLES as VIEWS
 from tests.fixtures import postgresql as fixture
 from tests.fixtures.postgresql import Postgresql
 from tests.fixtures.processes import wait_until
+from tests.fixtures.x509 import own, root
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 REMOTE = "postgresql://proxy@db.example.org/mail"
@@ -41,6 +43,22 @@ REMOTE = "postgresql://proxy@db.example.org/mail"
 def server(postgresql: Postgresql) -> Iterator[Server]:
     yield postgresql.server
     postgresql.forget(TABLES.name, VIEWS.name)
+
+
+class Kept:
+    """A place for secrets."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def get(self, name: str) -> str | None:
+        return self._values.get(name)
+
+    def set(self, name: str, value: str) -> None:
+        self._values[name] = value
+
+    def delete(self, name: str) -> None:
+        del self._values[name]
 
 
 def nobody() -> str | None:
@@ -228,6 +246,33 @@ def test_two_installations_share_certificates_keys_and_trust(server, tmp_path):
             pytest.raises(StoreLocked, match="not the one that this keystore was made with"),
         ):
             third.unlock()
+
+
+def test_a_backup_comes_back_to_another_kind_of_store(server, tmp_path):
+    """From files to a server and from there to files: what was sealed opens, and own keys read."""
+    places = [(tmp_path / "a", None), (tmp_path / "b", server), (tmp_path / "c", None)]
+    secrets = [Kept() for _ in places]
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(closing(Keystore.open(KeystoreSettings(folder, server=one), kept)))
+            for (folder, one), kept in zip(places, secrets, strict=True)
+        ]
+        alice = stores[0].generate("alice@example.org", now=NOW)
+        for _ in range(2):
+            made = openpgp.generate("bob@example.org", now=NOW)
+            stores[0].import_keys(made.certificate_octets, source="a test", now=NOW)
+        person = own(stores[0], root("Moving Root", number=830).person("alice@example.org", number=831))
+        stores[0].requests.make(["sales@example.org"], "", "p256", NOW)
+        ciphertext = stores[0].encrypt(b"hello", [alice.fingerprint], None, NOW)
+        sealed = stores[0].seal(b"hello", b"context")
+        for before, after in pairwise(stores):
+            restored = after.backups.restore(before.backups.contents(NOW), NOW)
+            assert (restored.same_key, restored.held) == (True, ())
+            assert after.decrypt(ciphertext, NOW).octets == after.unseal(sealed, b"context") == b"hello"
+            assert after._store.certificates() == before._store.certificates()
+            assert after.requests.all() == before.requests.all() != []
+            assert after.settling.waiting() == before.settling.waiting() != []
+            assert after._vault.smime_key(person.fingerprint).certificate_octets == person.der
 
 
 def test_two_installations_show_the_same_messages(server, tmp_path):
