@@ -127,6 +127,8 @@ class Harvest:
             self._keystore.autocrypt.seen((one for one in read if isinstance(one, Heard)), self._clock())
         except StoreLocked:
             return list(read)
+        except Exception as error:  # noqa: BLE001  such as a full disk; what each brings is tried all the same
+            log.error("correspondents were not noted", extra=place(error))
         # Counted now, and not again when they are tried again.
         counted = (replace(one, protected=False) if isinstance(one, Heard) else one for one in read)
         ready = sorted(counted, key=_newest_first)

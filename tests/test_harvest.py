@@ -194,6 +194,26 @@ async def test_mail_in_clear_tells_its_author_s_certificate_as_it_passes(keystor
     Openings().overheard([letter_in_clear(older)])
 
 
+async def test_a_full_disk_stops_nothing_for_good(keystore: Keystore) -> None:
+    """What was at hand then is lost until it is read again; what comes later is kept."""
+    key = openpgp.generate(ALICE, name="", kind="ed25519", now=NOW - 9 * DAY)
+    disk = keystore._store.database._connection
+    (pages,) = disk.execute("PRAGMA page_count").fetchone()
+    harvest = Harvest(keystore, lambda: NOW)
+    disk.execute(f"PRAGMA max_page_count = {pages}")
+    for days in range(20):
+        strange = [Heard(f"p{days}-{number}@example.org", NOW, protected=True) for number in range(200)]
+        harvest.take(strange)
+        await harvest.settled()
+        assert harvest._task is not None
+        assert harvest._task.exception() is None
+    assert keystore.peers.get("p19-199@example.org") is None
+    disk.execute("PRAGMA max_page_count = 1000000")
+    harvest.take([letter_in_clear(key)])
+    await harvest.settled()
+    assert by_autocrypt(keystore) == {key.fingerprint}
+
+
 async def test_the_same_header_is_read_once(keystore: Keystore, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no more of them wait than there is room for."""
     key = openpgp.generate(ALICE, name="", kind="ed25519", now=NOW - 9 * DAY)

@@ -149,6 +149,35 @@ def test_the_configuration_comes_along_where_there_is_none(
     assert not (third / "config.toml").exists()
 
 
+PASSWORDS = {f"password:{ALICE}": "mine", f"local-password:{ALICE}": "here", "token-pin": "4711"}
+
+
+def test_passwords_come_along_when_they_were_asked_for(
+    machine: Callable[[str], Path], run: Run, tmp_path: Path
+) -> None:
+    """Also the PIN of a token. One that is there stays."""
+    old, new, file = machine("old"), machine("new"), tmp_path / "mail.backup"
+    (old / "config.toml").write_text(
+        '[secrets]\nbackend = "file"\n[[accounts]]\naddress = "alice@example.org"\n'
+        'imap = { host = "imap.example.org" }\nsmtp = { host = "smtp.example.org" }\n'
+    )
+    (old / "config.toml").chmod(0o600)
+    (tmp_path / "opens").write_text("crooked windmill")
+    opens = ("--passphrase-file", tmp_path / "opens")
+    there, here = (FileSecrets(home / "state" / "secrets.json", lambda: SECRETS) for home in (old, new))
+    for name, value in PASSWORDS.items():
+        there.set(name, value)
+    here.set("token-pin", "0815")
+    run(old, "key", "backup", file, *opens)
+    run(new, "key", "restore", file, *opens)
+    assert [here.get(one) for one in PASSWORDS] == [None, None, "0815"]
+    run(old, "key", "backup", file, "--passwords", *opens)
+    done = run(new, "key", "restore", file, *opens)
+    assert [here.get(one) for one in PASSWORDS] == ["mine", "here", "0815"]
+    assert "Another token-pin is here already" in done.stderr
+    assert not any(one in done.output for one in ("4711", "0815"))
+
+
 def test_a_setup_message_takes_a_key_to_another_machine(
     machine: Callable[[str], Path], run: Run, tmp_path: Path
 ) -> None:

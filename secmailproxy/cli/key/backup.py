@@ -34,7 +34,9 @@ backup_passphrase = secret_options("passphrase", "passphrase of the backup")
 @click.command(name="backup")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--code", is_flag=True, help="Make a code that opens it, and print it, once.")
-@click.option("--passwords", is_flag=True, help="Put the passwords of the accounts in as well.")
+@click.option(
+    "--passwords", is_flag=True, help="Put in passwords too: accounts', the shared store's, a token's PIN."
+)
 @click.option("--no-config", is_flag=True, help="Leave the configuration out.")
 @json_option
 @backup_passphrase
@@ -172,10 +174,13 @@ def _files(config: Config) -> dict[str, bytes]:
 
 
 def _password_names(config: Config) -> list[str]:
+    from keystore.database import PASSWORD
+    from keystore.token import PIN_NAME
     from secmailproxy.accounts import local_password_secret, password_secret
 
     kinds = (password_secret, local_password_secret)
-    return [name(one.address) for one in config.accounts for name in kinds]
+    of_accounts = [name(one.address) for one in config.accounts for name in kinds]
+    return [*of_accounts, PASSWORD, PIN_NAME]
 
 
 def _passwords(config: Config, passphrase: Passphrase) -> dict[str, str]:
@@ -211,7 +216,9 @@ def _bring_config(contents: format_.Contents) -> list[str]:
 
 
 def _bring_passwords(config: Config, contents: format_.Contents, passphrase: Passphrase) -> list[str]:
-    names = [name for name in contents.secrets if name.startswith(("password:", "local-password:"))]
+    from keystore.vault import KEY_NAME
+
+    names = [name for name in contents.secrets if name != KEY_NAME]
     if not names:
         return []
     secrets = open_secrets(config, passphrase)
