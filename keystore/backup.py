@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
+from keystore.errors import KeystoreError, NotReadable, StoreDamaged
 from keystore.files import replace_file, sync_folder
 from keystore.wrap import PassphraseKdf, unwrap, wrap
 
@@ -126,7 +126,7 @@ def is_under_code(octets: bytes) -> bool:
 
 
 def unseal(octets: bytes, passphrase: str) -> Contents:
-    """What `seal` was given. Raises StoreLocked for a wrong passphrase or changed octets, StoreDamaged."""
+    """What `seal` was given. Raises NotReadable for a wrong passphrase or changed octets, StoreDamaged."""
     header, first, rest = _first_line(octets)
     given = Passphrase(passphrase, is_code=header["under"] == "code")
     try:
@@ -143,7 +143,8 @@ def unseal(octets: bytes, passphrase: str) -> Contents:
         packed = unwrap(key, rest, first)
     except StoreDamaged:
         what = "code" if given.is_code else "passphrase"
-        raise StoreLocked(f"the {what} does not open this backup, or the file is damaged") from None
+        text = f"the {what} does not open this backup, or the file is damaged"
+        raise NotReadable(text, reason="passphrase") from None
     try:
         return _read(zlib.decompress(packed))
     except (ValueError, KeyError, TypeError, zlib.error):

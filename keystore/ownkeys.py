@@ -120,6 +120,8 @@ class OwnKeys:
     # -- inside
 
     def _changed(self, fingerprint: Fingerprint, what: str, change: _Change, now: datetime) -> Certificate:
+        # Before a passphrase is asked for: whoever has no own key here may have no secrets either.
+        self._demand_own(self._row(fingerprint), what)
         self._vault.fetch_key()
         with self._store.transaction():
             row = self._row(fingerprint)

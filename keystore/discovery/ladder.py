@@ -201,7 +201,7 @@ class Ladder:
         for kind in self.kinds:
             answer = answers.get(kind)
             step = _step_of(answer) if answer else Step.NOT_ASKED
-            rungs.append(_marked(Rung(kind, step, answer, why="" if answer else "not asked yet"), chosen))
+            rungs.append(_marked(Rung(kind, step, answer, why="" if answer else "not yet"), chosen))
         return tuple(rungs)
 
     def serving(self, wanted: Wanted) -> tuple[Certificate, ...]:

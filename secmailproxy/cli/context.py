@@ -81,7 +81,8 @@ def exit_status(error: SecMailProxyError | KeystoreError) -> int:
     """The exit status (sysexits) of one of our own errors."""
     if isinstance(error, SecMailProxyError):
         return error.exit_status
-    return next((status for kind, status in _KEYSTORE_EXIT.items() if isinstance(error, kind)), 69)
+    otherwise = INPUT_OUTPUT_ERROR if isinstance(error.__cause__, OSError) else 69
+    return next((status for kind, status in _KEYSTORE_EXIT.items() if isinstance(error, kind)), otherwise)
 
 
 def _complain(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -46,7 +47,7 @@ def command(passphrase: Passphrase, new_passphrase: Passphrase, as_json: bool) -
     assert isinstance(secrets, FileSecrets), "that is the backend"
     secrets.get("keystore-key")  # asks for the old passphrase first
     secrets.change_passphrase(_asked(new_passphrase))
-    remark = f"now run: mv {new_passphrase.file} {named}" if named is not None else ""
+    remark = f"now run: {_moved(new_passphrase.file, named)}" if named and new_passphrase.file else ""
     if as_json:
         print_json({"version": 1, "secrets": str(secrets.path), "next": remark})
     else:
@@ -59,6 +60,12 @@ def _asked(new: Passphrase) -> str:
     if not new.given and click.prompt("Again", hide_input=True, err=True) != answer:
         raise UsageError("The two passphrases differ; nothing was changed.")
     return answer
+
+
+def _moved(new: Path, named: Path) -> str:
+    """The commands that put the file in its place; one that others can read would be refused there."""
+    close = f"chmod 600 {shlex.quote(str(new))} && " if new.stat().st_mode & 0o077 else ""
+    return f"{close}{shlex.join(['mv', str(new), str(named)])}"
 
 
 def _same(one: Path, other: Path) -> bool:

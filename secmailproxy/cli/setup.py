@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from secmailproxy.cli.context import describe, print_json, secret_options
+from secmailproxy.cli.key.common import BACKUP
 
 if TYPE_CHECKING:
     from secmailproxy.cli.questions import Answers
@@ -225,6 +226,7 @@ def as_text(wish: Wish, outcome: Outcome) -> str:
         "",
         *_of_certificate(outcome),
         "Then start the proxy: secmailproxy serve (if it runs already, send it SIGHUP).",
+        *([BACKUP] if outcome.key_action == "generated" else []),
     ]
     return "\n".join(lines)
 

@@ -240,6 +240,7 @@ class TestLook:
             "holder": "none",
             "trust": "known",
             "source": "file keys.asc",
+            "held_for": [],
             "encrypt": {"usable": True, "reason": None, "detail": "", "keys": [subkey]},
             "verify": {"usable": True, "reason": None, "detail": "", "keys": [BOB.fingerprint]},
         }

@@ -178,6 +178,34 @@ def test_passwords_come_along_when_they_were_asked_for(
     assert not any(one in done.output for one in ("4711", "0815"))
 
 
+def test_what_is_to_be_done_next_is_said(machine: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    """`setup` before `restore` makes a key that nobody knows, and it is the one that signs."""
+    old, new, file = machine("old"), machine("new"), tmp_path / "mail.backup"
+    (tmp_path / "opens").write_text("crooked windmill")
+    opens = ("--passphrase-file", tmp_path / "opens")
+    with closing(keystore_of(old)) as keystore:
+        known = keystore.generate(ALICE, now=NOW - 9 * DAY).fingerprint
+        keystore.generate(ALICE, now=NOW - 90 * DAY, expires=DAY)
+    run(old, "key", "backup", file, *opens)
+    done = run(machine("third"), "key", "restore", file, *opens)
+    assert done.stderr == "There is no configuration yet: secmailproxy setup you@your.domain\n"
+    servers = 'imap = {host = "localhost"}\nsmtp = {host = "localhost"}\n'
+    (new / "config.toml").write_text(
+        f'[secrets]\nbackend = "file"\n[[accounts]]\naddress = "{ALICE}"\n{servers}'
+    )
+    with closing(keystore_of(new)) as keystore:
+        made = keystore.generate(ALICE, now=NOW - DAY).fingerprint
+    signs, password = run(new, "key", "restore", file, *opens).stderr.splitlines()
+    assert password == f"No password of {ALICE} is kept: secmailproxy setup {ALICE}"
+    assert signs.startswith(f"{ALICE} signs with {made}, which is newer than {known} of the backup.")
+    remedy = signs.partition(": secmailproxy ")[2].split()
+    run(new, *remedy, "--yes")
+    with closing(keystore_of(new)) as keystore:
+        identity = keystore.identity(ALICE)
+        assert identity is not None
+        assert identity.certificate.fingerprint == known
+
+
 def test_a_setup_message_takes_a_key_to_another_machine(
     machine: Callable[[str], Path], run: Run, tmp_path: Path
 ) -> None:
@@ -244,10 +272,11 @@ def test_what_is_wrong_is_said(machine: Callable[[str], Path], run: Run, tmp_pat
     run(home, "key", "backup", file, "--code", "--passphrase-file", opens, code=64)
     run(home, "key", "backup", file, code=64)
     assert not file.exists()
+    run(home, "key", "backup", tmp_path / "no" / "folder", "--passphrase-file", opens, code=74)
     run(home, "key", "backup", file, "--passphrase-file", opens)
     other = tmp_path / "other"
     other.write_text("another passphrase")
-    done = run(home, "key", "restore", file, "--passphrase-file", other, code=75)
+    done = run(home, "key", "restore", file, "--passphrase-file", other, code=65)
     assert "does not open this backup" in done.stderr
     file.write_text("no backup")
     done = run(home, "key", "restore", file, "--passphrase-file", opens, code=64)

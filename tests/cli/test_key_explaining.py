@@ -99,6 +99,7 @@ def test_what_is_found_is_kept_and_said(key: Run) -> None:
     assert (found["decision"], found["scheme"]) == ("signed+encrypted", "openpgp")
     assert BOBS.fingerprint in found["certificates"]
     again = key("explain", BOB)
+    assert "To have it encrypted" not in again.stdout
     assert f"local    {BOBS.fingerprint}, known, from folder, bob.asc\n" in again.stdout
     assert f"folder   taken: {BOBS.fingerprint} from bob.asc (asked on " in again.stdout
     assert f"A message from {ALICE} leaves signed and encrypted now" in again.stdout
@@ -111,6 +112,7 @@ def test_a_refusal_is_said_with_its_reason(key: Run) -> None:
     assert said.exit_code == 0
     assert 'rule 1: to = "dan@example.com", protect = "require"' in said.stdout
     assert "is refused now: no encryption key for <dan@example.com>" in said.stdout
+    assert "To have it encrypted, import the certificate (secmailproxy key import FILE)" in said.stdout
     found = shown(key("explain", DAN, "--json"))
     assert (found["decision"], found["rule"]["number"], found["certificates"]) == ("refused", 1, [])
 
@@ -123,6 +125,7 @@ def test_a_change_is_held_and_said(key: Run, home: ProxyHome) -> None:
     assert "key settle" in said.stdout
     explained = key("explain", BOB, "--cached").stdout
     assert f"{OTHER.fingerprint}, unknown, from folder, bob.asc; not used, held since" in explained, explained
+    assert f": secmailproxy key settle {BOB}\n" in explained
 
 
 def test_find_asks_again_and_says_when_nothing_serves(key: Run, home: ProxyHome) -> None:

@@ -45,6 +45,16 @@ def called(monkeypatch: pytest.MonkeyPatch, home: ProxyHome, *words: str | Path)
     return result
 
 
+def test_a_file_that_others_can_read_is_closed_by_the_remark(
+    home: ProxyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of the old one it would be refused."""
+    new = home.folder / "new"
+    new.chmod(0o644)
+    done = called(monkeypatch, home, "--new-passphrase-file", new)
+    assert f"now run: chmod 600 {new} && mv {new} {home.folder / 'passphrase'}" in done.output
+
+
 def test_a_change(home: ProxyHome, monkeypatch: pytest.MonkeyPatch) -> None:
     running = open_secrets(SecretsSettings("file", home.folders.secrets_file, lambda: SECRETS_PASSPHRASE))
     unattended = home._secrets()

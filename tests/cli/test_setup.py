@@ -351,6 +351,7 @@ def test_setup_asks_for_what_it_does_not_know(
     assert status == 0, shown
     assert "Authentication failed. Check user name" in shown
     assert "is set up" in shown
+    assert "Keep a copy elsewhere: secmailproxy key backup FILE --code" in shown
     assert mailbox.password not in shown
     assert PASSPHRASE not in shown
     account = tomllib.loads((home / "config.toml").read_text())["accounts"][0]

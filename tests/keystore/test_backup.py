@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keystore import backup
 from keystore.backup import Contents, Passphrase, Table
-from keystore.errors import KeystoreError, StoreDamaged, StoreLocked
+from keystore.errors import KeystoreError, NotReadable, StoreDamaged
 from keystore.wrap import PassphraseKdf
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -57,15 +57,15 @@ def test_what_is_sealed_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_changed_file_is_never_opened(at: int, difference: int) -> None:
     sealed = bytearray(SEALED)
     sealed[at % len(sealed)] ^= difference
-    with pytest.raises((StoreDamaged, StoreLocked)):
+    with pytest.raises((StoreDamaged, NotReadable)):
         backup.unseal(bytes(sealed), OPENS.text)
 
 
 def test_another_passphrase_or_another_file_is_refused() -> None:
-    with pytest.raises(StoreLocked, match="passphrase"):
+    with pytest.raises(NotReadable, match="passphrase"):
         backup.unseal(SEALED, "crooked Windmill")
     for other in (b"", b"{}", SEALED[:40], b"-----BEGIN PGP MESSAGE-----\n", SEALED[5:]):
-        with pytest.raises((StoreDamaged, StoreLocked)):
+        with pytest.raises((StoreDamaged, NotReadable)):
             backup.unseal(other, OPENS.text)
     newer = SEALED.replace(b'"secmailproxy backup": 1', b'"secmailproxy backup": 2')
     with pytest.raises(StoreDamaged, match="newer version"):
@@ -81,7 +81,7 @@ def test_a_code_is_read_as_people_write_it() -> None:
     assert backup.is_under_code(octets)
     typed = code.text.lower().replace("-", " ").replace("1", "l").replace("0", "o")
     assert backup.unseal(octets, f" {typed}\n") == CONTENTS
-    with pytest.raises(StoreLocked, match="code"):
+    with pytest.raises(NotReadable, match="code"):
         backup.unseal(octets, typed[:-1])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keystore.model import Holder
+from keystore.model import Holder, Purpose
 from secmailproxy.cli.context import (
     Passphrase,
     load_config_or_defaults,
@@ -23,6 +23,7 @@ from secmailproxy.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from keystore import backup as format_
+    from keystore.keystore import Keystore
     from keystore.restoring import Restored
     from secmailproxy.config import Config
 
@@ -113,9 +114,11 @@ def restore(
     keystore = open_keystore(config, secrets_passphrase)
     try:
         restored = keystore.backups.restore(contents, datetime.now(UTC))
+        remarks += _supplanted(keystore, restored)
     finally:
         keystore.close()
     remarks += _bring_passwords(config, contents, secrets_passphrase)
+    remarks += _next_steps(config, secrets_passphrase)
     if as_json:
         print_json({"version": text.JSON_VERSION, **_values(restored), "remarks": remarks})
         return
@@ -144,6 +147,38 @@ def _remarks(restored: Restored) -> list[str]:
             for one in restored.elsewhere
         ),
         *(f"{one} is held: its address has another certificate here." for one in restored.held),
+    ]
+
+
+def _supplanted(keystore: Keystore, restored: Restored) -> list[str]:
+    """Keys of the backup in whose place a newer one serves, which nobody knows yet: as `setup` makes one."""
+    now, old = datetime.now(UTC), set(restored.own)
+    remarks = []
+    for certificate in (one for one in keystore.certificates() if one.fingerprint in old):
+        if not keystore.usability(certificate.fingerprint, Purpose.SIGN, now).usable:
+            continue
+        for address in certificate.addresses:
+            used = keystore.identity(address, now, scheme=certificate.scheme)
+            if used is not None and used.certificate.fingerprint not in old:
+                remarks.append(
+                    f"{address} signs with {used.certificate.fingerprint}, which is newer than "
+                    f"{certificate.fingerprint} of the backup. If correspondents know only that one: "
+                    f"secmailproxy key revoke {used.certificate.fingerprint} --reason superseded"
+                )
+    return remarks
+
+
+def _next_steps(config: Config, passphrase: Passphrase) -> list[str]:
+    """What is missing until the proxy can serve."""
+    from secmailproxy.accounts import password_secret
+
+    if not config.folders.config_file.exists():
+        return ["There is no configuration yet: secmailproxy setup you@your.domain"]
+    secrets = open_secrets(config, passphrase)
+    return [
+        f"No password of {one.address} is kept: secmailproxy setup {one.address}"
+        for one in config.accounts
+        if secrets.get(password_secret(one.address)) is None
     ]
 
 

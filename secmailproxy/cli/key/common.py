@@ -16,10 +16,15 @@ from secmailproxy.errors import SecMailProxyError, UsageError
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/keys.md).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/keystore.md).")
 key_passphrase = secret_options("passphrase", "passphrase of the key")
 token_pin = secret_options("pin", "PIN of the token")
 store_passphrase = secret_options("secrets-passphrase", "passphrase of the secrets file")
+
+BACKUP = (
+    "Without your key nobody can read your mail. Keep a copy elsewhere: secmailproxy key backup FILE --code"
+)
+"""Said of a new key."""
 
 
 class NotFound(SecMailProxyError):

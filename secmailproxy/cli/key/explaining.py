@@ -15,6 +15,7 @@ from keystore.autocrypt import PeerState, Recommendation
 from keystore.discovery.answers import Taken
 from keystore.discovery.ladder import Ladder, Reach, Rung, Step, Wanted
 from keystore.discovery.sources import ORDER, sources_of
+from keystore.selection import how_to_settle
 from keystore.settling import Claimant
 from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import Passphrase, load_config, open_keystore, print_json
@@ -26,7 +27,7 @@ from secmailproxy.finding import asked_as
 from secmailproxy.forward.message import checked_address
 from secmailproxy.model import Protection
 from secmailproxy.policy import Question, schemes_of
-from secmailproxy.rules import Chosen, choose, normal_address
+from secmailproxy.rules import Chosen, Protect, choose, normal_address
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -37,6 +38,10 @@ _LEAVES = {
     Protection.SIGNED: "leaves signed, not encrypted",
     Protection.SIGNED_AND_ENCRYPTED: "leaves signed and encrypted",
 }
+_GET = (
+    "To have it encrypted, import the certificate (secmailproxy key import FILE), or have its owner send you "
+    "mail that brings it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,8 @@ def _as_text(one: Explanation) -> list[str]:
     off = [kind.value for kind in ORDER if kind not in on]
     if off:
         lines.append(_line("off", f"{', '.join(off)} (switched on in [discovery])"))
+    if not one.local and one.chosen.rule.protect in (Protect.REQUIRE, Protect.PREFER):
+        return [*lines, "", _outcome(one), _GET]
     return [*lines, "", _outcome(one)]
 
 
@@ -183,8 +190,9 @@ def _of_claimant(one: Claimant) -> str:
     certificate = one.certificate
     said = f"{certificate.fingerprint}, {certificate.trust.value}, from {certificate.source}"
     if one.held is not None:
-        waits = "set aside" if one.held.settled else "held"
-        return f"{said}; not used, {waits} since {one.held.since:%Y-%m-%d}"
+        if one.held.settled:
+            return f"{said}; not used, set aside since {one.held.since:%Y-%m-%d}"
+        return f"{said}; not used, held since {one.held.since:%Y-%m-%d}: {how_to_settle(one.held.address)}"
     return said if one.usability.usable else f"{said}; not used: {one.usability.explanation}"
 
 

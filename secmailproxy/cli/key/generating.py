@@ -11,15 +11,10 @@ import click
 from keystore.openpgp.halves import KeyKind
 from secmailproxy.cli.context import Passphrase, passphrase_options, print_json
 from secmailproxy.cli.key import text
-from secmailproxy.cli.key.common import json_option, opened
+from secmailproxy.cli.key.common import BACKUP, json_option, opened
 from secmailproxy.errors import UsageError
 
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
-
-BORN = (
-    "Make a backup now (docs/keys.md). The revocation certificate for the day when the key is lost: "
-    "secmailproxy key revocation-certificate"
-)
 
 expires_option = click.option(
     "--expires", default="3y", show_default=True, help="never, or a time from now such as 90d, 18m, 2y."
@@ -56,7 +51,8 @@ def command(
         print_json({"version": text.JSON_VERSION, "key": described})
     else:
         click.echo(text.long_text(described))
-        click.echo(f"\n{BORN}")
+        click.echo(f"\n{BACKUP}")
+        click.echo(f"To end it should it be lost: secmailproxy key revocation-certificate {made.fingerprint}")
 
 
 def lifetime(text: str, option: str = "--expires") -> timedelta | None:

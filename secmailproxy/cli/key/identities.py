@@ -31,10 +31,10 @@ def command() -> None:
 def add(
     query: str, address: str, name: str, primary: bool, as_json: bool, secrets_passphrase: Passphrase
 ) -> None:
-    """Add an address to your key, or one back that you took away. KEY is another address of it, or its
-    fingerprint.
+    """Add an address to your key, or one back that you took away.
 
-    Whoever gets the key sees all its addresses, but for those who get it with your mail: that names one.
+    KEY is another address of it, or its fingerprint. Whoever gets the key sees all its addresses,
+    but for those who get it with your mail: that names one.
     """
     with opened(secrets_passphrase) as keystore:
         fingerprint = only(keystore, (query,), own).fingerprint
@@ -49,9 +49,10 @@ def add(
 @json_option
 @store_passphrase
 def remove(query: str, identity: str, as_json: bool, secrets_passphrase: Passphrase) -> None:
-    """Take an address away from your key: IDENTITY is the address, or the user ID as `key show` has it.
+    """Take an address away from your key.
 
-    It is revoked, not erased: who has it sees that it holds no more. Mail to it can still be read.
+    IDENTITY is the address, or the user ID as `key show` has it. It is revoked, not erased:
+    who has it sees that it holds no more. Mail to it can still be read.
     """
     with opened(secrets_passphrase) as keystore:
         certificate = only(keystore, (query,), own)

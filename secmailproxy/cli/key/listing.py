@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +41,10 @@ def _print_keys(
     now = datetime.now(UTC)
     with opened(passphrase) as keystore:
         found = keystore.certificates(" ".join(query))
-        described = [text.describe(keystore, one, now) for one in found]
+        waiting = defaultdict(list)
+        for held in keystore.settling.waiting():
+            waiting[held.fingerprint].append(held.address)
+        described = [text.describe(keystore, one, now, waiting.get(one.fingerprint, ())) for one in found]
     if query and not found:
         raise NotFound(no_match(query))
     if as_json:

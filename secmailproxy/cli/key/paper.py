@@ -84,7 +84,7 @@ def _write(
     with opened(secrets) as keystore:
         certificate = only(keystore, query)
         if certificate.holder is not Holder.OWN:
-            raise UsageError(f"The secret key of {certificate.fingerprint} is not in this keystore.")
+            raise KeyRefused(_not_here(certificate))
         opens = Opens(passphrase()) if passphrase.given else new_code()
         octets = keystore.export(certificate.fingerprint, secret=True, passphrase=opens.normal)
     if certificate.scheme is Scheme.OPENPGP:
@@ -105,6 +105,12 @@ def _write(
     click.echo(f"{output}: print it, then delete it")
     if code is not None:
         click.echo(f"Its code, to be written onto the paper; it is shown only now: {code}")
+
+
+def _not_here(certificate: Certificate) -> str:
+    if certificate.holder is Holder.GNUPG:
+        return f"GnuPG holds the secret key of {certificate.fingerprint}, and paperkey prints it"
+    return f"the secret key of {certificate.fingerprint} is not in this keystore"
 
 
 def _page(certificate: Certificate, lines: list[str], *, is_code: bool) -> str:

@@ -16,7 +16,7 @@ from secmailproxy.cli.key.generating import expires_option, lifetime
 
 PUBLISH = (
     "Your next messages carry it (Autocrypt). Where you have published the key, publish it again; programs "
-    "of correspondents that take it from nowhere else need it from you: secmailproxy key export"
+    "of correspondents that take it from nowhere else need it from you: secmailproxy key export ADDRESS"
 )
 
 

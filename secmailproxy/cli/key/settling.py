@@ -100,7 +100,8 @@ def _state(one: Claimant) -> str:
 
 def _lines(address: str, described: list[dict[str, Any]], waits: bool) -> Iterator[str]:
     if not described:
-        yield f"there is no certificate for {address}"
+        yield f"there is no certificate for {address}; {text.how_to_get(address)}"
+        return
     for one in described:
         since = f" since {one['since'][:10]}" if one["since"] else ""
         yield f"{one['state']}{since}, from {text.plain(one['source'])}:"

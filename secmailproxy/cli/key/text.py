@@ -1,13 +1,15 @@
-"""Certificates and import results as text for people, and as the JSON that docs/keys.md describes."""
+"""Certificates and import results as text for people, and as the JSON that docs/keystore.md describes."""
 
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keystore.model import Certificate, Holder, ImportAction, ImportResult, Purpose, Scheme, Usability
+from keystore.selection import how_to_settle
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
@@ -32,8 +34,16 @@ def spaced(fingerprint: str) -> str:
     return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
 
 
-def describe(keystore: Keystore, certificate: Certificate, now: datetime) -> dict[str, Any]:
-    """One certificate as JSON values."""
+def how_to_get(address: str) -> str:
+    """What to do about an address of which there is no certificate."""
+    asked = f"secmailproxy key find {shlex.quote(plain(address))}"
+    return f"to look for one: {asked}; to take one that you were given: secmailproxy key import FILE"
+
+
+def describe(
+    keystore: Keystore, certificate: Certificate, now: datetime, held_for: Iterable[str] = ()
+) -> dict[str, Any]:
+    """One certificate as JSON values. It waits to be settled for the addresses `held_for`."""
     return {
         "fingerprint": certificate.fingerprint,
         "scheme": certificate.scheme.value,
@@ -45,6 +55,7 @@ def describe(keystore: Keystore, certificate: Certificate, now: datetime) -> dic
         "holder": certificate.holder.value,
         "trust": certificate.trust.value,
         "source": certificate.source,
+        "held_for": list(held_for),
         "encrypt": _usability(keystore.usability(certificate.fingerprint, Purpose.ENCRYPT, now)),
         "verify": _usability(keystore.usability(certificate.fingerprint, Purpose.VERIFY, now)),
     }
@@ -76,6 +87,7 @@ def short_text(described: dict[str, Any]) -> str:
     ]
     if not described["encrypt"]["usable"]:
         lines.append(f"    cannot be encrypted to: {_reason(described['encrypt'])}")
+    lines += [f"    {_held(address)}" for address in described["held_for"]]
     return "\n".join(lines)
 
 
@@ -91,10 +103,15 @@ def long_text(described: dict[str, Any]) -> str:
         ("created", described["created"]),
         ("expires", described["expires"] or "never"),
         ("source", plain(described["source"])),
+        *(("held", _held(address)) for address in described["held_for"]),
         *_key_rows("encrypt to", described["encrypt"]),
         *_key_rows("verify with", described["verify"]),
     ]
     return "\n".join(f"{name:>12}  {value}" for name, value in rows)
+
+
+def _held(address: str) -> str:
+    return f"not used for {plain(address)}, which has another one: {how_to_settle(address)}"
 
 
 def _key_rows(name: str, usability: dict[str, Any]) -> list[tuple[str, str]]:

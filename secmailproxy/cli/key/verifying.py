@@ -82,7 +82,7 @@ def _in_use(keystore: Keystore, address: str, now: datetime) -> Certificate | No
     claimants = keystore.settling.claimants(address, now)
     found = [one for one in claimants if one.certificate.scheme is Scheme.OPENPGP]
     if not found:
-        raise NotFound(f"There is no OpenPGP certificate for {address}.")
+        raise NotFound(f"There is no OpenPGP certificate for {address}; {text.how_to_get(address)}")
     return next((one.certificate for one in found if one.held is None), None)
 
 
