@@ -119,7 +119,7 @@ class Importer:
         # One transaction from reading to writing, or another process's update of it could be lost.
         with self._store.transaction():
             old = self._store.certificate(fingerprint)
-            octets = openpgp.merge(old.octets, offered.octets) if old else offered.octets
+            octets = _merged(old.octets, offered.octets) if old else offered.octets
             merged = openpgp.certificate(octets, source=old.source if old else origin.source)
             trust = trust_given(old, origin, secret=bool(key))
             owned = key is not None or origin.held_by_gnupg or (old and old.holder is not Holder.NONE)
@@ -135,7 +135,7 @@ class Importer:
                 _demand_bound(encrypts, self._judge(merged, Purpose.VERIFY, origin.now, None))
             secret = self._secret_row(merged.fingerprint, key, old, origin)
             if old is None or octets != old.octets or merged.trust is not old.trust or secret is not None:
-                self._write(merged, secret, origin)
+                self._write(merged, secret, origin, () if owned else self._store.addresses(fingerprint))
                 action = ImportAction.UPDATED if old else ImportAction.ADDED
                 origin.added.update(() if old else (fingerprint,))
             else:
@@ -199,19 +199,36 @@ class Importer:
         union = openpgp.united(known, key)
         return None if union.to_octets() == known.to_octets() else self._vault.wrapped(union)
 
-    def _write(self, certificate: Certificate, secret: StoredSecret | None, origin: Origin) -> None:
+    def _write(
+        self,
+        certificate: Certificate,
+        secret: StoredSecret | None,
+        origin: Origin,
+        before: Sequence[str] = (),
+    ) -> None:
+        """Where a user ID was revoked, the certificate still stands for the address that it had `before`."""
         row = StoredCertificate(
             certificate.fingerprint, certificate.octets, certificate.trust, certificate.source, Holder.NONE
         )
         with self._store.transaction():
             self._store.put(
                 row,
-                addresses=certificate.addresses,
+                addresses=[*certificate.addresses, *before],
                 keys=openpgp.key_fingerprints(certificate.octets),
                 now=origin.now,
             )
             if secret is not None:
                 self._store.put_secret(secret)
+
+
+def _merged(old: bytes, new: bytes) -> bytes:
+    """Both versions of one certificate. What flooded it, in either, must not keep a revocation out."""
+    octets = openpgp.merge(old, new)
+    try:
+        openpgp.facts(octets)
+    except KeyRefused:
+        octets = openpgp.sound(openpgp.merge(openpgp.sound(old), openpgp.sound(new)))
+    return octets
 
 
 def batches(items: Sequence[Item], length: int) -> Iterator[Sequence[Item]]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from keystore import smime
 from keystore.cache import CertificateCache
 from keystore.errors import KeyRefused
-from keystore.holding import HeldTable, Judge, rivals_of
+from keystore.holding import HeldTable, Judge, Rival, rivals_of
 from keystore.importing_x509 import renewed_by
 from keystore.model import Certificate, Fingerprint, Holder, Introduction, Scheme, Trust
 from keystore.store import Store, StoredCertificate, stored_time
@@ -66,9 +66,13 @@ class Learning:
             return None
         if self._cache.get(offered.fingerprint) is None:
             with self.at_once():
-                if not _is_fit(offered, one) or not self._has_room(one.address, now):
+                if not _is_fit(offered, one):
                     return None
-                self._put(offered, now)
+                # Before room is made: what has ended stands until then, and is not replaced by this.
+                rivals = self._rivals(offered, now)
+                if not self._has_room(one.address, now):
+                    return None
+                self._put(offered, rivals, now)
                 self._keep_authorities(one, now)
         return self._cache.get(offered.fingerprint)
 
@@ -78,7 +82,7 @@ class Learning:
             offered = smime.certificate(der, source=SOURCE)
             is_fit = len(der) <= MOST_OCTETS and smime.facts(der).is_authority
             if is_fit and self._store.certificate(offered.fingerprint) is None and self._has_room("", now):
-                self._put(offered, now)
+                self._put(offered, [], now)
 
     def _has_room(self, address: str, now: datetime) -> bool:
         day = stored_time(now - timedelta(days=1))
@@ -104,9 +108,8 @@ class Learning:
             return False
         return known.expires is not None and known.expires < now
 
-    def _put(self, offered: Certificate, now: datetime) -> None:
-        """Store it as KNOWN, held for the addresses that have another one."""
-        rivals = rivals_of(
+    def _rivals(self, offered: Certificate, now: datetime) -> list[Rival]:
+        return rivals_of(
             offered,
             offered.addresses,
             self._store,
@@ -115,6 +118,9 @@ class Learning:
             now=now,
             together=renewed_by(offered, self._store),
         )
+
+    def _put(self, offered: Certificate, rivals: list[Rival], now: datetime) -> None:
+        """Store it as KNOWN, held for the addresses that have another one."""
         row = StoredCertificate(
             offered.fingerprint, offered.octets, Trust.KNOWN, SOURCE, Holder.NONE, Scheme.SMIME
         )

@@ -15,7 +15,7 @@ import base64
 import binascii
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -38,9 +38,11 @@ from keystore.wrap import KEY_LENGTH
 LEFT_OUT = frozenset({"lookups", "revocations", "changes"})
 """What is asked for again by itself: answers of sources, and lists of revoked certificates; and a counter."""
 _BY_HAND = frozenset(
-    {"certificates", "addresses", "keys", "secret_keys", "requests", "facts", "held", "x509", "x509_names"}
+    {"certificates", "addresses", "keys", "secret_keys", "requests", "facts", "x509", "x509_names"}
 )
 """What restoring writes with care, or what is made anew from it; of all else, rows that are not there."""
+_DECIDED = frozenset({"held", "introducers"})
+"""What the owner decides of certificates, by the column `certificate`."""
 SLOT = "letterbox"
 """The public half of the letter box, in the keystore's folder."""
 
@@ -153,11 +155,7 @@ class _Bringing:
         self._requests()
         for name, columns in layout(MIGRATIONS).items():
             if name not in _BY_HAND | LEFT_OUT:
-                self._bring(name, columns, self._rows(name, columns))
-        # Who was held there may be the one in use here: of those that are here, here is decided.
-        columns = layout(MIGRATIONS)["held"]
-        at = columns.index("certificate")
-        self._bring("held", columns, [one for one in self._rows("held", columns) if one[at] in self._added])
+                self._bring(name, columns)
         return Restored(
             len(rows),
             len(self._added),
@@ -194,8 +192,13 @@ class _Bringing:
         more = [one for one in merged.addresses if one not in before]
         is_lowered = more and known.trust is Trust.VERIFIED and row.trust is not Trust.VERIFIED
         known = replace(known, octets=octets, trust=Trust.KNOWN if is_lowered else known.trust)
+        # As when it is imported, it still stands for an address that it names no longer.
+        former = self._store.addresses(known.fingerprint) if known.holder is Holder.NONE else ()
         self._store.put(
-            known, addresses=merged.addresses, keys=openpgp.key_fingerprints(octets), now=self._now
+            known,
+            addresses=[*merged.addresses, *former],
+            keys=openpgp.key_fingerprints(octets),
+            now=self._now,
         )
         if known.trust is not Trust.REJECTED and known.holder is Holder.NONE:
             self._hold(known, more)
@@ -245,7 +248,12 @@ class _Bringing:
     def _rows(self, name: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         return self._old.rows(f"SELECT {', '.join(columns)} FROM {name}")  # noqa: S608  names of our own schema
 
-    def _bring(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def _bring(self, name: str, columns: Sequence[str]) -> None:
+        rows = self._rows(name, columns)
+        if name in _DECIDED:
+            # Who was held there may be the one in use here, and an introducer there one no more.
+            at = columns.index("certificate")
+            rows = [one for one in rows if one[at] in self._added]
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         statement = f"INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608  as above
         for row in rows:

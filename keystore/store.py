@@ -57,7 +57,9 @@ _LAST_STATED = """
     SELECT p.octets FROM capabilities p JOIN certificates c ON c.fingerprint = p.certificate
     WHERE c.trust <> 'rejected' AND (p.certificate = ? OR p.certificate IN (
         SELECT other.certificate FROM addresses mine JOIN addresses other ON other.address = mine.address
-        WHERE mine.certificate = ?
+        WHERE mine.certificate = ? AND NOT EXISTS (
+            SELECT 1 FROM held h WHERE h.certificate = other.certificate AND h.address = other.address
+        )
     )) ORDER BY p.stated DESC LIMIT 1
 """
 
@@ -171,6 +173,11 @@ class Store:
         """Return the certificates with a user ID of this address, given in lower case."""
         rows = self.rows("SELECT certificate FROM addresses WHERE address = ? ORDER BY certificate", address)
         return [Fingerprint(row[0]) for row in rows]
+
+    def addresses(self, fingerprint: str) -> tuple[str, ...]:
+        """Return the addresses, in lower case, by which a certificate is found."""
+        rows = self.rows("SELECT address FROM addresses WHERE certificate = ? ORDER BY address", fingerprint)
+        return tuple(row[0] for row in rows)
 
     def by_key(self, issuer: str) -> list[Fingerprint]:
         """Return the certificates with this key or subkey: a fingerprint, or a key ID of 16 digits."""

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from keystore.errors import KeyRefused, KeystoreError, StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Certificate, Holder, Identity, Scheme, Selection
+from keystore.model import Certificate, Holder, Identity, Reason, Scheme, Selection
 from secmailproxy import policy
 from secmailproxy.enclosing import Sharing
 from secmailproxy.errors import KeystoreLocked, NoUsableCertificate, SecMailProxyError, SigningKeyUnusable
@@ -175,7 +175,8 @@ class Decider:
         """The certificates for `rcpt_to` as written, else for the plain spelling of the same address."""
         selection = self.keystore.select(rcpt_to, self.now, rule.fingerprints, scheme=scheme)
         plain = normal_address(rcpt_to)
-        if selection.certificates or plain == rcpt_to.lower():
+        # What waits for a decision under one spelling is not gone round by another.
+        if selection.certificates or selection.reason is Reason.HELD or plain == rcpt_to.lower():
             return selection
         other = self.keystore.select(plain, self.now, rule.fingerprints, scheme=scheme)
         return other if other.certificates else selection

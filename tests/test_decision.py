@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from keystore import openpgp
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint
+from keystore.model import Fingerprint, Reason, Scheme
+from secmailproxy.decision import Decider
 from secmailproxy.errors import NotAllowed, NoUsableCertificate, SigningKeyUnusable
 from secmailproxy.mime import header
 from secmailproxy.mime.assemble import Made, made
@@ -20,6 +23,7 @@ from secmailproxy.policy import Protect, Rule
 from secmailproxy.wishes import SubjectWord, Wish
 from tests.fixtures.gnupg import GnuPG, opened_by
 from tests.fixtures.keystores import credentials, keystore, make_keystore
+from tests.fixtures.selfsigned import certified
 
 __all__ = ["credentials", "keystore", "make_keystore"]
 
@@ -214,3 +218,19 @@ async def test_a_rule_for_an_account_counts_at_rcpt_and_for_the_message(office: 
     assert what_left(copy) is Made.SIGNED
     with pytest.raises(NoUsableCertificate):
         await outbound.protect(Envelope(ALICE, (EVE,)), written(to=EVE), account=WORK)
+
+
+def test_what_is_held_under_one_spelling_is_not_gone_round_by_another(keystore: Keystore) -> None:
+    """A certificate of the ASCII form of the domain does not take the place of the one in use."""
+    now = datetime.now(UTC)
+    spelled, plain = "bob@bücher.example", "bob@xn--bcher-kva.example"
+    ended = openpgp.generate(plain, now=now - timedelta(9), expires=timedelta(8))
+    for key, user_id, when in ((ended, spelled, 5.0), (openpgp.generate(plain, now=now), spelled, 0.0)):
+        octets = certified(key, now - timedelta(when), user_id=user_id)
+        about = openpgp.about(octets, spelled)
+        keystore.import_keys(about, source="a file", now=now - timedelta(when))
+    other = openpgp.generate(plain, now=now)
+    keystore.import_keys(other.certificate_octets, source="a file", now=now)
+    decider = Decider(keystore, OutboundSettings(), now)
+    assert decider.select(spelled, Rule("*"), Scheme.OPENPGP).reason is Reason.HELD
+    assert decider.select(plain, Rule("*"), Scheme.OPENPGP).usable

@@ -22,12 +22,12 @@ from keystore.holding import HeldTable, Judge, rivals_of
 from keystore.importing import Importer, Origin
 from keystore.model import (
     Certificate,
-    Fingerprint,
     ImportAction,
     ImportResult,
     Purpose,
     Reason,
     Scheme,
+    Trust,
     lower_case,
 )
 from keystore.policy.trust import trust_of_source
@@ -101,10 +101,18 @@ class Taking:
         if len(octets) > MOST_OCTETS:
             raise KeyRefused(f"larger than {MOST_OCTETS // 1024} KiB")
         offered = openpgp.certificate(octets)
+        row = self._store.certificate(offered.fingerprint)
+        is_new = row is None or asked.address not in self._store.addresses(row.fingerprint)
         passed_over = self._passed_over(offered, asked)
         # What the store has for this address is renewed, or revoked, whatever user IDs come along.
-        if passed_over and asked.address not in self._known_addresses(offered.fingerprint):
+        if passed_over and is_new:
             return _refused(offer, offered, passed_over)
+        if row is not None:
+            if is_new and row.trust in policy.CHOSEN and _level(offer, asked) is Trust.UNKNOWN:
+                # Trust is the certificate's: for this address too it would be that of a better source.
+                return _refused(offer, offered, "known for other addresses, and this source cannot add one")
+            others = len(row.octets) + len(octets) <= MOST_OCTETS
+            octets = openpgp.about(offer.octets, asked.address, known=row.octets, others=others)
         (result,) = self._importer.take_all(octets, _origin(offer, asked), None)
         return _taken(offer, replace(result, reason=passed_over or result.reason))
 
@@ -126,7 +134,7 @@ class Taking:
             row = StoredCertificate(
                 offered.fingerprint,
                 offered.octets,
-                trust_of_source(asked.kind, offer.authenticated),
+                _level(offer, asked),
                 offered.source,
                 offered.holder,
                 Scheme.SMIME,
@@ -154,14 +162,14 @@ class Taking:
         judged = self._judge(offered, Purpose.ENCRYPT, asked.now, asked.address)
         return judged.explanation
 
-    def _known_addresses(self, fingerprint: Fingerprint) -> tuple[str, ...]:
-        row = self._store.certificate(fingerprint)
-        return openpgp.certificate(row.octets).addresses if row is not None else ()
+
+def _level(offer: Offer, asked: _Asked) -> Trust:
+    return trust_of_source(asked.kind, offer.authenticated)
 
 
 def _origin(offer: Offer, asked: _Asked) -> Origin:
-    level = trust_of_source(asked.kind, offer.authenticated)
-    return Origin(source_text(asked.kind, offer.where), None, asked.now, level=level)
+    source = source_text(asked.kind, offer.where)
+    return Origin(source, None, asked.now, level=_level(offer, asked))
 
 
 def _refused(offer: Offer, offered: Certificate, reason: str) -> Taken:

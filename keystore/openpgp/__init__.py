@@ -34,7 +34,7 @@ from keystore.openpgp.revoking import RevocationReason, revocation_certificate, 
 from keystore.openpgp.session import BeyondUs, is_in_vain
 from keystore.openpgp.session import for_gnupg as session_key_for_gnupg
 from keystore.openpgp.transfer import protect, united
-from keystore.openpgp.trimming import about
+from keystore.openpgp.trimming import about, sound
 from keystore.openpgp.verify import Lookup, judge_signature, verify_detached
 from keystore.openpgp.vouching import certifications
 
@@ -45,6 +45,7 @@ __all__ = [
     "key_fingerprints",
     "merge",
     "about",
+    "sound",
     "certifications",
     "minimal",
     "trial",

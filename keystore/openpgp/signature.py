@@ -144,6 +144,14 @@ class SignaturePacket:
         return tuple(_subpackets(reader.take(reader.number(width))))
 
     @property
+    def signed(self) -> bytes:
+        """Its octets as far as they are signed: by these, one signature is told from another."""
+        if self.version == 3:
+            return self.body[:17]
+        width = 2 if self.version == 4 else 4
+        return self.body[: 4 + width + int.from_bytes(self.body[4 : 4 + width], "big")]
+
+    @property
     def embedded(self) -> SignaturePacket | None:
         """The signature inside, from either area: it proves itself (RFC 9580 section 5.2.3.34)."""
         body = self.hashed.get(_EMBEDDED) or self.unhashed.get(_EMBEDDED)

@@ -93,10 +93,8 @@ def _is_right(packet: sig.SignaturePacket, issuer: PublicMaterial, content: byte
         return False
     if hasher is None or packet.version != issuer.version or packet.key_algorithm != issuer.algorithm_id:
         return False
-    width = 2 if packet.version == 4 else 4
-    head = packet.body[: 4 + width + int.from_bytes(packet.body[4 : 4 + width], "big")]
-    trailer = bytes([packet.version, 0xFF]) + len(head).to_bytes(4, "big")
-    digest = hashlib.new(hasher.name, packet.salt + content + head + trailer).digest()
+    trailer = bytes([packet.version, 0xFF]) + len(packet.signed).to_bytes(4, "big")
+    digest = hashlib.new(hasher.name, packet.salt + content + packet.signed + trailer).digest()
     try:
         _verify(issuer, packet, digest, hasher)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, Malformed):

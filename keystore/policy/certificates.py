@@ -194,10 +194,18 @@ def _unbound(facts: CertificateFacts, at: datetime, now: datetime) -> _Refusal |
     statements = [one for user_id in facts.user_ids for one in user_id.certifications]
     if any(user_id.revocations for user_id in facts.user_ids) and statements:
         return _Refusal(Reason.USER_ID_REVOKED, "every user ID")
-    return _no_binding(statements)
+    return _no_binding(statements, at, now)
 
 
-def _no_binding(statements: Sequence[SelfSignature]) -> _Refusal:
+def _no_binding(
+    statements: Sequence[SelfSignature], at: datetime, now: datetime, ended: Reason = Reason.EXPIRED
+) -> _Refusal:
+    """Why none of these counts. What did count once is told apart: a certificate that served still stands."""
+    strong = [one for one in statements if _strong(one)]
+    if lapsed := [one.expires for one in strong if one.expires is not None and one.expires <= at]:
+        return _Refusal(ended, f"its self-signature, on {_day(max(lapsed))}")
+    if coming := [one.created for one in strong if one.created > now]:
+        return _Refusal(Reason.NOT_YET_VALID, f"self-signature of {_day(min(coming))}")
     weak = sorted({one.hash_algorithm for one in statements if not _strong(one)})
     if weak:
         return _Refusal(Reason.WEAK_ALGORITHM, f"self-signatures with {', '.join(weak)} only")
@@ -213,7 +221,7 @@ def _address_refusal(
     if any(one.revocations for one in claiming):
         return _Refusal(Reason.USER_ID_REVOKED, address)
     if any(one.certifications for one in claiming):
-        return _no_binding([statement for one in claiming for statement in one.certifications])
+        return _no_binding([made for one in claiming for made in one.certifications], at, now)
     return _Refusal(Reason.BAD_BINDING if claiming else Reason.NOT_FOR_ADDRESS, address)
 
 
@@ -265,7 +273,7 @@ def _key_refusal(
     if key.created > at:
         return _Refusal(Reason.NOT_YET_VALID, f"subkey created on {_day(key.created)}")
     if binding is None:
-        return _no_binding(key.bindings)
+        return _no_binding(key.bindings, at, now, Reason.SUBKEY_EXPIRED)
     if needed == _SIGN and not (binding.back_signature and _strong(binding.back_signature)):
         return _Refusal(Reason.BAD_BINDING, "the signing subkey does not sign its binding")
     if binding.key_lifetime is not None and key.created + binding.key_lifetime <= at:
@@ -315,7 +323,8 @@ def _newest(
     ]
     known = [one for one in strong if one.created <= at]
     if known:
-        return max(known, key=lambda one: one.created)
+        # Of two copies of one binding, one may have lost what the subkey signed: that is not signed itself.
+        return max(known, key=lambda one: (one.created, one.back_signature is not None))
     return min(strong, key=lambda one: one.created, default=None)
 
 

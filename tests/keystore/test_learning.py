@@ -9,7 +9,7 @@ from cryptography.x509.oid import NameOID
 
 from keystore import learning
 from keystore.keystore import Keystore
-from keystore.model import Certificate, Introduction, Purpose, Scheme, Trust
+from keystore.model import Certificate, Introduction, Purpose, Reason, Scheme, Trust
 from keystore.smime.capabilities import statement
 from tests.fixtures.keystores import KeystoreFactory
 from tests.fixtures.x509 import (
@@ -119,6 +119,21 @@ def test_how_many_are_kept_for_one_address(keystore: Keystore) -> None:
     ]
 
 
+def test_making_room_does_not_take_the_place_of_what_has_ended(keystore: Keystore) -> None:
+    """The one in use expires and makes room for one more: that is another one all the same."""
+    persons = [
+        MAIL_CA.person(ALICE, number=330 + number, until=NOW + (1 if number == 0 else 50) * DAY)
+        for number in range(learning.MOST_FOR_ADDRESS + 1)
+    ]
+    for person in persons[:-1]:
+        keystore.smime.learn(introduced(person), NOW)
+    later = NOW + 2 * DAY
+    keystore.smime.learn(introduced(persons[-1]), later)
+    assert kept(keystore, persons[0]) is None
+    assert kept(keystore, persons[-1]) is not None
+    assert keystore.select(ALICE, later, scheme=Scheme.SMIME).reason is Reason.HELD
+
+
 def test_how_many_are_kept_in_a_day_and_in_all(keystore: Keystore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has a certificate that is believed here cannot fill the store."""
     monkeypatch.setattr(learning, "MOST_A_DAY", 4)
@@ -155,6 +170,14 @@ def test_what_a_program_reads_is_kept_beside_the_certificate(keystore: Keystore)
     keystore.smime.learn(introduced(mine, "me@example.org", capabilities=stated), NOW)
     assert keystore._cache.stated(person.fingerprint) == stated
     assert keystore._cache.stated(mine.fingerprint) is None
+
+
+def test_what_is_held_says_nothing_of_what_the_one_in_use_reads(keystore: Keystore) -> None:
+    """Whoever has another certificate with the address could else have weaker ciphers used."""
+    first, second = (MAIL_CA.person(ALICE, number=number) for number in (325, 326))
+    keystore.smime.learn(introduced(first), NOW)
+    keystore.smime.learn(introduced(second, capabilities=statement(rsa=False)), NOW)
+    assert keystore._cache.stated(first.fingerprint) is None
 
 
 def test_another_process_learns_at_the_same_time(make_keystore: KeystoreFactory) -> None:

@@ -172,6 +172,17 @@ def test_beside_another_keystore_nothing_is_lost_or_replaced(old: Keystore, mach
     assert rejected.trust is Trust.REJECTED
 
 
+def test_an_old_backup_makes_nobody_an_introducer_again(machine: Machine) -> None:
+    keystore = machine("one")
+    keystore.import_keys(certificate(BOB), source="file", now=NOW)
+    (known,) = keystore.certificates()
+    keystore.introducers.add(known, (), NOW)
+    contents = keystore.backups.contents(NOW)
+    keystore.introducers.remove(known.fingerprint)
+    keystore.backups.restore(contents, NOW)
+    assert keystore.introducers.all() == []
+
+
 def test_versions_of_one_key_are_united(old: Keystore, machine: Machine) -> None:
     """The new machine has the key with a newer subkey, the backup one of before, or the other way round."""
     (key,) = (one.fingerprint for one in old.own(ALICE) if len(one.fingerprint) == 40)

@@ -11,7 +11,9 @@ from keystore.errors import KeyRefused
 from keystore.importing import Origin
 from keystore.keystore import Keystore
 from keystore.model import Fingerprint, Reason, Trust
+from keystore.openpgp.selfsigning import EXPIRES
 from tests.fixtures.keystores import NOW
+from tests.fixtures.selfsigned import certified, without_user_id
 
 DAY = timedelta(days=1)
 BOB, HOME = "bob@example.org", "bob@home.example"
@@ -113,6 +115,31 @@ def test_keeping_the_old_one_sets_the_new_one_aside(keystore: Keystore) -> None:
     assert trust(keystore, SECOND) is Trust.UNKNOWN
     keystore.settling.take(BOB, SECOND.fingerprint, NOW)
     assert used(keystore) == SECOND.fingerprint
+
+
+def test_one_whose_owner_took_the_address_back_is_not_replaced_silently(keystore: Keystore) -> None:
+    """It no longer names the address, and stands for it all the same, until its owner settles that."""
+    bring(keystore, FIRST)
+    keystore._importer.take_all(without_user_id(FIRST, NOW - DAY), Origin("mail", None, NOW), None)
+    assert used(keystore) is Reason.USER_ID_REVOKED
+    bring(keystore, SECOND)
+    assert used(keystore) is Reason.HELD
+    keystore.settling.take(BOB, SECOND.fingerprint, NOW)
+    assert used(keystore) == SECOND.fingerprint
+
+
+@pytest.mark.parametrize(("made", "lasts"), [(8, 7), (-1, 9)], ids=["lapsed", "by a clock that is late"])
+def test_one_whose_self_signature_does_not_count_now_is_not_replaced_silently(
+    keystore: Keystore, made: int, lasts: int
+) -> None:
+    """Only the signature has an end, not the key; or this machine's clock has gone back behind it."""
+    limited = (EXPIRES, (lasts * 86400).to_bytes(4, "big"))
+    octets = certified(FIRST, NOW - made * DAY, limited, alone=True)
+    then = NOW - made * DAY + DAY
+    keystore._importer.take_all(octets, Origin("mail", None, then), None)
+    assert keystore.select(BOB, then).usable
+    bring(keystore, SECOND)
+    assert used(keystore) is Reason.HELD
 
 
 def test_one_that_has_ended_can_be_kept_or_left(keystore: Keystore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import cache
+from importlib import import_module
 
 import pysequoia
 import pytest
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 
 from keystore import openpgp
 from keystore.discovery.model import Offer, SourceKind
-from keystore.discovery.taking import MOST_ADDRESSES, NAMES, kind_of, source_text
+from keystore.discovery.taking import MOST_ADDRESSES, MOST_OCTETS, NAMES, kind_of, source_text
 from keystore.errors import KeyRefused
 from keystore.keystore import Keystore
-from keystore.model import ImportAction, Scheme, Trust
+from keystore.model import ImportAction, Reason, Scheme, Trust
+from keystore.openpgp.certificate import components
+from keystore.openpgp.packet import Tag, write
 from tests.fixtures.keystores import NOW
+from tests.fixtures.selfsigned import certified, flooded, revoked
 from tests.fixtures.x509 import Authority, Issued, addresses, key_usage, name, private_key, root
 
 DAY = timedelta(days=1)
@@ -182,3 +186,96 @@ def test_every_source_has_a_name_that_is_found_again() -> None:
     assert len(set(NAMES.values())) == len(SourceKind)
     assert kind_of("file alice.asc") is None
     assert "\n" not in source_text(SourceKind.WKD, "a\nb")
+
+
+def test_a_keyserver_gives_no_trusted_certificate_another_address(keystore: Keystore) -> None:
+    """Else eve, known by her mail, would be known as bob too, because anybody may upload anything."""
+    eve = made(EVE)
+    keystore.import_found(offer(eve), SourceKind.WKD, EVE, NOW)
+    as_bob = offer(certified(eve, NOW - DAY, user_id=BOB))
+    taken = keystore.import_found(as_bob, SourceKind.HKPS, BOB, NOW)
+    assert (taken.action, keystore.select(BOB, NOW).usable) == (REFUSED, False)
+    assert keystore.import_found(as_bob, SourceKind.WKD, BOB, NOW).action is UPDATED
+
+
+def junk(numbers: range) -> list[bytes]:
+    """Signatures of nobody: what names no maker may be the owner's, and costs a verification."""
+    head = bytes([4, 0x13, 22, 10, 0, 0, 0, 0])
+    return [head + number.to_bytes(2, "big") + b"\0\1\1\0\1\1" for number in numbers]
+
+
+def spellings(certificate: bytes, numbers: range) -> list[bytes]:
+    """The same signature of the owner over the user ID, with something in the part that is not signed."""
+    body = next(one for one in components(certificate) if one.packet.tag == Tag.USER_ID).signatures[0]
+    at = 6 + int.from_bytes(body[4:6], "big")
+    size = int.from_bytes(body[at : at + 2], "big")
+    return [
+        body[:at] + (size + 5).to_bytes(2, "big") + b"\4\x64" + number.to_bytes(3, "big") + body[at + 2 :]
+        for number in numbers
+    ]
+
+
+def others(certificate: bytes, count: int, size: int) -> list[bytes]:
+    """Certifications by somebody else, as large as they like."""
+    area = b"\x09\x10" + b"somebody"
+    head = bytes([4, 0x10, 22, 10, 0, 0]) + len(area).to_bytes(2, "big") + area
+    return [head + bytes([0, number]) + bytes(size) for number in range(count)]
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, limit in (
+        ("certificate", "MAX_SELF_SIGNATURES"),
+        ("certificate", "MAX_COMPONENTS"),
+        ("trimming", "MAX_SELF_SIGNATURES"),
+    ):
+        # The package has a function by the name of one of them.
+        monkeypatch.setattr(import_module(f"keystore.openpgp.{module}"), limit, 100)
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("how", ["junk", "spellings", "user IDs"])
+def test_nobody_fills_a_certificate_up_until_no_revocation_fits_in(keystore: Keystore, how: str) -> None:
+    """Copies of it come with anybody's mail, and what is merged stays."""
+    keystore.import_found(offer(KEY), SourceKind.WKD, BOB, NOW)
+    genuine = keystore.certificates()[0].octets
+    for start in range(0, 120, 40):
+        if how == "user IDs":
+            more = b"".join(
+                write(Tag.USER_ID, f"{number} <{BOB}>".encode()) for number in range(start, start + 40)
+            )
+            octets = genuine + more
+        else:
+            found = (
+                junk(range(start, start + 40))
+                if how == "junk"
+                else spellings(genuine, range(start, start + 40))
+            )
+            octets = flooded(genuine, found)
+        keystore.import_found(offer(octets), SourceKind.AUTOCRYPT, BOB, NOW)
+    assert keystore.certificates()[0].octets == genuine
+    taken = keystore.import_found(offer(revoked(KEY, NOW - DAY)), SourceKind.AUTOCRYPT, BOB, NOW)
+    assert (taken.action, keystore.select(BOB, NOW).reason) == (UPDATED, Reason.REVOKED)
+
+
+def test_what_others_have_signed_of_it_does_not_keep_a_revocation_out(keystore: Keystore) -> None:
+    keystore.import_found(offer(KEY), SourceKind.WKD, BOB, NOW)
+    size = MOST_OCTETS // 2 - 10_000
+    for number in range(3):
+        more = [one + bytes([number]) for one in others(KEY.certificate_octets, 1, size)]
+        keystore.import_found(offer(flooded(KEY.certificate_octets, more)), SourceKind.WKD, BOB, NOW)
+    full = flooded(revoked(KEY, NOW - DAY), others(KEY.certificate_octets, 1, size + 5))
+    keystore.import_found(offer(full), SourceKind.WKD, BOB, NOW)
+    (found,) = keystore.certificates()
+    assert len(found.octets) < MOST_OCTETS
+    assert keystore.select(BOB, NOW).reason is Reason.REVOKED
+
+
+@pytest.mark.usefixtures("little_room")
+def test_a_file_of_a_flooded_certificate_does_not_keep_a_revocation_out(keystore: Keystore) -> None:
+    """What the owner imports is kept as it is, as long as there is room for what counts."""
+    keystore.import_keys(flooded(KEY.certificate_octets, junk(range(95))), source="a file", now=NOW)
+    assert keystore.select(BOB, NOW).usable
+    later = flooded(revoked(KEY, NOW - DAY), junk(range(95, 120)))
+    keystore.import_keys(later, source="a file", now=NOW)
+    assert keystore.select(BOB, NOW).reason is Reason.REVOKED

@@ -282,8 +282,8 @@ def certified(*signatures: SelfSignature, revocations: tuple[Revocation, ...] = 
         (certified(MD5, CERTIFIED), None),
         (certified(CERTIFIED, revocations=(HARD,)), Reason.USER_ID_REVOKED),
         (certified(CERTIFIED, replace(CERTIFIED, created=T2025), revocations=(HARD,)), None),
-        (certified(replace(CERTIFIED, expires=T2024)), Reason.BAD_BINDING),
-        (certified(replace(CERTIFIED, created=NOW + YEAR)), Reason.BAD_BINDING),
+        (certified(replace(CERTIFIED, expires=T2024)), Reason.EXPIRED),
+        (certified(replace(CERTIFIED, created=NOW + YEAR)), Reason.NOT_YET_VALID),
         (certified(replace(CERTIFIED, created=T2022 - YEAR)), Reason.BAD_BINDING),
         (certified(replace(CERTIFIED, key_lifetime=YEAR)), Reason.EXPIRED),
         # gpg: a newer self-signature without a limit does not lift the limit of another user ID.
