@@ -131,6 +131,8 @@ class Store:
             try:
                 with self.database.transaction(patient=patient):
                     self._in_transaction, self._counted = True, False
+                    # What others did while this one waited, a server tells only when it is over.
+                    self._read_at = None
                     yield
             except BaseException:
                 # Who has read within it knows what never was, and its number will be given to something else.

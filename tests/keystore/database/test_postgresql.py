@@ -6,8 +6,9 @@ import base64
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -317,3 +318,27 @@ def test_installations_agree_on_the_name_of_the_verdict_field(server, tmp_path):
         with closing(Keystore.open(KeystoreSettings(one.keystore, server=server), secrets)) as keystore:
             one.agree_on_verdict_token(keystore.agreed)
     assert folders[0].verdict_token() == folders[1].verdict_token()
+
+
+def test_who_waited_for_another_proxy_goes_on_from_what_that_one_left(postgresql, server, tmp_path):
+    """Both rotate one key at once: each new subkey stays, with its secret half."""
+    secrets = HandedOver(KEY_NAME, base64.b64encode(new_key()).decode())
+    waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    places = [KeystoreSettings(tmp_path / name, server=server) for name in ("one", "two")]
+    with (
+        closing(Keystore.open(places[0], secrets)) as one,
+        closing(Keystore.open(places[1], secrets)) as two,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        key = one.generate("alice@example.org", now=NOW - timedelta(days=9)).fingerprint
+        wait_until(lambda: two.certificate(key) is not None, "the other one knows of it")
+        two.unlock()
+        with one._store.transaction():
+            one.own_keys.rotate(key, NOW)
+            waiting = thread.submit(two.own_keys.rotate, key, NOW)
+            wait_until(lambda: one._store.rows(waits) or waiting.done(), "the other one waits")
+        waiting.result()
+        made = set(openpgp.key_fingerprints(two.certificate(key).octets))
+        assert len(made) == 4
+        assert set(two._vault.key(key).secret_fingerprints) == made
+        wait_until(lambda: set(one._vault.key(key).secret_fingerprints) == made, "the first one knows of it")
