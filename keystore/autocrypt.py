@@ -81,6 +81,23 @@ def effective_date(sent: datetime, now: datetime) -> datetime:
     return min(sent, now).replace(microsecond=0)
 
 
+def believable(state: PeerState, now: datetime) -> PeerState:
+    """The state without moments that are yet to come: they were noted while the clock was wrong.
+
+    What they belong to stays. With them, no message would change it before they have come.
+    """
+
+    def past(moment: datetime | None) -> datetime | None:
+        return moment if moment is not None and moment <= now else None
+
+    return replace(
+        state,
+        last_seen=past(state.last_seen),
+        autocrypt_timestamp=past(state.autocrypt_timestamp),
+        gossip_timestamp=past(state.gossip_timestamp),
+    )
+
+
 def after_message(
     state: PeerState, date: datetime, certificate: Fingerprint | None, *, mutual: bool
 ) -> PeerState:

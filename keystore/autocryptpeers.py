@@ -122,8 +122,12 @@ class AutocryptPeers:
             )
         )
 
+    def _state(self, address: str, now: datetime) -> PeerState | None:
+        known = self.state(address)
+        return known and autocrypt.believable(known, now)
+
     def _hear_author(self, heard: Heard, date: datetime, now: datetime) -> None:
-        known = self.state(heard.author)
+        known = self._state(heard.author, now)
         if known is None and not heard.certificate:
             # Without a certificate a state recommends nothing.
             return
@@ -144,7 +148,7 @@ class AutocryptPeers:
                 self._put(after)
 
     def _hear_gossip(self, one: autocrypt.Gossip, date: datetime, now: datetime) -> None:
-        known = self.state(one.address)
+        known = self._state(one.address, now)
         if known is not None and known.gossip_timestamp is not None and date < known.gossip_timestamp:
             return
         said = _fingerprint(one.certificate)

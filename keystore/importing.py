@@ -119,7 +119,7 @@ class Importer:
         # One transaction from reading to writing, or another process's update of it could be lost.
         with self._store.transaction():
             old = self._store.certificate(fingerprint)
-            octets = _merged(old.octets, offered.octets) if old else offered.octets
+            octets = merged_versions(old.octets, offered.octets) if old else offered.octets
             merged = openpgp.certificate(octets, source=old.source if old else origin.source)
             trust = trust_given(old, origin, secret=bool(key))
             owned = key is not None or origin.held_by_gnupg or (old and old.holder is not Holder.NONE)
@@ -221,7 +221,7 @@ class Importer:
                 self._store.put_secret(secret)
 
 
-def _merged(old: bytes, new: bytes) -> bytes:
+def merged_versions(old: bytes, new: bytes) -> bytes:
     """Both versions of one certificate. What flooded it, in either, must not keep a revocation out."""
     octets = openpgp.merge(old, new)
     try:

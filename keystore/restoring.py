@@ -28,6 +28,7 @@ from keystore.database.sqlite import SqliteDatabase
 from keystore.errors import KeystoreError, StoreDamaged
 from keystore.files import replace_file
 from keystore.holding import HeldTable, Judge, rivals_of
+from keystore.importing import merged_versions
 from keystore.model import Certificate, Fingerprint, Holder, Scheme, Trust
 from keystore.revocationfiles import FOLDER as REVOCATIONS
 from keystore.schema import MIGRATIONS, TABLES
@@ -185,7 +186,7 @@ class _Bringing:
             self._store.set_trust(row.fingerprint, row.trust)
 
     def _merge(self, row: StoredCertificate, known: StoredCertificate) -> None:
-        octets = openpgp.merge(known.octets, row.octets)
+        octets = merged_versions(known.octets, row.octets)
         if octets == known.octets:
             return
         merged, before = openpgp.certificate(octets), openpgp.certificate(known.octets).addresses

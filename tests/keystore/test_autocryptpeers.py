@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -47,6 +48,23 @@ def test_the_first_certificate_of_an_address_is_known(keystore: Keystore) -> Non
     assert recommend(ALICE, NOW, own_mutual=True) is Recommendation.ENCRYPT
     assert recommend(ALICE, NOW, own_mutual=False) is Recommendation.AVAILABLE
     assert recommend(BOB, NOW, own_mutual=True) is Recommendation.DISABLE
+
+
+def test_a_clock_that_was_wrong_silences_nobody(keystore: Keystore) -> None:
+    """It was years ahead when a message was read."""
+    gossip = Heard(BOB, NOW + 900 * DAY, gossip=(Gossip(CAROL, C1.certificate_octets),))
+    later = NOW + 1000 * DAY
+    for one in (said(A1, days=900), gossip):
+        keystore.autocrypt.hear(one, later)
+    keystore.autocrypt.hear(said(A2), NOW)
+    state, gossiped = map(keystore.autocrypt.state, (ALICE, CAROL))
+    assert state is not None
+    assert gossiped is not None
+    assert (state.certificate, state.autocrypt_timestamp) == (A2.fingerprint, NOW - DAY)
+    keystore.autocrypt.hear(replace(gossip, sent=NOW - DAY), NOW)
+    gossiped = keystore.autocrypt.state(CAROL)
+    assert gossiped is not None
+    assert gossiped.gossip_timestamp == NOW - DAY
 
 
 def test_another_one_never_takes_its_place(keystore: Keystore) -> None:
