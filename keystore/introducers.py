@@ -6,6 +6,7 @@ as both last. Nothing of that is stored with the certified ones: it ends when th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from keystore import openpgp, policy
 from keystore.errors import KeyRefused
 from keystore.model import Certificate, Fingerprint, Scheme, Trust
 from keystore.store import Store, stored_moment, stored_time
+
+_DOMAIN = re.compile(r"[^\s@.,;]+(\.[^\s@.,;]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Introducers:
     def add(self, certificate: Certificate, domains: Iterable[str], now: datetime) -> None:
         """Take its word from now on, for addresses of `domains` or, without any, of all.
 
-        KeyRefused for S/MIME, whose authorities are other ones, and for what is rejected or cannot certify.
+        KeyRefused for S/MIME, whose authorities are other ones, for what is rejected or cannot certify, and
+        for what is no domain.
         """
         fingerprint = certificate.fingerprint
         if certificate.scheme is not Scheme.OPENPGP:
@@ -46,7 +50,11 @@ class Introducers:
             raise KeyRefused(f"{fingerprint} is rejected; first: secmailproxy key trust {fingerprint} known")
         if not policy.certifies(openpgp.facts(certificate.octets), now, now):
             raise KeyRefused(f"{fingerprint} cannot certify others: it has ended, or is not made for that")
-        limits = sorted({one.lower().strip(".@") for one in domains} - {""})
+        limits = sorted({one.strip().lower().removeprefix("@").strip(".") for one in domains})
+        for one in limits:
+            # One that is none must not become "for everybody", nor several.
+            if not _DOMAIN.fullmatch(one):
+                raise KeyRefused(f"{one!r} is no domain: give one such as example.org")
         self._store.write(
             "INSERT INTO introducers (certificate, domains, since) VALUES (?, ?, ?)"
             " ON CONFLICT (certificate) DO UPDATE SET domains = excluded.domains",

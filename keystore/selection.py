@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from keystore.model import Certificate, Fingerprint, Reason, Selection, Trust, Usability
+from keystore.model import Certificate, Fingerprint, Reason, Scheme, Selection, Trust, Usability
 from keystore.policy import CHOSEN, in_use
 
 Candidate = tuple[Certificate, Usability]
@@ -93,3 +93,15 @@ def _refusal(fingerprint: Fingerprint, why: Usability) -> str:
     if why.reason is Reason.NO_CERTIFICATE:
         return f"certificate {fingerprint} is not in the keystore"
     return f"certificate {fingerprint}: {why.explanation}"
+
+
+def how_to_serve_again(address: str, fingerprint: Fingerprint, scheme: Scheme, reason: Reason | None) -> str:
+    """The command that helps where the own key of an address cannot sign, for this reason."""
+    ended, revoked = (Reason.EXPIRED, Reason.SUBKEY_EXPIRED), (Reason.REVOKED, Reason.SUBKEY_REVOKED)
+    if scheme is Scheme.SMIME and reason in (*ended, *revoked):
+        return f"secmailproxy key request {shlex.quote(address)}"
+    if reason in ended:
+        return f"secmailproxy key extend {fingerprint}"
+    if reason in revoked:
+        return f"secmailproxy key generate {shlex.quote(address)}"
+    return f"secmailproxy key show {fingerprint}"

@@ -19,6 +19,7 @@ from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Holder, Scheme, SignatureState
 from keystore.secrets import Secrets, open_secrets
+from keystore.selection import how_to_serve_again
 from secmailproxy import systemmail
 from secmailproxy.accounts import Account, Credentials, Login, local_password_secret, password_secret
 from secmailproxy.config import Config
@@ -256,14 +257,14 @@ def _validity(certificate: Certificate, address: str, now: datetime) -> Check:
 
 def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
     text = "there is no key: mail leaves unprotected, encrypted mail stays unreadable"
+    made = f"secmailproxy setup {address} --generate-key"
     for scheme in Scheme:
         if unusable := keystore.unusable_own(address, now, scheme=scheme):
             fingerprint, usability = unusable
             text = f"{fingerprint} is not usable: {usability.explanation}"
+            made = how_to_serve_again(address, fingerprint, scheme, usability.reason)
             break
-    remedy = (
-        f"run: secmailproxy setup {address} --generate-key, or import yours: secmailproxy key import FILE"
-    )
+    remedy = f"run: {made}, or import yours: secmailproxy key import FILE"
     others = {at for one in keystore.certificates() if one.holder is not Holder.NONE for at in one.addresses}
     if others := others - {address}:
         remedy += f" (keys here are for {', '.join(sorted(others))})"

@@ -16,6 +16,7 @@ from datetime import datetime
 from keystore.errors import KeyRefused, KeystoreError, StoreLocked
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Holder, Identity, Reason, Scheme, Selection
+from keystore.selection import how_to_serve_again
 from secmailproxy import policy
 from secmailproxy.enclosing import Sharing
 from secmailproxy.errors import KeystoreLocked, NoUsableCertificate, SecMailProxyError, SigningKeyUnusable
@@ -168,7 +169,9 @@ class Decider:
         for spelling in spellings:
             if unusable := keystore.unusable_own(spelling, self.now, scheme=scheme):
                 fingerprint, usability = unusable
-                return None, f"the own key {fingerprint} of <{address}> cannot sign: {usability.explanation}"
+                helps = how_to_serve_again(address, fingerprint, scheme, usability.reason)
+                why = f"cannot sign: {usability.explanation}; see: {helps}"
+                return None, f"the own key {fingerprint} of <{address}> {why}"
         return None, ""
 
     def select(self, rcpt_to: str, rule: Rule, scheme: Scheme) -> Selection:

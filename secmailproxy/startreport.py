@@ -7,6 +7,7 @@ from datetime import datetime
 
 from keystore.keystore import Keystore
 from keystore.model import Identity, Scheme
+from keystore.selection import how_to_serve_again
 from secmailproxy.config_accounts import AccountSection
 
 
@@ -65,7 +66,8 @@ def _key_state(address: str, identity: Identity | None, keystore: Keystore, now:
     for scheme in Scheme:
         if unusable := keystore.unusable_own(address, now, scheme=scheme):
             fingerprint, usability = unusable
-            return f"key {fingerprint} is not usable: {usability.explanation}"
+            helps = how_to_serve_again(address, fingerprint, scheme, usability.reason)
+            return f"key {fingerprint} is not usable: {usability.explanation}; see: {helps}"
     return "no key: mail leaves unprotected and encrypted mail stays unreadable"
 
 

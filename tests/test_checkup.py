@@ -73,10 +73,13 @@ def test_expiry(config: Config, keystore: Keystore, expires: timedelta | None, s
 
 
 def test_an_expired_key_fails(config: Config, keystore: Keystore) -> None:
-    keystore.generate(ADDRESS, now=datetime.now(UTC) - timedelta(days=10), expires=timedelta(days=5))
+    then, life = datetime.now(UTC) - timedelta(days=10), timedelta(days=5)
+    fingerprint = keystore.generate(ADDRESS, now=then, expires=life).fingerprint
     found = findings(config)["key"]
     assert (found.state, "expired" in found.text) == ("fail", True)
-    assert "--generate-key" in found.remedy
+    assert f"run: secmailproxy key extend {fingerprint}, or" in found.remedy
+    keystore.own_keys.revoke(fingerprint, "none", datetime.now(UTC))
+    assert f"run: secmailproxy key generate {ADDRESS}, or" in findings(config)["key"].remedy
 
 
 def test_without_a_key_and_password(config: Config, keystore: Keystore) -> None:

@@ -91,8 +91,9 @@ def test_the_revocation_certificate(key, key_json, alice, home: Path, tmp_path: 
     assert (told["fingerprint"], stat.S_IMODE(file.stat().st_mode)) == (alice, 0o600)
     (tmp_path / "elsewhere.asc").write_text(told["text"])
     (home / "state" / "secrets.json").unlink()
-    revoked = key_json("revoke", alice, "--yes", "--certificate", tmp_path / "elsewhere.asc")["key"]
-    assert revoked["encrypt"]["reason"] == "revoked"
+    told = key("revoke", alice, "--yes", "--certificate", tmp_path / "elsewhere.asc").stdout
+    assert told.endswith(f"For a new key: secmailproxy key generate {ALICE}\n")
+    assert key_json("show", alice)["keys"][0]["encrypt"]["reason"] == "revoked"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,14 @@ def test_an_introducer_may_be_one_for_some_domains(
     assert trust(keystore, BOB) is expected
 
 
+@pytest.mark.parametrize("domain", ["", "@", ".", "one two", "one, two", "a@b.example"])
+def test_what_is_no_domain_is_refused(keystore: Keystore, certified: Certified, domain: str) -> None:
+    """It would limit nothing: the introducer's word would count for everybody."""
+    with pytest.raises(KeyRefused, match="is no domain"):
+        introduce(keystore, certified, 0, domain)
+    assert not keystore.introducers.all()
+
+
 def test_what_is_held_or_rejected_is_not_raised(keystore: Keystore, certified: Certified) -> None:
     """A certified change is a change all the same."""
     first = openpgp.generate(BOB, now=SOON - DAY)

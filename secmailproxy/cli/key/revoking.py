@@ -9,14 +9,19 @@ from typing import get_args
 
 import click
 
-from keystore.model import Certificate
+from keystore.model import Certificate, Holder
 from keystore.openpgp import RevocationReason
 from secmailproxy.cli.completing import known
 from secmailproxy.cli.context import INTERRUPTED, Passphrase, print_json, read_input
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, only, opened, store_passphrase
-from secmailproxy.cli.key.renewing import own, show
+from secmailproxy.cli.key.renewing import own
 from secmailproxy.errors import UsageError
+
+_NEXT = (
+    "Tell correspondents: publish it again where you have published it, and send it to those who have it "
+    "from you: secmailproxy key export. For a new key: secmailproxy key generate {address}"
+)
 
 
 @click.command()
@@ -54,7 +59,13 @@ def revoke(
             changed = keystore.own_keys.revoke(fingerprint, reason, now)
         else:
             changed = keystore.own_keys.revoke_by(fingerprint, octets, now)
-        show(keystore, changed, as_json)
+        described = text.describe(keystore, changed, now)
+    if as_json:
+        print_json({"version": text.JSON_VERSION, "key": described})
+        return
+    click.echo(text.long_text(described))
+    if changed.holder is not Holder.NONE:
+        click.echo(f"\n{_NEXT.format(address=(*changed.addresses, *certificate.addresses, 'ADDRESS')[0])}")
 
 
 def _confirm(certificate: Certificate) -> None:
