@@ -19,8 +19,8 @@ from tests.fixtures.processes import service_folder
 
 BOB, HOME = "bob@example.org", "bob@home.example"
 DAY = timedelta(days=1)
-SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
-"""After all that is made here."""
+SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=6)
+"""After all that is made here, however long other tests take meanwhile."""
 
 
 @dataclass(frozen=True)
