@@ -136,7 +136,7 @@ def unseal(octets: bytes, passphrase: str) -> Contents:
             int(header["kdf"]["lanes"]),
             int(header["kdf"]["memory_kib"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise StoreDamaged("the first line of this backup is damaged") from None
     key = kdf.key(given.normal)
     try:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +42,8 @@ _GONE = frozenset(
 )
 """Errors after which a new session may help."""
 
+_ANSWER_SECONDS = 60.0
+"""How long a token may take, which includes a person at its PIN pad."""
 Result = TypeVar("Result")
 
 
@@ -63,19 +66,20 @@ class NotForThis(ValueError):
 class Token:
     """One token. Safe for threads. Methods raise StoreLocked when it is absent, or its PIN not known."""
 
-    def __init__(self, settings: TokenSettings, secrets: Secrets) -> None:
-        """Nothing is loaded yet."""
+    def __init__(self, settings: TokenSettings, secrets: Secrets, seconds: float = _ANSWER_SECONDS) -> None:
+        """Nothing is loaded yet. `seconds` is how long one waits for another who uses it."""
         self._settings = settings
         self._secrets = secrets
         self._lock = threading.RLock()
+        self._seconds = seconds
         self._session: Any = None
         self._keys: dict[bytes, Any] = {}
         self._refused: set[bytes] = set()
         """Digests of PINs that were wrong."""
 
     def close(self) -> None:
-        """Log out."""
-        with self._lock:
+        """Log out; not from one that does not answer."""
+        with suppress(StoreLocked), self._alone():
             session, self._session, self._keys = self._session, None, {}
             if session is not None:
                 _quietly(session.close)
@@ -92,7 +96,7 @@ class Token:
             given.append(ask() if ask is not None else "")
             return given[-1]
 
-        with self._lock:
+        with self._alone():
             self.close()
             self._open(answer if ask is not None else None)
             if given and self._secrets.get(PIN_NAME) != given[-1]:
@@ -102,13 +106,13 @@ class Token:
         """Every X.509 certificate on the token (DER) whose secret key is there too."""
         from keystore.smime.key import spki_of
 
-        with self._lock:
+        with self._alone():
             found = self._asked(lambda session: [one for one in _certificates(session).values()])
             return [der for der in found if spki_of(der) in self._keys]
 
     def holds(self, spki: bytes) -> bool:
         """Whether the token has the secret key of a public one (SubjectPublicKeyInfo, DER)."""
-        with self._lock:
+        with self._alone():
             return self._asked(lambda session: spki in self._keys)
 
     def sign(self, spki: bytes, octets: bytes, mechanism: Mechanism) -> bytes:
@@ -144,7 +148,7 @@ class Token:
 
         name, parameters = mechanism
         words = {"mechanism": pkcs11.Mechanism[name], "mechanism_param": parameters}
-        with self._lock:
+        with self._alone():
             try:
                 return bytes(self._asked(lambda session: action(self._key(spki), words)))
             except AttributeError:  # python-pkcs11's way to say so
@@ -173,6 +177,16 @@ class Token:
         raise AssertionError("the second attempt returns or raises")
 
     # -- the way to it
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # A module may never come back from its token: one thread is lost then, and not all that come after.
+        if not self._lock.acquire(timeout=self._seconds):
+            raise StoreLocked(f"the token {self._name} does not answer: is it waiting for somebody?")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @property
     def _name(self) -> str:

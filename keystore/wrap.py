@@ -112,4 +112,5 @@ class PassphraseKdf:
             lanes=self.lanes,
             memory_cost=self.memory_kib,
         )
-        return kdf.derive(passphrase.encode())
+        # A terminal may give octets that are no UTF-8, as such escapes.
+        return kdf.derive(passphrase.encode("utf-8", "surrogateescape"))

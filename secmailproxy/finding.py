@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from keystore.discovery.ladder import Ladder, Reach, Wanted
+from keystore.discovery.ladder import Ladder, Reach, Rung, Wanted
 from keystore.discovery.model import SourceKind
 from keystore.discovery.taking import kind_of
 from keystore.model import Certificate, Trust
@@ -38,7 +38,8 @@ class Search:
     """One that was begun for a recipient who has no certificate that serves."""
 
     rcpt_to: str
-    task: asyncio.Task[object]
+    task: asyncio.Task[tuple[Rung, ...]]
+    """It has no rung where it could not be done."""
     demanded: bool
     """Whether a rule demands encryption."""
 
@@ -121,8 +122,9 @@ class Finding:
         return True
 
 
-def _is_open(task: asyncio.Task[object]) -> bool:
-    return task.cancelled() or not task.done()
+def _is_open(task: asyncio.Task[tuple[Rung, ...]]) -> bool:
+    """Whether nobody knows yet if there is a certificate; also where the keystore could not take it."""
+    return task.cancelled() or not task.done() or not task.result()
 
 
 def wanted_for(

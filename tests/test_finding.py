@@ -132,6 +132,17 @@ async def test_a_search_that_is_given_up_refuses_nobody_for_good(alice: Keystore
         await waiting
 
 
+async def test_what_cannot_be_stored_refuses_nobody_for_good(office: Office, alice: Keystore) -> None:
+    """The disk cannot be written to, and there is a certificate."""
+    outbound = office(Shelf(WKD, {BOB: [KEY]}), rules=(REQUIRE,))
+    disk = alice._store.database._connection  # type: ignore[attr-defined]
+    disk.execute("PRAGMA query_only = ON")
+    with pytest.raises(StillLooking):
+        await outbound.check_recipient(ALICE, BOB, patience=Patience())
+    disk.execute("PRAGMA query_only = OFF")
+    assert await sent(outbound, BOB) is Protection.SIGNED_AND_ENCRYPTED
+
+
 async def test_without_a_submission_nobody_is_asked(office: Office) -> None:
     """Neither policy test nor a seal, nor anything that reads, has the patience of a submission."""
     shelf = Shelf(WKD, {BOB: [KEY]})

@@ -67,6 +67,11 @@ def test_another_passphrase_or_another_file_is_refused() -> None:
     for other in (b"", b"{}", SEALED[:40], b"-----BEGIN PGP MESSAGE-----\n", SEALED[5:]):
         with pytest.raises((StoreDamaged, NotReadable)):
             backup.unseal(other, OPENS.text)
+    odd = SEALED.replace(b'"iterations": 1,', b'"iterations": 1e400,')
+    with pytest.raises(StoreDamaged, match="first line"):
+        backup.unseal(odd, OPENS.text)
+    with pytest.raises(NotReadable, match="passphrase"):
+        backup.unseal(SEALED, "no UTF-8 \udcff")
     newer = SEALED.replace(b'"secmailproxy backup": 1', b'"secmailproxy backup": 2')
     with pytest.raises(StoreDamaged, match="newer version"):
         backup.unseal(newer, OPENS.text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,6 +173,29 @@ class TestAway:
                 keystore.smime.sign(OCTETS, people[kind].fingerprint, NOW)
         finally:
             holder._keys[name] = key
+
+    def test_a_token_that_never_answers_keeps_one_thread_and_no_more(
+        self, keystore: Keystore, people: dict[str, Issued], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        holder = keystore._vault.token
+        monkeypatch.setattr(holder, "_seconds", 0.05)
+        taken, released = threading.Event(), threading.Event()
+
+        def hangs() -> None:
+            with holder._alone():
+                taken.set()
+                released.wait()
+
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(hangs)
+            taken.wait()
+            try:
+                with pytest.raises(StoreLocked, match="does not answer"):
+                    keystore.smime.sign(OCTETS, people["p256"].fingerprint, NOW)
+                holder.close()
+            finally:
+                released.set()
+        assert keystore.smime.sign(OCTETS, people["p256"].fingerprint, NOW).der
 
     def test_no_pin(
         self, keystore: Keystore, secrets: Secrets, people: dict[str, Issued], openssl: OpenSSL
