@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from keystore import policy
-from keystore.model import Certificate, Fingerprint, Purpose, Scheme, Trust, Usability
+from keystore.model import Certificate, Fingerprint, Holder, Purpose, Scheme, Trust, Usability
 from keystore.selection import how_to_settle
 from keystore.store import Store, stored_moment, stored_time
 
@@ -65,11 +65,14 @@ def rivals_of(
     level: Trust,
     now: datetime,
     together: AbstractSet[Fingerprint] = frozenset(),
+    imported: bool = False,
 ) -> list[Rival]:
     """The certificates in use for `addresses` for whose sake `offered`, to be trusted by `level`, is held.
 
     One for each address at most. Anybody can write an address into a certificate, and its date. What came
-    `together` with it in one import is no rival: the owner's ring may hold several of one person.
+    `together` with it in one import is no rival: the owner's ring may hold several of one person. Where the
+    owner has `imported` it, one of the other scheme is none either. What merely comes along could else take
+    the place of one that the owner, who has a key of that scheme, uses: OpenPGP is tried before S/MIME.
     """
     held = HeldTable(store)
     found = []
@@ -78,17 +81,32 @@ def rivals_of(
         put_by = held.of_address(address) if there else frozenset()
         for fingerprint in there:
             row = store.certificate(fingerprint)
-            if row is None or fingerprint == offered.fingerprint or row.scheme is not offered.scheme:
+            if row is None or fingerprint == offered.fingerprint:
+                continue
+            is_other = row.scheme is not offered.scheme
+            if is_other and (imported or row.holder is not Holder.NONE or not _can_use(store, row.scheme)):
                 continue
             if fingerprint in together or fingerprint in put_by:
                 continue
-            known = replace(offered, fingerprint=fingerprint, octets=row.octets, trust=row.trust)
+            known = replace(
+                offered, fingerprint=fingerprint, octets=row.octets, trust=row.trust, scheme=row.scheme
+            )
             reason = judge(known, Purpose.ENCRYPT, now, address).reason
             standing = row.trust if policy.in_use(row.trust, reason) else None
             if policy.holds(level, standing):
                 found.append(Rival(address, fingerprint))
                 break
     return found
+
+
+def _can_use(store: Store, scheme: Scheme) -> bool:
+    """Whether the owner has a key of the scheme, without which nothing is encrypted with it."""
+    rows = store.rows(
+        "SELECT 1 FROM secret_keys s JOIN certificates c ON c.fingerprint = s.certificate"
+        " WHERE c.scheme = ? LIMIT 1",
+        scheme.value,
+    )
+    return bool(rows)
 
 
 class HeldTable:

@@ -47,6 +47,8 @@ class Origin:
     held_by_gnupg: bool = False
     level: Trust = Trust.KNOWN
     """What the word of the source counts for, where nobody has decided (`policy.trust_of_source`)."""
+    imported: bool = True
+    """Whether the owner brings them in; else they merely come along."""
     added: set[Fingerprint] = field(default_factory=set)
     """The certificates that this import has brought so far; they are no rivals of each other."""
 
@@ -164,6 +166,7 @@ class Importer:
             level=origin.level,
             now=origin.now,
             together=origin.added,
+            imported=origin.imported,
         )
         lowered = bool(more) and merged.trust is Trust.VERIFIED
         return Trust.KNOWN if lowered or (confirmed and not rivals) else merged.trust, rivals

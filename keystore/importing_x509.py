@@ -110,6 +110,7 @@ class X509Importer:
                     level=origin.level,
                     now=origin.now,
                     together=origin.added | renewed_by(offered, self._store),
+                    imported=origin.imported,
                 )
             found = replace(offered, source=old.source if old else origin.source, trust=trust)
             new_key = key is not None and (old is None or old.holder is not Holder.OWN)

@@ -224,6 +224,7 @@ class _Bringing:
             level=row.trust,
             now=self._now,
             together=self._added,
+            imported=True,
         )
         if rivals:
             HeldTable(self._store).hold(row.fingerprint, rivals, f"{row.source}, from a backup", self._now)

@@ -35,7 +35,7 @@ class Conflict:
     address: str
     scheme: Scheme
     used: Claimant | None
-    """The one in use; None where its owner has removed or rejected it."""
+    """The one in use; None where its owner has removed or rejected it, or it is of the other scheme."""
     others: tuple[Claimant, ...]
     """Those that wait, and those that would serve where nothing else did."""
 
@@ -134,7 +134,8 @@ class Settling:
         address = lower_case(address)
         with self._store.transaction():
             conflicts = self.conflicts(address, now)
-            if any(one.used is None for one in conflicts):
+            in_use = any(one.held is None and _stands(one) for one in self.claimants(address, now))
+            if conflicts and not in_use:
                 raise KeyRefused(
                     f"{address} has no certificate in use that could be kept; take one of those that wait, "
                     "or reject them: secmailproxy key trust FINGERPRINT rejected"

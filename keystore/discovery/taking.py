@@ -169,7 +169,7 @@ def _level(offer: Offer, asked: _Asked) -> Trust:
 
 def _origin(offer: Offer, asked: _Asked) -> Origin:
     source = source_text(asked.kind, offer.where)
-    return Origin(source, None, asked.now, level=_level(offer, asked))
+    return Origin(source, None, asked.now, level=_level(offer, asked), imported=False)
 
 
 def _refused(offer: Offer, offered: Certificate, reason: str) -> Taken:

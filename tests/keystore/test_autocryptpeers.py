@@ -12,13 +12,15 @@ from keystore.autocrypt import Gossip, Heard, Recommendation
 from keystore.autocryptpeers import GOSSIP, SOURCE
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint, Trust
+from keystore.model import Fingerprint, Reason, Scheme, Trust
 from tests.fixtures.keystores import NOW, KeystoreFactory, credentials, keystore, make_keystore
+from tests.fixtures.x509 import learn, own, root
 
 __all__ = ["credentials", "keystore", "make_keystore"]
 
 ALICE, BOB, CAROL = "alice@example.org", "bob@example.org", "carol@example.org"
 DAY = timedelta(days=1)
+ROOT = root("Other Scheme Root", number=850)
 
 
 def key(address: str, name: str = "") -> openpgp.SecretKey:
@@ -75,6 +77,26 @@ def test_another_one_never_takes_its_place(keystore: Keystore) -> None:
     assert state is not None
     assert state.certificate == A2.fingerprint
     assert [one.fingerprint for one in keystore.select(ALICE, NOW).certificates] == [A1.fingerprint]
+
+
+def test_a_field_does_not_take_the_place_of_a_certificate_of_smime(keystore: Keystore) -> None:
+    """OpenPGP is tried first: anybody's mail in her name would else decide who reads what is for her."""
+    learn(keystore, ROOT.person(ALICE, number=851))
+    own(keystore, ROOT.person(BOB, number=852))
+    keystore.autocrypt.hear(said(A1), NOW)
+    assert keystore.select(ALICE, NOW).reason is Reason.HELD
+    assert keystore.select(ALICE, NOW, scheme=Scheme.SMIME).usable
+    assert keystore.settling.keep(ALICE, NOW) == [A1.fingerprint]
+    assert (keystore.settling.waiting(), keystore.select(ALICE, NOW).usable) == ([], False)
+    keystore.settling.take(ALICE, A1.fingerprint, NOW)
+    assert keystore.select(ALICE, NOW).usable
+
+
+def test_who_has_no_key_of_smime_uses_no_certificate_of_it(keystore: Keystore) -> None:
+    """So nothing takes its place, and what signed mail has brought stands in nobody's way."""
+    learn(keystore, ROOT.person(ALICE, number=851))
+    keystore.autocrypt.hear(said(A1), NOW)
+    assert keystore.select(ALICE, NOW).usable
 
 
 def test_what_the_owner_has_decided_stays(keystore: Keystore) -> None:

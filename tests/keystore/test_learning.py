@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from cryptography.x509.oid import NameOID
 
-from keystore import learning
+from keystore import learning, openpgp
 from keystore.keystore import Keystore
 from keystore.model import Certificate, Introduction, Purpose, Reason, Scheme, Trust
 from keystore.smime.capabilities import statement
@@ -74,6 +74,16 @@ def test_another_one_for_the_same_address_waits_for_its_owner(keystore: Keystore
     assert [one.fingerprint for one in keystore.select(ALICE, NOW, scheme=Scheme.SMIME).certificates] == [
         first.fingerprint
     ]
+
+
+def test_one_does_not_take_the_place_of_a_certificate_of_openpgp(keystore: Keystore) -> None:
+    """Nor where that has ended, as it is with those of one scheme."""
+    keystore.generate("me@example.org", now=NOW)
+    key = openpgp.generate(ALICE, now=NOW, expires=DAY)
+    keystore.import_keys(key.certificate_octets, source="a test", now=NOW)
+    person = MAIL_CA.person(ALICE, number=327)
+    keystore.smime.learn(introduced(person), NOW)
+    assert keystore.select(ALICE, NOW + 2 * DAY, scheme=Scheme.SMIME).reason is Reason.HELD
 
 
 @pytest.mark.parametrize(
