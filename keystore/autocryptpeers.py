@@ -22,7 +22,7 @@ from keystore.discovery.model import Offer, SourceKind
 from keystore.discovery.taking import NAMES, Taking
 from keystore.errors import KeyRefused
 from keystore.holding import Judge
-from keystore.model import Fingerprint, Holder, ImportAction, Purpose, Scheme
+from keystore.model import Fingerprint, Holder, ImportAction, Purpose, Scheme, lower_case
 from keystore.peers import Peers, PeerSeen
 from keystore.store import Store, stored_moment, stored_time
 
@@ -71,7 +71,7 @@ class AutocryptPeers:
         """What is known of an address, in any case; None for nothing."""
         found = self._store.rows(
             f"SELECT {_COLUMNS} FROM autocrypt WHERE address = ?",  # noqa: S608  of a constant
-            address.lower(),
+            lower_case(address),
         )
         if not found:
             return None
@@ -94,7 +94,7 @@ class AutocryptPeers:
         usable = (
             one.fingerprint
             for one in claiming
-            if self._judge(one, Purpose.ENCRYPT, now, address.lower()).usable
+            if self._judge(one, Purpose.ENCRYPT, now, lower_case(address)).usable
         )
         return autocrypt.recommendation(
             self.state(address),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from keystore import openpgp, policy
 from keystore.holding import HeldTable
 from keystore.introducers import Introducer, Introducers, introduced
-from keystore.model import Certificate, Fingerprint, Scheme, Trust
+from keystore.model import Certificate, Fingerprint, Scheme, Trust, lower_case
 from keystore.store import Store, StoredCertificate
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CertificateCache:
 
     def by_address(self, address: str) -> list[Certificate]:
         """Return the certificates with a user ID of this address, without regard to case."""
-        address = address.lower()
+        address = lower_case(address)
         with self._store.lock:
             self._refresh()
             if address not in self._by_address:
@@ -61,7 +61,7 @@ class CertificateCache:
 
         With True, one is held and waits for the owner's decision; with False, it has been set aside.
         """
-        address = address.lower()
+        address = lower_case(address)
         with self._store.lock:
             self._refresh()
             if address not in self._held:

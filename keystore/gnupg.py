@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from keystore.agent import ANSWER_SECONDS, Agent, time_of_its_own
+from keystore.domainnames import written
 from keystore.errors import KeyRefused, NotReadable, StoreLocked
 from keystore.model import Fingerprint
 
@@ -101,7 +102,10 @@ class Gnupg:
 
         Nothing when there are none.
         """
-        done = self._started(["--export", f"<{address}>"], b"")
+        local, at, domain = address.rpartition("@")
+        # The ring has it as its owner wrote it.
+        forms = dict.fromkeys((f"<{address}>", f"<{local}{at}{written(domain)}>"))
+        done = self._started(["--export", *forms], b"")
         if done.returncode:
             raise StoreLocked(f"GnuPG cannot read the ring in its home {self._home or '~/.gnupg'}")
         return done.stdout

@@ -14,7 +14,17 @@ from datetime import datetime
 from typing import Any
 
 from keystore import policy
-from keystore.model import Certificate, Fingerprint, Holder, Purpose, Scheme, Trust, Usability
+from keystore.model import (
+    Certificate,
+    Fingerprint,
+    Holder,
+    Purpose,
+    Reason,
+    Scheme,
+    Trust,
+    Usability,
+    lower_case,
+)
 from keystore.selection import how_to_settle
 from keystore.store import Store, stored_moment, stored_time
 
@@ -72,12 +82,16 @@ def rivals_of(
     One for each address at most. Anybody can write an address into a certificate, and its date. What came
     `together` with it in one import is no rival: the owner's ring may hold several of one person. Where the
     owner has `imported` it, one of the other scheme is none either. What merely comes along could else take
-    the place of one that the owner, who has a key of that scheme, uses: OpenPGP is tried before S/MIME.
+    the place of one that the owner, who has a key of that scheme, uses: OpenPGP is tried before S/MIME. A
+    certificate of S/MIME that can only sign is no change: many have one for each purpose, and it stays so.
     """
     held = HeldTable(store)
-    found = []
+    found: list[Rival] = []
+    reason = judge(offered, Purpose.ENCRYPT, now, None).reason
+    if offered.scheme is Scheme.SMIME and reason is Reason.NO_CAPABLE_KEY:
+        return found
     for address in addresses:
-        there = store.by_address(address.lower())
+        there = store.by_address(lower_case(address))
         put_by = held.of_address(address) if there else frozenset()
         for fingerprint in there:
             row = store.certificate(fingerprint)
@@ -122,7 +136,7 @@ class HeldTable:
             self._store.write(
                 "INSERT INTO held (address, certificate, since, source, settled) VALUES (?, ?, ?, ?, NULL)"
                 " ON CONFLICT (address, certificate) DO NOTHING",
-                rival.address.lower(),
+                lower_case(rival.address),
                 fingerprint,
                 stored_time(now),
                 source,
@@ -130,12 +144,12 @@ class HeldTable:
 
     def of_address(self, address: str) -> frozenset[Fingerprint]:
         """The certificates that are not used for `address`: held, or set aside."""
-        rows = self._store.rows("SELECT certificate FROM held WHERE address = ?", address.lower())
+        rows = self._store.rows("SELECT certificate FROM held WHERE address = ?", lower_case(address))
         return frozenset(Fingerprint(row[0]) for row in rows)
 
     def all_of(self, address: str) -> list[Held]:
         """What is held for `address` or set aside for it."""
-        return [_held(row) for row in self._store.rows(f"{_HELD} WHERE h.address = ?", address.lower())]
+        return [_held(row) for row in self._store.rows(f"{_HELD} WHERE h.address = ?", lower_case(address))]
 
     def unsettled(self) -> frozenset[Fingerprint]:
         """The certificates that wait for a decision about any address."""
@@ -148,7 +162,9 @@ class HeldTable:
         order = "ORDER BY h.since, h.address, h.certificate"
         if address is None:
             return [_held(row) for row in self._store.rows(f"{where} {order}")]
-        return [_held(row) for row in self._store.rows(f"{where} AND h.address = ? {order}", address.lower())]
+        return [
+            _held(row) for row in self._store.rows(f"{where} AND h.address = ? {order}", lower_case(address))
+        ]
 
     def set_aside(
         self, address: str, fingerprints: Iterable[Fingerprint], source: str, now: datetime
@@ -158,7 +174,7 @@ class HeldTable:
             self._store.write(
                 "INSERT INTO held (address, certificate, since, source, settled) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (address, certificate) DO UPDATE SET settled = excluded.settled",
-                address.lower(),
+                lower_case(address),
                 fingerprint,
                 stored_time(now),
                 source,
@@ -171,13 +187,13 @@ class HeldTable:
             self._store.write("DELETE FROM held WHERE certificate = ?", fingerprint)
         else:
             self._store.write(
-                "DELETE FROM held WHERE certificate = ? AND address = ?", fingerprint, address.lower()
+                "DELETE FROM held WHERE certificate = ? AND address = ?", fingerprint, lower_case(address)
             )
 
     def reopen(self, addresses: Iterable[str]) -> None:
         """The certificate that was decided for is gone: what was set aside for its sake waits again."""
         for address in addresses:
-            self._store.write("UPDATE held SET settled = NULL WHERE address = ?", address.lower())
+            self._store.write("UPDATE held SET settled = NULL WHERE address = ?", lower_case(address))
 
 
 def _held(row: Iterable[Any]) -> Held:

@@ -157,7 +157,9 @@ class Importer:
     ) -> tuple[Trust, Sequence[Rival]]:
         """How far a certificate is trusted that nobody has decided about, and for whose sake it is held."""
         more, confirmed = _new_addresses(old, merged), self._is_confirmed(old, offered, merged, origin)
-        claimed = more if old is not None and not confirmed else merged.addresses
+        claimed = merged.addresses
+        if old is not None and not confirmed:
+            claimed = tuple(dict.fromkeys((*more, *self._newly_standing(old, merged, origin.now))))
         rivals = rivals_of(
             merged,
             claimed,
@@ -170,6 +172,17 @@ class Importer:
         )
         lowered = bool(more) and merged.trust is Trust.VERIFIED
         return Trust.KNOWN if lowered or (confirmed and not rivals) else merged.trust, rivals
+
+    def _newly_standing(self, old: StoredCertificate, merged: Certificate, now: datetime) -> Iterable[str]:
+        """The addresses for which it could not be encrypted to before, at any time, and now can.
+
+        Else one that only signs, and changes nothing, would be put in another's place by a subkey it gets.
+        """
+        before = openpgp.certificate(old.octets, trust=merged.trust)
+        for address in merged.addresses:
+            reasons = [self._judge(one, Purpose.ENCRYPT, now, address).reason for one in (before, merged)]
+            if [policy.in_use(Trust.KNOWN, one) for one in reasons] == [False, True]:
+                yield address
 
     def _is_confirmed(
         self, old: StoredCertificate | None, offered: Certificate, merged: Certificate, origin: Origin

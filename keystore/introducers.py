@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keystore import openpgp, policy
+from keystore.domainnames import registered
 from keystore.errors import KeyRefused
 from keystore.model import Certificate, Fingerprint, Scheme, Trust
 from keystore.store import Store, stored_moment, stored_time
@@ -50,7 +51,7 @@ class Introducers:
             raise KeyRefused(f"{fingerprint} is rejected; first: secmailproxy key trust {fingerprint} known")
         if not policy.certifies(openpgp.facts(certificate.octets), now, now):
             raise KeyRefused(f"{fingerprint} cannot certify others: it has ended, or is not made for that")
-        limits = sorted({one.strip().lower().removeprefix("@").strip(".") for one in domains})
+        limits = sorted({registered(one.strip().lower().removeprefix("@").strip(".")) for one in domains})
         for one in limits:
             # One that is none must not become "for everybody", nor several.
             if not _DOMAIN.fullmatch(one):

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from keystore import openpgp, policy
 from keystore.errors import KeyRefused
-from keystore.model import Certificate, Fingerprint, Purpose, Reason, Scheme, Trust, Usability
+from keystore.model import Certificate, Fingerprint, Purpose, Reason, Scheme, Trust, Usability, lower_case
 
 
 def judge(certificate: Certificate, purpose: Purpose, now: datetime, address: str | None = None) -> Usability:
@@ -29,7 +29,7 @@ def cut_down(certificate: Certificate, address: str, now: datetime, *, signs: bo
     """
     if certificate.trust is Trust.REJECTED or certificate.scheme is not Scheme.OPENPGP:
         return None
-    return _minimal(certificate.octets, address.lower(), now.replace(microsecond=0), signs)
+    return _minimal(certificate.octets, lower_case(address), now.replace(microsecond=0), signs)
 
 
 @lru_cache(maxsize=1024)

@@ -41,6 +41,7 @@ from keystore.model import (
     SignatureResult,
     Trust,
     Usability,
+    lower_case,
 )
 from keystore.peers import Peers
 from keystore.roots import Roots, RootSettings
@@ -233,7 +234,7 @@ class Keystore:
         now = now or datetime.now(UTC)
         able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
         usable = [candidate for candidate in able if candidate[1].usable]
-        return Identity(address.lower(), max(usable, key=standing)[0]) if usable else None
+        return Identity(lower_case(address), max(usable, key=standing)[0]) if usable else None
 
     def own(self, address: str, scheme: Scheme | None = None) -> list[Certificate]:
         """Return the certificates of an address, in any case, whose secret half is here or GnuPG holds it.

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import NewType
 
+from keystore.domainnames import registered
+
 Fingerprint = NewType("Fingerprint", str)
 """Upper-case hexadecimal, no blanks: the only identifier of a certificate.
 
@@ -26,13 +28,18 @@ def key_id(fingerprint: str) -> str:
 
 
 def lower_case(address: str) -> str:
-    """An address as it is compared and kept: in lower case.
+    """An address as it is compared and kept: in lower case, its domain in ASCII (RFC 5891).
 
-    A few letters, such as the Kelvin sign, have an ASCII letter as their small one, and are not the same: an
-    address with one of them stays as it is.
+    People write both forms of a domain in certificates and to mail programs, which turn one into the other. A
+    few letters, such as the Kelvin sign, have an ASCII letter as their small one, and are not the same: an
+    address with one of them stays as it is, and so does a domain that is not written as it is registered.
     """
-    lower = address.lower()
-    return lower if lower.isascii() == address.isascii() else address
+    if address.isascii():
+        return address.lower()
+    if any(not one.isascii() and one.lower().isascii() for one in address):
+        return address
+    local, at, domain = address.lower().rpartition("@")
+    return local + at + (domain if domain.isascii() else registered(domain))
 
 
 HIDDEN = "0" * 16

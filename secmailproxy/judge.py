@@ -9,8 +9,8 @@ reasons.
 A signing time that is far from the Date shown spoils an S/MIME signature, as Thunderbird has it; of OpenPGP
 it is told. An address is bound to a signature when a valid user ID of the signing certificate has it.
 Letters' case is ignored in all of it, since certificates are looked up that way too: RFC 5321 section 2.4
-permits a case-sensitive local part, but no provider in use tells mailboxes apart by case alone. Nothing else
-is equal: neither an internationalised domain and its ASCII form, nor letters that look alike.
+permits a case-sensitive local part, but no provider in use tells mailboxes apart by case alone. A domain in
+another script and its ASCII form are one name in the DNS, and one here. Letters that look alike are not.
 
 Standards: RFC 9787 section 6, RFC 8550 section 3 (binding to the sender, taken over for OpenPGP).
 """

@@ -14,10 +14,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from encodings.idna import nameprep
 from enum import Enum
 from functools import lru_cache
 
+from keystore.domainnames import ascii_label
 from keystore.model import Fingerprint, Scheme
 
 
@@ -82,8 +82,6 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _DOT_ATOM = re.compile(r"[^\s\"(),.:;<>@\[\\\]]+(?:\.[^\s\"(),.:;<>@\[\\\]]+)*")
 _TO_ESCAPE = re.compile(r'([\\"])')
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
-_DEVIATIONS = re.compile("([\u00df\u03c2\u200c\u200d])")
-"""Sharp s, final sigma, the joiners: letters of their own since RFC 5891, which Python's codec maps away."""
 
 
 @lru_cache(maxsize=1024)
@@ -112,18 +110,9 @@ def _ascii_domain(domain: str) -> str:
     """As the resolver is asked for it; what has no such form stays."""
     labels = _DOTS.split(domain.lower())
     try:
-        return ".".join(map(_ascii_label, labels if labels[-1] else labels[:-1]))
+        return ".".join(map(ascii_label, labels if labels[-1] else labels[:-1]))
     except UnicodeError:
         return domain.casefold()
-
-
-def _ascii_label(label: str) -> str:
-    # Every other piece is one of these letters, which stay as they are.
-    pieces = _DEVIATIONS.split(label)
-    mapped = "".join(one if at % 2 else nameprep(one) for at, one in enumerate(pieces))
-    if not mapped:
-        raise UnicodeError("an empty label")
-    return mapped if mapped.isascii() else f"xn--{mapped.encode('punycode').decode('ascii')}"
 
 
 def matches(pattern: str, address: str) -> bool:

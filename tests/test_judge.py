@@ -199,7 +199,7 @@ def test_everybody_else_is_a_mismatch(author):
     [
         ("alice@bücher.example", "alice@bücher.example", True),
         ("ALICE@BÜCHER.example", "alice@bücher.example", True),
-        ("alice@bücher.example", "alice@xn--bcher-kva.example", False),
+        ("alice@bücher.example", "alice@xn--bcher-kva.example", True),
         ("alice@bank.example", "alice@ban\N{KELVIN SIGN}.example", False),
         ("alice@bank.example", "\N{CYRILLIC SMALL LETTER A}lice@bank.example", False),
         ("al\N{LATIN SMALL LETTER I WITH ACUTE}@x.example", "ali\N{COMBINING ACUTE ACCENT}@x.example", False),

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from keystore import policy
 from keystore.errors import KeyRefused
 from keystore.facts import KeyFlags
-from keystore.model import Purpose
+from keystore.model import Purpose, lower_case
 from keystore.openpgp import signature as sig
 from keystore.openpgp.certificate import facts
 from keystore.openpgp.halves import MAKERS, Half, KeyKind
@@ -55,7 +55,7 @@ def user_id_of(address: str, name: str) -> str:
     Raises KeyRefused when address or name would make one that does not say what it should.
     """
     user_id = f"{name} <{address}>" if name else address
-    if policy.addresses([user_id]) != (address.lower(),) or not user_id.isprintable():
+    if policy.addresses([user_id]) != (lower_case(address),) or not user_id.isprintable():
         raise KeyRefused(
             f"cannot make a user ID of name {name!r} and address {address!r}: give an address such as "
             "alice@example.org, and a name of one line without angle brackets"

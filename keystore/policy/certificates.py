@@ -215,9 +215,9 @@ def _no_binding(
 def _address_refusal(
     facts: CertificateFacts, at: datetime, now: datetime, address: str | None
 ) -> _Refusal | None:
-    if address is None or address.lower() in addresses(valid_user_ids(facts, at, now)):
+    if address is None or lower_case(address) in addresses(valid_user_ids(facts, at, now)):
         return None
-    claiming = [one for one in facts.user_ids if address.lower() in addresses([one.text])]
+    claiming = [one for one in facts.user_ids if lower_case(address) in addresses([one.text])]
     if any(one.revocations for one in claiming):
         return _Refusal(Reason.USER_ID_REVOKED, address)
     if any(one.certifications for one in claiming):

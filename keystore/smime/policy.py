@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from keystore.model import Purpose, Reason, Usability
+from keystore.model import Purpose, Reason, Usability, lower_case
 from keystore.policy import MIN_MODULUS_BITS, STRONG_HASHES
 from keystore.smime.facts import ANY_EXTENDED_USAGE, EMAIL_PROTECTION, KeyKind, KeyUsage, X509Facts
 
@@ -92,7 +92,7 @@ def _algorithm_refusal(facts: X509Facts, *, own_signature: bool = False) -> _Ref
 
 
 def _address_refusal(facts: X509Facts, address: str | None) -> _Refusal | None:
-    if address is None or address.lower() in facts.addresses:
+    if address is None or lower_case(address) in facts.addresses:
         return None
     return _Refusal(Reason.NOT_FOR_ADDRESS, address)
 

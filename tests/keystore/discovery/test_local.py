@@ -89,10 +89,14 @@ async def test_the_ring_of_gnupg_is_asked_for_whole_addresses(gnupg_home: Callab
     """With a gpg that would search elsewhere if it were let."""
     gnupg = gnupg_home()
     gnupg.take(KEY.certificate_octets)
+    other_script = openpgp.generate("bob@b\u00fccher.example", now=NOW)
+    gnupg.take(other_script.certificate_octets)
     (gnupg.home / "gpg.conf").write_text("auto-key-locate wkd,keyserver\nauto-key-retrieve\n")
     source = GnupgRing(Gnupg(gnupg.home))
     (offer,) = await source.find("bob@EXAMPLE.org")
     assert openpgp.certificate(offer.octets).fingerprint == KEY.fingerprint
+    (offer,) = await source.find("bob@xn--bcher-kva.example")
+    assert openpgp.certificate(offer.octets).fingerprint == other_script.fingerprint
     for other in ("ob@example.org", "bob@example.or", "bob", "-bob@example.org", EVE):
         assert await source.find(other) == []
 
