@@ -151,10 +151,10 @@ def addresses(user_ids: Iterable[str]) -> tuple[str, ...]:
     """Addr-specs of user IDs, lower case, without repeats.
 
     A user ID is an address alone or one in angle brackets at its end; anything that could be read in two ways
-    has none.
+    has none, nor has what steers a terminal or is not seen.
     """
     found = (_ADDRESS.match(user_id.strip()) for user_id in user_ids)
-    return tuple(dict.fromkeys(lower_case(match[1]) for match in found if match))
+    return tuple(dict.fromkeys(lower_case(match[1]) for match in found if match and match[1].isprintable()))
 
 
 def expiry(facts: CertificateFacts) -> datetime | None:

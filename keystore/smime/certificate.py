@@ -242,7 +242,7 @@ def _addresses(certificate: x509.Certificate) -> Iterator[str]:
     found += [utf8_mailbox(one) for one in names or () if isinstance(one, x509.OtherName)]
     found += [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
     for address in found:
-        if _ADDRESS.fullmatch(address):
+        if _ADDRESS.fullmatch(address) and address.isprintable():
             yield lower_case(address)
 
 

@@ -387,6 +387,9 @@ def test_a_signature_that_has_expired_is_not_acceptable() -> None:
         ("Alice", None),
         ("alice@example.org, bob@example.org", None),
         ("", None),
+        ("<ali\x1b[2Jce@example.org>", None),
+        ("<alice@exam\N{ZERO WIDTH SPACE}ple.org>", None),
+        ("<\N{RIGHT-TO-LEFT OVERRIDE}alice@example.org>", None),
     ],
 )
 def test_addresses_of_user_ids(user_id: str, address: str | None) -> None:

@@ -144,6 +144,7 @@ def utf8_mailbox(octets: bytes) -> x509.OtherName:
         ([utf8_mailbox(b"\x05\x00")], [], ()),
         ([], [(NameOID.EMAIL_ADDRESS, "two@example.org, three@example.org")], ()),
         ([], [(NameOID.EMAIL_ADDRESS, "nul@example.org\0.evil.example")], ()),
+        ([], [(NameOID.EMAIL_ADDRESS, "\N{RIGHT-TO-LEFT OVERRIDE}alice@example.org")], ()),
     ],
 )
 def test_addresses(mail_authority: Authority, names: list, subject: list, expected: tuple[str, ...]) -> None:
