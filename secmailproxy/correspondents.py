@@ -12,6 +12,7 @@ from datetime import datetime
 
 from keystore.errors import StoreLocked
 from keystore.keystore import Keystore
+from keystore.model import lower_case
 from keystore.peers import PeerSeen
 from keystore.selection import how_to_settle
 from secmailproxy.logs import place
@@ -64,7 +65,9 @@ class Correspondents:
 
     def _changed(self, rcpt_tos: Iterable[str]) -> Iterable[str]:
         told = 0
-        for rcpt_to in dict.fromkeys(map(normal_address, rcpt_tos)):
+        # As it is written too: a certificate for it is looked up so first (`Decider.select`).
+        spellings = (one for rcpt_to in rcpt_tos for one in (lower_case(rcpt_to), normal_address(rcpt_to)))
+        for rcpt_to in dict.fromkeys(spellings):
             if self._keystore.settling.is_waiting(rcpt_to):
                 told += 1
                 yield (

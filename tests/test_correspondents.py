@@ -47,6 +47,22 @@ async def test_a_changed_certificate_is_told_until_it_is_settled(
     await correspondents.settled()
 
 
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("strau\u00df@example.org", "Strau\u00df@example.org"),
+        ("bob@b\u00fccher.example", "bob@xn--bcher-kva.example"),
+        (BOB, '"bob"@example.org'),
+    ],
+)
+async def test_a_changed_certificate_is_told_once_however_it_is_written(
+    keystore: Keystore, correspondents: Correspondents, address: str, written: str
+) -> None:
+    bring(keystore, address)
+    assert len(correspondents.accepted([written, written])) == 1
+    await correspondents.settled()
+
+
 async def test_a_reply_stays_short(keystore: Keystore, correspondents: Correspondents) -> None:
     many = [f"bob{number}@example.org" for number in range(MOST_LINES + 1)]
     bring(keystore, *many)
