@@ -1,7 +1,7 @@
 """A keystore of 100,000 certificates: how it is opened, asked and added to; beside it one with a few.
 
 All but some hundreds are rows that nobody asks for, of the usual size; those that are imported and looked up
-are real, and more than what is remembered of former questions.
+are real, and asked for by a process that has not met them.
 """
 
 from __future__ import annotations
@@ -64,13 +64,18 @@ def _questions(large: Keystore, small: Keystore, now: datetime) -> Iterator[Row]
     fingerprints = sorted(found)
 
     def each(ask: Callable[[Keystore], None]) -> list[float]:
-        return [
-            one / REAL
-            for one in alternating(3, *(lambda ks=ks: seconds(lambda: ask(ks)) for ks in (large, small)))
-        ]
+        times = []
+        for one in (large, small):
+            # What was parsed before is kept apart from the stores.
+            openpgp.facts.cache_clear()
+            with closing(_opened(one._folder)) as fresh:
+                times.append(seconds(lambda: ask(fresh)) / REAL)
+        return times
 
-    yield at_most("lookup by address", _NAMES, each(lambda ks: _all(ks.certificates, addresses)), 1)
-    yield at_most("lookup by fingerprint", _NAMES, each(lambda ks: _all(ks.certificate, fingerprints)), 1)
+    by_address = "lookup by address, never asked for before"
+    yield at_most(by_address, _NAMES, each(lambda ks: _all(ks.certificates, addresses)), 1)
+    by_fingerprint = "lookup by fingerprint, never asked for before"
+    yield at_most(by_fingerprint, _NAMES, each(lambda ks: _all(ks.certificate, fingerprints)), 1)
     known = addresses[0]
     times = alternating(
         RUNS, *(lambda ks=ks: seconds(lambda: ks.select(known, now), 500) for ks in (large, small))

@@ -37,7 +37,9 @@ SENDER, RCPT_TO, PASSWORD = "alice@example.org", "bob@example.org", "only for th
 SMALL, LARGE = 5 * 1024, 5 * 1024 * 1024
 MANY = ((1, 300), (10, 1000), (50, 1000))
 """Sessions, and messages in one run."""
-CONNECTIONS = "[listen]\nconnections_per_client = 100"
+CONNECTIONS = (
+    "[listen]\nconnections_per_client = 100\nconnections_per_minute = 100000\nmessages_per_minute = 1000000"
+)
 POSTFIX = """virtual_transport = discard:
 smtpd_client_connection_count_limit = 0
 enable_long_queue_ids = yes"""

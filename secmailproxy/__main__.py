@@ -4,9 +4,12 @@ A pipe lives for some hundredths of a second, so nothing else is imported here: 
 be done without the rest of the program.
 """
 
+import gc
 import os
 import sys
 
+_OBJECTS = 50_000
+"""Made before cycles are looked for: all that is imported makes about so many, and they stay."""
 _PIPE = "forward"
 _TRY_LATER = 75
 _FAILED = b"4.3.0 secmailproxy cannot run: out of memory, or its files are being replaced\n"
@@ -16,6 +19,7 @@ def main() -> None:
     """Run the command line and exit (SystemExit, or at once)."""
     _keep_private()
     _open_standard_streams()
+    _start_fast()
     words = sys.argv[1:]
     if words[:1] == [_PIPE] and _has_no_subcommand(words[1:]):
         _pipe(words[1:])
@@ -28,6 +32,7 @@ def sendmail() -> None:
     """The console script `secmailproxy-sendmail`, whatever the name of the link to it; exits."""
     _keep_private()
     _open_standard_streams()
+    _start_fast()
     try:
         from secmailproxy.cli.sendmail import run
 
@@ -80,6 +85,12 @@ def _keep_private() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
         return  # a message is worth more than this
+
+
+def _start_fast() -> None:
+    """Nothing is looked for at start that is not there: cycles among new classes, and plugins of Pydantic."""
+    gc.set_threshold(_OBJECTS)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
 
 def _open_standard_streams() -> None:

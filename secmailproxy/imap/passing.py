@@ -15,7 +15,8 @@ _WHOLE = re.compile(
     rb"(?: |\()(?:BODY\[(?:HEADER)?\]|RFC822(?:\.HEADER)?) ~?\{\d+\+?\}\r?\n\Z", re.IGNORECASE
 )
 _END = b"\r\n\r\n"
-_FIELD = re.compile(rb"^autocrypt:", re.IGNORECASE | re.MULTILINE)
+# Each message passes here: what begins with one octet is found several times as fast as by ^ in any case.
+_FIELD = re.compile(rb"\n(?i:autocrypt:)")
 
 
 class Passing:
@@ -46,5 +47,5 @@ class Passing:
             return
         self._section = None
         whole = bytes(section[: end + len(_END)]) if end >= 0 else b""
-        if _FIELD.search(whole):
+        if _FIELD.search(b"\n" + whole):
             self.sections.append(whole)

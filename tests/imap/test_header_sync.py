@@ -55,7 +55,7 @@ def asked(recorder: Recorder, imap: RawImap, *commands: bytes) -> tuple[list[byt
         if response.startswith(b"n"):
             assert response.split()[1] == b"OK", response
             left -= 1
-        else:
+        elif not response.startswith(b"* OK [INPROGRESS "):  # where the machine has too much to do
             heard.append(response)
     lines = bytes(recorder.sent[before:]).split(b"\r\n")
     return [line.split(b" ", 1)[1] for line in lines if line], heard
