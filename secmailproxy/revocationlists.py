@@ -61,19 +61,24 @@ class Fetched:
     """"" where it is kept now."""
 
 
-def fetch_all(keystore: Keystore, now: datetime) -> Iterator[Fetched]:
-    """Fetch every list that tells something of the certificates here, now. Blocks. Raises KeystoreError."""
+def fetch_all(keystore: Keystore, now: datetime, proxy: str | None = None) -> Iterator[Fetched]:
+    """Fetch every list that tells something of the certificates here, now. Blocks. Raises KeystoreError.
+
+    With `proxy`, as in `keystore.discovery.net`, nobody is asked beside it.
+    """
     wanted = keystore.authorities.wanted()
     keystore.authorities.revocations.keep_only(wanted)
     for one in wanted:
-        yield asyncio.run(fetch(keystore, one, now))
+        yield asyncio.run(fetch(keystore, one, now, proxy=proxy))
 
 
-async def fetch(keystore: Keystore, one: WantedList, now: datetime, seconds: float = SECONDS) -> Fetched:
+async def fetch(
+    keystore: Keystore, one: WantedList, now: datetime, seconds: float = SECONDS, proxy: str | None = None
+) -> Fetched:
     """Fetch and keep one list. Raises KeystoreError."""
     revocations = keystore.authorities.revocations
     try:
-        octets = await _content(one.address, seconds)
+        octets = await _content(one.address, seconds, proxy)
     except _Unavailable as error:
         await asyncio.to_thread(revocations.failed, one, str(error), now)
         return Fetched(one.address, str(error))
@@ -83,11 +88,18 @@ async def fetch(keystore: Keystore, one: WantedList, now: datetime, seconds: flo
 class Fetching:
     """Fetches by the clock, while the proxy serves."""
 
-    def __init__(self, keystore: Keystore, clock: Callable[[], datetime], pace: Pace | None = None) -> None:
-        """Nothing is fetched yet."""
+    def __init__(
+        self,
+        keystore: Keystore,
+        clock: Callable[[], datetime],
+        pace: Pace | None = None,
+        proxy: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Nothing is fetched yet. `proxy` is asked for each list, as it may change."""
         self._keystore = keystore
         self._clock = clock
         self._pace = pace or Pace()
+        self._proxy = proxy
 
     async def run(self) -> None:
         """Fetch what is due, round by round, until cancelled."""
@@ -107,7 +119,7 @@ class Fetching:
         random.shuffle(due)
         failures = 0
         for one in due:
-            found = await fetch(self._keystore, one, self._clock())
+            found = await fetch(self._keystore, one, self._clock(), proxy=self._proxy())
             failures += bool(found.failure)
             await asyncio.sleep(_between(self._pace.list))
         if due:
@@ -125,14 +137,16 @@ class _Unavailable(Exception):
     """Why a list was not had, for people."""
 
 
-async def _content(address: str, seconds: float) -> bytes:
+async def _content(address: str, seconds: float, proxy: str | None) -> bytes:
     import httpx  # takes long to import, and many have no use for it
 
     try:
         async with (
             asyncio.timeout(seconds),
             httpx.AsyncClient(
-                timeout=seconds, headers={"User-Agent": "secmailproxy", "Accept-Encoding": "identity"}
+                timeout=seconds,
+                headers={"User-Agent": "secmailproxy", "Accept-Encoding": "identity"},
+                proxy=proxy,
             ) as client,
         ):
             for _ in range(1 + _MAX_REDIRECTS):

@@ -111,7 +111,7 @@ class Service:
         spool = Spool(config.folders.notifications, keystore)
         self._reports = Reports(spool, self._accounts, self._outbound)
         self._accounts.tell_of_logins(self._reports.logged_in)
-        self._fetching = Fetching(keystore, utc_now)
+        self._fetching = Fetching(keystore, utc_now, proxy=lambda: self._config.discovery.proxy)
         self._renewals = Renewals(
             lambda: [one.address for one in self._config.accounts],
             keystore,

@@ -12,6 +12,7 @@ from keystore.revocationtable import MAX_OCTETS
 from secmailproxy.revocationlists import Fetched, Fetching, Pace, fetch, fetch_all
 from tests.fixtures.crls import ListServer, list_server, points_to, revocation_list
 from tests.fixtures.keystores import credentials, keystore, make_keystore
+from tests.fixtures.processes import free_port
 from tests.fixtures.x509 import NOW, Issued, addresses, key_usage, name, private_key, root
 
 __all__ = ["credentials", "keystore", "list_server", "make_keystore"]
@@ -41,6 +42,18 @@ def test_a_list_is_fetched_and_counts(believing: Keystore, list_server: ListServ
     assert list(fetch_all(believing, NOW)) == [Fetched(list_server.address("/a.crl"), "")]
     assert list_server.asked == ["/a.crl"]
     assert believing.usability(gone.fingerprint, Purpose.ENCRYPT, NOW).reason is Reason.REVOKED
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5h"])
+def test_with_a_proxy_nothing_is_asked_beside_it(
+    believing: Keystore, list_server: ListServer, kind: str
+) -> None:
+    """Who reaches the network over Tor is not told of by a list; here nobody listens where the proxy was."""
+    gone = person(list_server.address("/a.crl"))
+    believing.import_keys(gone.pem, source="a test")
+    list_server.content["/a.crl"] = revocation_list(ROOT, gone)
+    (found,) = fetch_all(believing, NOW, f"{kind}://127.0.0.1:{free_port()}")
+    assert (bool(found.failure), list_server.asked) == (True, [])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from keystore.revocationtable import StoredList
-from secmailproxy.cli.context import Passphrase, print_json
+from secmailproxy.cli.context import Passphrase, load_config_or_defaults, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import json_option, opened, store_passphrase
 from secmailproxy.errors import UpstreamUnavailable
@@ -33,7 +33,8 @@ def command(fetch: bool, as_json: bool, secrets_passphrase: Passphrase) -> None:
 
     now = datetime.now(UTC)
     with opened(secrets_passphrase) as keystore:
-        fetched = list(fetch_all(keystore, now)) if fetch else []
+        proxy = load_config_or_defaults(secrets_passphrase).discovery.proxy
+        fetched = list(fetch_all(keystore, now, proxy)) if fetch else []
         lists = keystore.authorities.revocations.all()
     if as_json:
         print_json({"version": text.JSON_VERSION, "lists": [_values(one) for one in lists]})
