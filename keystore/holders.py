@@ -1,18 +1,84 @@
-"""Who holds which secret keys, and whether they answer now. Nobody is asked for a passphrase or a PIN."""
+"""Who holds which secret keys in place of the keystore, and whether they answer now."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keystore import openpgp
-from keystore.agent import AgentKey, plain_number
+from keystore.agent import Agent, AgentKey, plain_number
+from keystore.cache import matches
 from keystore.errors import StoreLocked
-from keystore.model import Certificate, Fingerprint, Holder
+from keystore.gnupg import Gnupg
+from keystore.holding import Judge
+from keystore.importing import Importer, Origin
+from keystore.model import Certificate, Fingerprint, Holder, ImportResult, Trust
 from keystore.openpgp import elsewhere
+from keystore.store import Store
+from keystore.vault import Vault
 
 if TYPE_CHECKING:
     from keystore.keystore import Keystore
+
+
+class Holders:
+    """Secret keys that the keystore uses and does not have."""
+
+    def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, importer: Importer, judge: Judge) -> None:
+        self._store = store
+        self._vault = vault
+        self._gnupg = gnupg
+        self._importer = importer
+        self._judge = judge
+
+    @property
+    def relies_on_gnupg(self) -> bool:
+        """Whether GnuPG holds any secret key: using it may ask somebody for a passphrase, and take long."""
+        return bool(self._vault.held_by(Holder.GNUPG))
+
+    @property
+    def agent(self) -> Agent:
+        """GnuPG's agent, which holds the keys that GnuPG has."""
+        return self._gnupg.agent
+
+    @property
+    def relies_on_token(self) -> bool:
+        """Whether a token holds any secret key: only the process that is logged in there can use it."""
+        return bool(self._vault.held_by(Holder.PKCS11))
+
+    def take_from_gnupg(
+        self,
+        query: str = "",
+        *,
+        secret: bool = False,
+        trust: Trust | None = None,
+        now: datetime | None = None,
+    ) -> list[ImportResult]:
+        """Import from GnuPG's public ring what holds all words of `query` in fingerprint or user IDs.
+
+        With `secret`, only keys whose secret half GnuPG has, which from then on signs and decrypts with them.
+        """
+        origin = Origin("GnuPG", trust, now or datetime.now(UTC), held_by_gnupg=secret)
+        found = [key for key in self._gnupg.ring() if key.secret or not secret]
+        wanted = [key.fingerprint for key in found if matches(query, key.fingerprint, key.user_ids)]
+        exported = [self._gnupg.export(fingerprint) for fingerprint in wanted]
+        taken = [self._importer.take_all(octets, origin, None) for octets in exported]
+        return [result for results in taken for result in results]
+
+    def take_from_token(
+        self, pin: Callable[[], str] | None = None, *, trust: Trust | None = None, now: datetime | None = None
+    ) -> list[ImportResult]:
+        """Import the certificates of the configured token, which keeps their secret keys.
+
+        `pin` is asked where the token wants one, and kept among the secrets when it is right; None for the
+        one that is kept.
+        """
+        from keystore.importing_token import take_from_token  # few have a token
+
+        origin = Origin("token", trust, now or datetime.now(UTC))
+        return take_from_token(self._vault, self._store, self._judge, origin, pin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +103,7 @@ class HolderReport:
 
 
 def reports(keystore: Keystore) -> list[HolderReport]:
-    """One for each holder that there is, with keys or without."""
+    """One for each holder that there is, with keys or without. Nobody is asked for a passphrase or a PIN."""
     own = [one for one in keystore.certificates() if one.holder is not Holder.NONE]
     by = {holder: [one for one in own if one.holder is holder] for holder in Holder}
     return [
@@ -61,7 +127,7 @@ def _of_agent(keystore: Keystore, own: list[Certificate]) -> HolderReport:
     if not own:
         return HolderReport(Holder.GNUPG, answers=True, reason="", keys=())
     try:
-        known = {one.number: one for one in keystore.agent.held()}
+        known = {one.number: one for one in keystore.holders.agent.held()}
     except StoreLocked as error:
         return HolderReport(Holder.GNUPG, answers=False, reason=str(error), keys=_plain(own))
     found = [(one, _known_of(one, known)) for one in own]

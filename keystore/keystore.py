@@ -18,47 +18,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keystore import forms, openpgp
-from keystore.cache import CertificateCache, matches
-from keystore.database import PASSWORD, Database, Server, Tables
-from keystore.errors import KeyRefused, StoreLocked
+from keystore.certificates import Certificates
+from keystore.database import PASSWORD, Database, Server
+from keystore.errors import StoreLocked
 from keystore.gnupg import Gnupg
 from keystore.importing import Importer, Origin
 from keystore.introducers import Introducers
-from keystore.judging import cut_down, judge
+from keystore.judging import judge
 from keystore.messages import Messages
 from keystore.model import (
     Certificate,
     DetachedSignature,
     Fingerprint,
-    Holder,
-    Identity,
     ImportResult,
     Opened,
-    Purpose,
-    Reason,
-    Scheme,
-    Selection,
     SignatureResult,
     Trust,
-    Usability,
-    lower_case,
 )
 from keystore.peers import Peers
 from keystore.roots import Roots, RootSettings
 from keystore.secrets import HandedOver, Secrets
-from keystore.selection import select, select_pinned, standing
 from keystore.settling import Settling
 from keystore.store import Store
 from keystore.token import Token, TokenSettings
 from keystore.vault import Vault
 
 if TYPE_CHECKING:
-    from keystore.agent import Agent
-    from keystore.authorities import Authorities
     from keystore.autocryptpeers import AutocryptPeers
     from keystore.discovery.answers import Answers, Taken
     from keystore.discovery.model import Offer, SourceKind
     from keystore.discovery.taking import Taking
+    from keystore.exporting import Exports
+    from keystore.holders import Holders
     from keystore.letterbox import Letterbox
     from keystore.ownkeys import OwnKeys
     from keystore.requests import Requests
@@ -83,17 +74,14 @@ class KeystoreSettings:
     """The PKCS #11 token with secret keys of S/MIME, if there is one."""
 
 
-class Keystore:
+class Keystore(Certificates):
     """Everything that the program knows about keys. Make one with `Keystore.open`."""
 
     def __init__(self, store: Store, vault: Vault, gnupg: Gnupg, roots: Roots, folder: Path) -> None:
-        self._store = store
+        super().__init__(store, roots)
         self._vault = vault
         self._gnupg = gnupg
         self._folder = folder
-        self._cache = CertificateCache(store)
-        self.roots = roots
-        """The authorities that are believed for S/MIME unasked."""
         self._importer = Importer(store, vault, judge)
         self._messages = Messages(self._cache, vault, gnupg, judge)
 
@@ -105,28 +93,14 @@ class Keystore:
         token = Token(settings.token, secrets) if settings.token.module else None
         return cls(store, Vault(store, secrets, token), gnupg, roots, settings.folder)
 
-    def check(self) -> str:
-        """Read through the database; where it is. Raises StoreDamaged, StoreLocked."""
-        self._store.database.check()
-        return self._store.database.where
-
-    def beside(self, path: Path, tables: Tables) -> Database:
-        """Open other tables: on the server where this keystore is on one, else in the file `path`."""
-        return self._store.database.beside(path, tables)
+    @property
+    def database(self) -> Database:
+        """Where the tables are: a file of this machine, or a server for several machines."""
+        return self._store.database
 
     def agreed(self, name: str, proposal: bytes) -> bytes:
         """What all who share this keystore have agreed on under `name`: the first proposal, kept sealed."""
-        context = b"agreed\0" + name.encode()
-        self._vault.fetch_key()
-        with self._store.transaction():
-            if self._store.fact(name) is None:
-                self._store.put_fact(name, self._vault.seal(proposal, context))
-            return self._vault.unseal(self._store.fact(name) or b"", context)
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other machines may change what is in here."""
-        return self._store.database.is_shared
+        return self._vault.agreed(name, proposal)
 
     def close(self) -> None:
         """Forget the secret keys and close the database."""
@@ -160,102 +134,12 @@ class Keystore:
         """
         return self._store.steady()
 
-    @property
-    def relies_on_gnupg(self) -> bool:
-        """Whether GnuPG holds any secret key: using it may ask somebody for a passphrase, and take long."""
-        return bool(self._vault.held_by(Holder.GNUPG))
-
-    @property
-    def agent(self) -> Agent:
-        """GnuPG's agent, which holds the keys that GnuPG has."""
-        return self._gnupg.agent
-
-    @property
-    def relies_on_token(self) -> bool:
-        """Whether a token holds any secret key: only the process that is logged in there can use it."""
-        return bool(self._vault.held_by(Holder.PKCS11))
-
     # -- certificates
-
-    def certificates(self, query: str = "") -> list[Certificate]:
-        """Return what `query` names: all (""), an address, a fingerprint or key ID, words of user IDs."""
-        return self._cache.search(query)
-
-    def certificate(self, fingerprint: str) -> Certificate | None:
-        """Return the certificate with this primary key, given in upper case."""
-        return self._cache.get(fingerprint)
-
-    def trust(self, fingerprint: str) -> Trust:
-        """Return how far the certificate with this primary key is trusted; UNKNOWN when it is not here."""
-        found = self._cache.get(fingerprint)
-        return found.trust if found is not None else Trust.UNKNOWN
 
     @property
     def version(self) -> tuple[int, int]:
         """A value that differs after each change of the store, by this process or another."""
         return self._store.version()
-
-    def usability(
-        self, fingerprint: Fingerprint, purpose: Purpose, now: datetime, address: str | None = None
-    ) -> Usability:
-        """Say whether a certificate serves `purpose` at `now`, for `address` when given, and why not."""
-        certificate = self._cache.get(fingerprint)
-        if certificate is None:
-            return Usability((), Reason.NO_CERTIFICATE)
-        return self._judge(certificate, purpose, now, address)
-
-    def select(
-        self,
-        address: str,
-        now: datetime,
-        pinned: Sequence[Fingerprint] = (),
-        *,
-        scheme: Scheme = Scheme.OPENPGP,
-    ) -> Selection:
-        """Choose the certificates of `scheme` to encrypt to for `address`, or say why there are none.
-
-        Addresses are compared without regard to case, on every user ID valid at `now` (X.509: on every
-        address of the certificate), never by display name. A pinned certificate of the other scheme is not
-        usable.
-        """
-        if pinned:
-            found = [(one, self._cache.get(one), self._pinned(one, now, scheme)) for one in pinned]
-            return select_pinned(address, found)
-        held = self._cache.held(address)
-        claiming = [one for one in self._cache.by_address(address) if one.scheme is scheme]
-        asked = [one for one in claiming if held.get(one.fingerprint, True)]
-        candidates = [(one, self._judge(one, Purpose.ENCRYPT, now, address)) for one in asked]
-        return select(address, candidates, held.keys())
-
-    def identity(
-        self, address: str, now: datetime | None = None, *, scheme: Scheme = Scheme.OPENPGP
-    ) -> Identity | None:
-        """Return the own certificate to sign with for an own address; None when there is none that can."""
-        now = now or datetime.now(UTC)
-        able = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
-        usable = [candidate for candidate in able if candidate[1].usable]
-        return Identity(lower_case(address), max(usable, key=standing)[0]) if usable else None
-
-    def own(self, address: str, scheme: Scheme | None = None) -> list[Certificate]:
-        """Return the certificates of an address, in any case, whose secret half is here or GnuPG holds it.
-
-        Those of both schemes when none is named.
-        """
-        held = (one for one in self._cache.by_address(address) if one.holder is not Holder.NONE)
-        return [one for one in held if scheme is None or one.scheme is scheme]
-
-    def unusable_own(
-        self, address: str, now: datetime, *, scheme: Scheme = Scheme.OPENPGP
-    ) -> tuple[Fingerprint, Usability] | None:
-        """Return the best own key of an address where none can sign, and why; None when there is none at all.
-
-        To be asked when `identity` has answered None.
-        """
-        unusable = [(one, self._judge(one, Purpose.SIGN, now, address)) for one in self.own(address, scheme)]
-        if not unusable:
-            return None
-        best, why = max(unusable, key=standing)
-        return best.fingerprint, why
 
     # -- changes
 
@@ -287,38 +171,6 @@ class Keystore:
         taken = importer.take_all(octets, origin, passphrase)
         both = openpgp.is_armored(octets) and not forms.is_der(octets)
         return taken + (self._importer.take_all(octets, origin, passphrase) if both else [])
-
-    def import_from_gnupg(
-        self,
-        query: str = "",
-        *,
-        secret: bool = False,
-        trust: Trust | None = None,
-        now: datetime | None = None,
-    ) -> list[ImportResult]:
-        """Import from GnuPG's public ring what holds all words of `query` in fingerprint or user IDs.
-
-        With `secret`, only keys whose secret half GnuPG has, which from then on signs and decrypts with them.
-        """
-        origin = Origin("GnuPG", trust, now or datetime.now(UTC), held_by_gnupg=secret)
-        found = [key for key in self._gnupg.ring() if key.secret or not secret]
-        wanted = [key.fingerprint for key in found if matches(query, key.fingerprint, key.user_ids)]
-        exported = [self._gnupg.export(fingerprint) for fingerprint in wanted]
-        taken = [self._importer.take_all(octets, origin, None) for octets in exported]
-        return [result for results in taken for result in results]
-
-    def import_from_token(
-        self, pin: Callable[[], str] | None = None, *, trust: Trust | None = None, now: datetime | None = None
-    ) -> list[ImportResult]:
-        """Import the certificates of the configured token, which keeps their secret keys.
-
-        `pin` is asked where the token wants one, and kept among the secrets when it is right; None for the
-        one that is kept.
-        """
-        from keystore.importing_token import take_from_token  # few have a token
-
-        origin = Origin("token", trust, now or datetime.now(UTC))
-        return take_from_token(self._vault, self._store, self._judge, origin, pin)
 
     def generate(
         self,
@@ -363,6 +215,13 @@ class Keystore:
         return OwnKeys(self._store, self._vault, self._folder)
 
     @cached_property
+    def holders(self) -> Holders:
+        """Who holds secret keys in place of this keystore."""
+        from keystore.holders import Holders  # as above
+
+        return Holders(self._store, self._vault, self._gnupg, self._importer, self._judge)
+
+    @cached_property
     def requests(self) -> Requests:
         """Own S/MIME keys that wait for their certificate."""
         from keystore.requests import Requests  # its libraries take long to import
@@ -371,14 +230,14 @@ class Keystore:
 
     def delete(self, fingerprint: Fingerprint) -> None:
         """Remove a certificate, and our secret key with it; KeyRefused when it is not there."""
-        self.settling.delete(self._demand(fingerprint))
+        self.settling.delete(self.demand(fingerprint))
 
     def set_trust(self, fingerprint: Fingerprint, trust: Trust) -> None:
         """Say how far a certificate is trusted; KeyRefused when it is not there.
 
         One that is KNOWN or VERIFIED by this is no longer held for any address.
         """
-        self.settling.set_trust(self._demand(fingerprint), trust)
+        self.settling.set_trust(self.demand(fingerprint), trust)
 
     def export(
         self, fingerprint: Fingerprint, *, secret: bool = False, passphrase: str | None = None
@@ -389,47 +248,16 @@ class Keystore:
         as PKCS #12, binary. A secret key is protected by `passphrase`; without one it is in clear. KeyRefused
         when it is not there or GnuPG holds it.
         """
-        certificate = self._demand(fingerprint)
-        if certificate.scheme is Scheme.SMIME:
-            return self.smime.export(certificate, secret=secret, passphrase=passphrase)
-        if not secret:
-            return openpgp.armor(certificate.octets, "PUBLIC KEY BLOCK")
-        if certificate.holder is Holder.GNUPG:
-            raise KeyRefused(
-                f"GnuPG holds the secret key of {fingerprint}: use gpg --export-secret-keys {fingerprint}"
-            )
-        octets = openpgp.protect(self._vault.key(fingerprint), passphrase)
-        return openpgp.armor(octets, "PRIVATE KEY BLOCK")
-
-    def setup_message(self, fingerprint: Fingerprint, code: str, *, mutual: bool) -> bytes:
-        """Return an own OpenPGP key under a setup code, armored: `openpgp.setup`. Raises KeyRefused."""
-        from keystore.openpgp.setup import seal_setup  # rarely needed
-
-        return seal_setup(self._vault.key(fingerprint), code, mutual=mutual)
-
-    def minimal(
-        self, fingerprint: Fingerprint, address: str, now: datetime, *, signs: bool = False
-    ) -> bytes | None:
-        """Return a certificate, binary, cut down to what is needed to encrypt to `address` (any case).
-
-        With `signs`, a subkey stays that signs in place of the primary key. None where the certificate cannot
-        be used so at `now`: another address, expired, revoked, rejected.
-        """
-        return cut_down(self._demand(fingerprint), address, now, signs=signs)
-
-    @staticmethod
-    def armored(certificate: bytes) -> bytes:
-        """Return a binary certificate, such as `minimal` gives, armored with CRLF line endings."""
-        return openpgp.armor(certificate, "PUBLIC KEY BLOCK")
-
-    # -- messages
+        return self.exports.export(self.demand(fingerprint), secret=secret, passphrase=passphrase)
 
     @cached_property
-    def authorities(self) -> Authorities:
-        """Who vouches for certificates of S/MIME, and what they have revoked."""
-        from keystore.authorities import Authorities  # as below
+    def exports(self) -> Exports:
+        """Certificates and keys in the forms in which they are given away."""
+        from keystore.exporting import Exports  # as below
 
-        return Authorities(self._store, self._cache, self.roots)
+        return Exports(self, self._vault)
+
+    # -- messages
 
     @cached_property
     def autocrypt(self) -> AutocryptPeers:
@@ -457,7 +285,7 @@ class Keystore:
 
     def sign(self, octets: bytes, signer: Fingerprint, now: datetime) -> DetachedSignature:
         """Sign `octets` as they are; StoreLocked when the signer's holder does not answer."""
-        return self._messages.sign(octets, self._demand(signer), now)
+        return self._messages.sign(octets, self.demand(signer), now)
 
     def encrypt(
         self, octets: bytes, recipients: Sequence[Fingerprint], signer: Fingerprint | None, now: datetime
@@ -466,8 +294,8 @@ class Keystore:
 
         Every recipient must be usable at `now`, or KeyRefused says which is not.
         """
-        certificates = [self._demand(one) for one in dict.fromkeys(recipients)]
-        return self._messages.encrypt(octets, certificates, self._demand(signer) if signer else None, now)
+        certificates = [self.demand(one) for one in dict.fromkeys(recipients)]
+        return self._messages.encrypt(octets, certificates, self.demand(signer) if signer else None, now)
 
     def decrypt(self, ciphertext: bytes, now: datetime) -> Opened:
         """Open an OpenPGP message, armored or binary, with any own key, and judge its signatures.
@@ -515,26 +343,3 @@ class Keystore:
     def settling(self) -> Settling:
         """Certificates that are held, and what becomes of them."""
         return Settling(self._store, self._cache, self._judge)
-
-    # -- inside
-
-    def _judge(
-        self, certificate: Certificate, purpose: Purpose, now: datetime, address: str | None = None
-    ) -> Usability:
-        judged = judge(certificate, purpose, now, address)
-        is_x509 = certificate.scheme is Scheme.SMIME
-        if judged.usable and is_x509 and self.authorities.revoke(certificate.octets, now):
-            return Usability((), Reason.REVOKED)
-        return judged
-
-    def _pinned(self, fingerprint: Fingerprint, now: datetime, scheme: Scheme) -> Usability:
-        certificate = self._cache.get(fingerprint)
-        if certificate is not None and certificate.scheme is not scheme:
-            return Usability((), Reason.OTHER_SCHEME)
-        return self.usability(fingerprint, Purpose.ENCRYPT, now)
-
-    def _demand(self, fingerprint: Fingerprint) -> Certificate:
-        certificate = self._cache.get(fingerprint)
-        if certificate is None:
-            raise KeyRefused(f"there is no certificate {fingerprint} in this keystore")
-        return certificate

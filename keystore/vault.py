@@ -155,6 +155,15 @@ class Vault:
         """Return what `seal` was given; StoreDamaged for another context or changed octets."""
         return wrap.unseal(self._sealing_key(), sealed, context)
 
+    def agreed(self, name: str, proposal: bytes) -> bytes:
+        """What all who share the store have agreed on under `name`: the first proposal, kept sealed."""
+        context = b"agreed\0" + name.encode()
+        self.fetch_key()
+        with self._store.transaction():
+            if self._store.fact(name) is None:
+                self._store.put_fact(name, self.seal(proposal, context))
+            return self.unseal(self._store.fact(name) or b"", context)
+
     def letterbox(self) -> Letterbox:
         """Return what opens letters put through the slot; it is derived from the keystore key alone."""
         from keystore.letterbox import Letterbox  # few have a use for it

@@ -74,7 +74,7 @@ def _own_field(
 ) -> bytes | None:
     """The Autocrypt field; None unless the signer's certificate is that of the only author."""
     address = author(message)
-    certificate = keystore.minimal(signer, address, now, signs=True) if address else None
+    certificate = keystore.exports.minimal(signer, address, now, signs=True) if address else None
     if address is None or certificate is None:
         return None
     return certificate_field("Autocrypt", address, certificate, mutual=sharing.mutual)
@@ -93,7 +93,7 @@ def _gossip(
     known = [one for fingerprint in named.fingerprints if (one := keystore.certificate(fingerprint))]
     for address in others:
         claiming = (one.fingerprint for one in known if address in one.addresses)
-        certificates = (keystore.minimal(fingerprint, address, now) for fingerprint in claiming)
+        certificates = (keystore.exports.minimal(fingerprint, address, now) for fingerprint in claiming)
         certificate = next((one for one in certificates if one is not None), None)
         field = certificate and certificate_field("Autocrypt-Gossip", address, certificate)
         if field:
@@ -110,10 +110,10 @@ def _within(fields: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _key_part(keystore: Keystore, sender: str, signer: Fingerprint, now: datetime) -> bytes:
-    certificate = keystore.minimal(signer, normal_address(sender), now, signs=True)
+    certificate = keystore.exports.minimal(signer, normal_address(sender), now, signs=True)
     if certificate is None:
         raise SigningKeyUnusable(
             f"the own key {signer} of <{sender}> was to be attached, and nobody could encrypt to it; renew "
             "it, or do without attach_key"
         )
-    return key_part(keystore.armored(certificate), signer)
+    return key_part(keystore.exports.armored(certificate), signer)

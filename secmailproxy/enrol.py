@@ -205,7 +205,7 @@ def _adopt(keystore: Keystore, fingerprint: Fingerprint, address: str) -> Certif
 
 
 def _from_gnupg(keystore: Keystore, address: str) -> str:
-    results = keystore.import_from_gnupg(address, secret=True)
+    results = keystore.holders.take_from_gnupg(address, secret=True)
     identity = keystore.identity(address)
     if identity is not None and any(one.fingerprint == identity.certificate.fingerprint for one in results):
         return identity.certificate.fingerprint

@@ -246,7 +246,7 @@ class Work:
 
     def carry_out(self, keystore: Keystore) -> Outcome[object] | None:
         """What the method returns or raises; None where GnuPG or a token could have to ask."""
-        if keystore.relies_on_gnupg or keystore.relies_on_token:
+        if keystore.holders.relies_on_gnupg or keystore.holders.relies_on_token:
             return None
         outbound = Outbound(keystore, self.settings)
         return outcome_of(lambda: outbound.steadily(self.method, self.args))

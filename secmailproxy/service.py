@@ -87,14 +87,14 @@ class Service:
                 f"{config.folders.config_file}."
             ) from None
         config.folders.prepare()
-        if keystore.is_shared:
+        if keystore.database.is_shared:
             config.folders.agree_on_verdict_token(keystore.agreed)
         self._config = config
         self._keystore = keystore
         self._smarthosts = _smarthosts(config, {}, config)
         self._accounts = Accounts(config.account_values(), self._smarthosts, secrets)
         self._workers = Workers(self._worker_start())
-        self._views = Views.open(config.folders.views, keystore, keystore.beside)
+        self._views = Views.open(config.folders.views, keystore, keystore.database.beside)
         guard = ReplyGuard(self._views.encrypted_ids)
         crew = Crew(self._workers)
         self._finding = self._finding_of(config)
@@ -102,7 +102,7 @@ class Service:
         limits = config.listen.limits
         logins = LoginGuard(limits)
         self._admissions = {name: Admission(name, limits, logins) for name in ("imap", "submission")}
-        self._index = SearchIndex(config.folders.views, self._views, keystore, keystore.beside)
+        self._index = SearchIndex(config.folders.views, self._views, keystore, keystore.database.beside)
         self._budget = Budget()
         kept = HarvestSettings(config.smime.harvest, config.autocrypt.harvest, config.autocrypt.gossip)
         self._harvest = Harvest(keystore, utc_now, kept)

@@ -178,8 +178,8 @@ def _system_mail(config: Config, keystore: Keystore, now: datetime) -> Iterator[
 
 def _views(config: Config, keystore: Keystore, problems: list[str]) -> Views | None:
     try:
-        there = keystore.is_shared or config.folders.views.exists()
-        return Views.open(config.folders.views, keystore, keystore.beside) if there else None
+        there = keystore.database.is_shared or config.folders.views.exists()
+        return Views.open(config.folders.views, keystore, keystore.database.beside) if there else None
     except SecMailProxyError as error:
         problems.append(str(error))
         return None

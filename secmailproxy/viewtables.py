@@ -10,7 +10,7 @@ from keystore.errors import KeystoreError
 from secmailproxy.errors import ConfigError
 
 Opener = Callable[[Path, Tables], Database]
-"""Opens tables in a file or, as `Keystore.beside` does, on the server that has the keystore."""
+"""Opens tables in a file or, as `Database.beside` does, on the server that has the keystore."""
 
 TABLES = Tables(
     "secmailproxy_views",

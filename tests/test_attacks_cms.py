@@ -236,7 +236,7 @@ def test_status_lines_in_a_file_name(make_keystore: KeystoreFactory, gnupg_home,
     keystore = make_keystore("ours", ours.home)
     alice = keystore.generate(ALICE, now=NOW - timedelta(days=1)).fingerprint
     bob = ours.generate(BOB)
-    keystore.import_from_gnupg(BOB, secret=True)
+    keystore.holders.take_from_gnupg(BOB, secret=True)
     writer.take(ours.export(bob))
     evil = STATUS.format(alice)
     for words in (

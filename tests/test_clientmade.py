@@ -127,7 +127,7 @@ async def test_smtp_16_gnupg_is_not_asked_for_a_key_that_it_holds(
     holder = gnupg_home("a passphrase that nobody gives")
     print_ = holder.generate(ALICE)
     keys = make_keystore("held", gnupg_home=holder.home)
-    keys.import_from_gnupg(secret=True)
+    keys.holders.take_from_gnupg(secret=True)
     message = encrypted_by(holder, HEADER, ENTITY, "-r", print_)
     holder.end()
     with pytest.raises(NotAllowed, match="only to the sender's own key"):

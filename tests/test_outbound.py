@@ -463,7 +463,7 @@ async def test_a_key_that_gnupg_holds_signs_and_encrypts(
     alice, bob = holder.generate(ALICE), reader.generate(BOB)
     reader.take(holder.export(alice))
     keys = make_keystore("held", gnupg_home=holder.home)
-    keys.import_from_gnupg(secret=True)
+    keys.holders.take_from_gnupg(secret=True)
     keys.import_keys(reader.export(bob), source="test")
     held = Outbound(keys, OutboundSettings())
     (copy,) = await held.protect(Envelope(ALICE, (BOB,)), MESSAGE)

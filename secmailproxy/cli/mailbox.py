@@ -166,9 +166,11 @@ def _carry_out(job: Job, wish: _Wish, report: _Report) -> None:
     with ExitStack() as stack:
         keystore = stack.enter_context(closing(open_keystore(config, wish.passphrase)))
         keystore.unlock()
-        if keystore.is_shared:
+        if keystore.database.is_shared:
             config.folders.agree_on_verdict_token(keystore.agreed)
-        views = stack.enter_context(closing(Views.open(config.folders.views, keystore, keystore.beside)))
+        views = stack.enter_context(
+            closing(Views.open(config.folders.views, keystore, keystore.database.beside))
+        )
         tools = Tools(
             login.account.address,
             keystore,

@@ -38,7 +38,8 @@ def check(passphrase: Passphrase, as_json: bool) -> None:
     """
     config = load_config()
     with closing(open_keystore(config, passphrase)) as keystore:
-        where = keystore.check()
+        keystore.database.check()
+        where = keystore.database.where
     shared = config.store.server is not None
     if as_json:
         print_json({"version": 1, "where": where, "shared": shared})

@@ -89,7 +89,7 @@ def prepare(
     config, state = str(folders.config_file), str(folders.state)
     # What a server has can change without a trace on this machine.
     if (
-        keystore.is_shared
+        keystore.database.is_shared
         or plan.places() != (config, state)
         or not plan.are_plain(words)
         or not _is_plainest(settings)

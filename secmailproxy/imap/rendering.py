@@ -178,7 +178,7 @@ class Rendering:
 
         None where a token may have to open one: this process is not logged in there.
         """
-        if keystore.relies_on_token:
+        if keystore.holders.relies_on_token:
             return None
         clock = partial(datetime.now, UTC)
         renderer = Renderer(keystore, self.field_name, clock, self.inline_pgp, self.subject_mark)

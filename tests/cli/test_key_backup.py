@@ -291,7 +291,7 @@ def test_a_key_that_gnupg_holds_is_named(
     gnupg = gnupg_home()
     fingerprint = gnupg.generate(BOB)
     with closing(keystore_of(home, gnupg.home)) as keystore:
-        keystore.import_from_gnupg(BOB, secret=True)
+        keystore.holders.take_from_gnupg(BOB, secret=True)
     (tmp_path / "opens").write_text("crooked windmill")
     opens = ("--passphrase-file", tmp_path / "opens")
     assert fingerprint in run(home, "key", "backup", file, *opens).stderr

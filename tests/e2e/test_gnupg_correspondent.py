@@ -96,7 +96,7 @@ def test_a_key_that_only_the_agent_may_use(
     fingerprint = agent.generate(mailbox.address, rsa=rsa)
     home = proxies.home(mailbox, config=f'[keystore]\ngnupg_home = "{agent.home}"\n')
     with home.keystore() as keystore:
-        keystore.import_from_gnupg(mailbox.address, secret=True)
+        keystore.holders.take_from_gnupg(mailbox.address, secret=True)
         identity = keystore.identity(mailbox.address)
         assert identity is not None
         assert identity.certificate.fingerprint == fingerprint

@@ -19,7 +19,7 @@ def test_a_locked_agent_gives_unavailable_and_later_the_plaintext(
     agent.generate(mailbox.address)
     home = proxies.home(mailbox, config=f'[keystore]\ngnupg_home = "{agent.home}"\n')
     with home.keystore() as keystore:
-        keystore.import_from_gnupg(mailbox.address, secret=True)
+        keystore.holders.take_from_gnupg(mailbox.address, secret=True)
     entity = f"Content-Type: text/plain\r\n\r\n{TEXT}\r\n".encode()
     header = f"From: {mailbox.address}\nTo: {mailbox.address}\nSubject: locked"
     mailbox.append(encrypted_by(agent, header, entity, "-r", mailbox.address))

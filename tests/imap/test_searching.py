@@ -321,7 +321,7 @@ def test_a_locked_agent_gives_no_result(
     home = proxies.home(mailbox, config=f'[keystore]\ngnupg_home = "{agent.home}"\n')
     home.add_config('search = "presented"\n')
     with home.keystore() as keystore:
-        keystore.import_from_gnupg(mailbox.address, secret=True)
+        keystore.holders.take_from_gnupg(mailbox.address, secret=True)
     entity = b"Content-Type: text/plain\r\n\r\nwindmill\r\n"
     header = f"From: {mailbox.address}\nTo: {mailbox.address}\nSubject: locked"
     mailbox.append(encrypted_by(agent, header, entity, "-r", mailbox.address))

@@ -54,7 +54,7 @@ def test_a_certificate_serves_for_both_forms(keystore: Keystore, named: str, ask
     offer = Offer(key.certificate_octets, "a server")
     assert keystore.import_found(offer, SourceKind.WKD, ASCII, NOW).kept
     assert [one.fingerprint for one in keystore.select(asked, NOW).certificates] == [key.fingerprint]
-    assert keystore.minimal(key.fingerprint, asked, NOW)
+    assert keystore.exports.minimal(key.fingerprint, asked, NOW)
 
 
 def test_the_other_form_is_no_way_past_the_certificate_in_use(keystore: Keystore) -> None:

@@ -44,7 +44,7 @@ def gnupg(gnupg_home):
 def ours(make_keystore, gnupg):
     """A keystore that knows Carol's key, which stays in GnuPG."""
     keystore = make_keystore("ours", gnupg.home)
-    [result] = keystore.import_from_gnupg(ADDRESS, secret=True)
+    [result] = keystore.holders.take_from_gnupg(ADDRESS, secret=True)
     assert (result.action, result.secret) == (ImportAction.ADDED, True)
     return keystore
 
@@ -83,34 +83,34 @@ class TestSource:
         gnupg.take(theirs.export(own(theirs)))
         gnupg.generate("Dävid Ünïcode <david@example.org>")
         keystore = make_keystore("new", gnupg.home)
-        results = keystore.import_from_gnupg()
+        results = keystore.holders.take_from_gnupg()
         assert [result.action for result in results] == [ImportAction.ADDED] * 3
         assert not any(result.secret for result in results)
         assert {one.holder for one in keystore.certificates()} == {Holder.NONE}
         assert keystore.certificates("dävid")[0].user_ids == ("Dävid Ünïcode <david@example.org>",)
-        assert [r.action for r in keystore.import_from_gnupg()] == [ImportAction.UNCHANGED] * 3
+        assert [r.action for r in keystore.holders.take_from_gnupg()] == [ImportAction.UNCHANGED] * 3
 
     def test_queries_and_secret_only(self, make_keystore, gnupg, theirs):
         gnupg.take(theirs.export(own(theirs)))
         keystore = make_keystore("new", gnupg.home)
-        assert keystore.import_from_gnupg("nobody") == []
-        assert keystore.import_from_gnupg("bob", secret=True) == []
-        [carol] = keystore.import_from_gnupg(secret=True)
+        assert keystore.holders.take_from_gnupg("nobody") == []
+        assert keystore.holders.take_from_gnupg("bob", secret=True) == []
+        [carol] = keystore.holders.take_from_gnupg(secret=True)
         certificate = keystore.certificate(carol.fingerprint)
         assert (certificate.holder, certificate.trust) == (Holder.GNUPG, Trust.VERIFIED)
-        [again] = keystore.import_from_gnupg("carol", secret=True)
+        [again] = keystore.holders.take_from_gnupg("carol", secret=True)
         assert (again.action, again.secret) == (ImportAction.UNCHANGED, True)
 
     def test_a_public_key_becomes_held(self, make_keystore, gnupg):
         keystore = make_keystore("new", gnupg.home)
-        keystore.import_from_gnupg()
-        [result] = keystore.import_from_gnupg(secret=True)
+        keystore.holders.take_from_gnupg()
+        [result] = keystore.holders.take_from_gnupg(secret=True)
         assert (result.action, result.secret) == (ImportAction.UPDATED, True)
 
     def test_our_own_secret_is_not_given_up_for_gnupgs(self, make_keystore, gnupg):
         keystore = make_keystore("new", gnupg.home)
         keystore.import_keys(gnupg.export_secret(ADDRESS), source="file")
-        [result] = keystore.import_from_gnupg(secret=True)
+        [result] = keystore.holders.take_from_gnupg(secret=True)
         assert result.action is ImportAction.UNCHANGED
         assert keystore.certificate(result.fingerprint).holder is Holder.OWN
 
@@ -141,7 +141,7 @@ class TestHolder:
         fingerprint = listing.split("fpr:::::::::")[1][:40]
         gnupg.run("--quick-add-key", fingerprint, "ed25519", "sign", "never")
         keystore = make_keystore("new", gnupg.home)
-        keystore.import_from_gnupg(secret=True)
+        keystore.holders.take_from_gnupg(secret=True)
         newest = keystore.usability(fingerprint, Purpose.SIGN, later()).keys[0]
         assert newest != fingerprint
         made = keystore.sign(TEXT, fingerprint, later())
@@ -158,7 +158,7 @@ class TestHolder:
         home = gnupg_home()
         home.generate(ADDRESS, rsa=rsa)
         ours = make_keystore("ours", home.home)
-        ours.import_from_gnupg(secret=True)
+        ours.holders.take_from_gnupg(secret=True)
         introduce(ours, theirs)
         everybody = [own(ours), own(theirs)]
         message = ours.encrypt(TEXT, [*everybody, own(theirs)], own(ours), later())
@@ -427,7 +427,7 @@ class TestAway:
         """A keystore whose key is in an agent that knows no passphrase and can ask nobody."""
         _forget(protected, pinentry="/bin/false")
         keystore = make_keystore("locked", protected.home)
-        keystore.import_from_gnupg(secret=True)
+        keystore.holders.take_from_gnupg(secret=True)
         return keystore
 
     def demand_locked(self, keystore, theirs) -> None:
@@ -475,13 +475,13 @@ class TestAway:
         shutil.rmtree(gnupg.home)
         self.demand_locked(ours, theirs)
         with pytest.raises(StoreLocked, match="home"):
-            ours.import_from_gnupg()
+            ours.holders.take_from_gnupg()
 
     def test_no_gpg(self, ours, theirs, monkeypatch, tmp_path):
         monkeypatch.setenv("PATH", str(tmp_path))
         self.demand_locked(ours, theirs)
         with pytest.raises(StoreLocked, match="not installed"):
-            ours.import_from_gnupg()
+            ours.holders.take_from_gnupg()
 
     def test_public_work_goes_on(self, locked, theirs):
         introduce(locked, theirs)
@@ -559,5 +559,5 @@ def test_nothing_of_gnupg_is_logged(ours, theirs, caplog):
     introduce(ours, theirs)
     message = theirs.encrypt(TEXT, [own(ours)], None, later())
     ours.decrypt(message, later())
-    ours.import_from_gnupg()
+    ours.holders.take_from_gnupg()
     assert [record for record in caplog.records if record.name.startswith("gnupg")] == []

@@ -42,7 +42,7 @@ def with_key(home: GnuPG, kind: str) -> GnuPG:
 def test_keys_of_every_kind_that_gnupg_holds(make_keystore: KeystoreFactory, gnupg_home, kind: str) -> None:
     home = with_key(gnupg_home(), kind)
     keystore = make_keystore("ours", home.home)
-    [result] = keystore.import_from_gnupg(ADDRESS, secret=True)
+    [result] = keystore.holders.take_from_gnupg(ADDRESS, secret=True)
     assert result.fingerprint is not None
     assert keystore.certificate(result.fingerprint).holder is Holder.GNUPG
     for words in ([], ["--throw-keyids"], ["--symmetric", "--passphrase", "x"], ["--cipher-algo=TWOFISH"]):

@@ -79,7 +79,7 @@ def test_old_and_new_mail_is_read_after_a_rotation_by_another_process_too(
     assert (changed.holder, changed.trust, changed.expires) == (Holder.OWN, Trust.VERIFIED, THEN + 90 * DAY)
     for opener in (keystore, other, make_keystore()):
         assert [opener.decrypt(one, NOW).octets for one in (old, new)] == [b"text", b"text"]
-    cut = keystore.minimal(alice, ALICE, NOW + timedelta(seconds=5))
+    cut = keystore.exports.minimal(alice, ALICE, NOW + timedelta(seconds=5))
     assert cut is not None
     assert openpgp.key_fingerprints(cut) == (alice, after)
     late = keystore.usability(alice, Purpose.ENCRYPT, NOW + min(OVERLAP, 29 * DAY))
@@ -261,10 +261,10 @@ def test_a_key_that_gnupg_holds_is_changed_by_gnupg(
     gnupg = gnupg_home()
     fingerprint = Fingerprint(gnupg.generate(ALICE))
     keystore = make_keystore(gnupg_home=gnupg.home)
-    keystore.import_from_gnupg(secret=True)
+    keystore.holders.take_from_gnupg(secret=True)
     for deed, words in ((rotate, "quick-add-key"), (extend, "quick-set-expire"), (add, "quick-add-uid")):
         with pytest.raises(KeyRefused, match=words):
             deed(keystore.own_keys, fingerprint)
     gnupg.run("--quick-add-key", fingerprint, "cv25519", "encr", "never")
-    keystore.import_from_gnupg(fingerprint)
+    keystore.holders.take_from_gnupg(fingerprint)
     assert len(openpgp.key_fingerprints(keystore.certificates()[0].octets)) == 3

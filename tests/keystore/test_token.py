@@ -72,7 +72,7 @@ def keystore(token: SoftToken, secrets: Secrets, tmp_path: Path, authority: Auth
     settings = KeystoreSettings(tmp_path / "keystore", roots=roots, token=token.settings)
     with closing(Keystore.open(settings, secrets)) as opened:
         opened.import_keys(authority.pem, source="authority")
-        results = opened.import_from_token(lambda: PIN, now=NOW)
+        results = opened.holders.take_from_token(lambda: PIN, now=NOW)
         assert [(one.action, one.secret) for one in results] == [(ImportAction.ADDED, True)] * len(KINDS)
         yield opened
 
@@ -88,8 +88,8 @@ def test_certificates_of_the_token_are_own_ones(keystore: Keystore, people: dict
         [found] = keystore.own(f"{kind}@example.org")
         assert (found.holder, found.trust) == (Holder.PKCS11, Trust.VERIFIED)
         assert found.octets == person.der
-    assert keystore.relies_on_token
-    again = keystore.import_from_token(None, now=NOW)
+    assert keystore.holders.relies_on_token
+    again = keystore.holders.take_from_token(None, now=NOW)
     assert {(one.action, one.secret) for one in again} == {(ImportAction.UNCHANGED, True)}
     with pytest.raises(KeyRefused, match="does not leave it"):
         keystore.export(again[0].fingerprint, secret=True)
@@ -219,9 +219,9 @@ class TestAway:
         with pytest.raises(StoreLocked, match="a wrong PIN before"):
             anew.certificates()
         with pytest.raises(StoreLocked, match="is wrong"):
-            keystore.import_from_token(lambda: "8888-8888", now=NOW)
+            keystore.holders.take_from_token(lambda: "8888-8888", now=NOW)
         assert secrets.values[PIN_NAME] == "9999-9999"
-        keystore.import_from_token(lambda: PIN, now=NOW)
+        keystore.holders.take_from_token(lambda: PIN, now=NOW)
         assert secrets.values[PIN_NAME] == PIN
         assert keystore.smime.decrypt(message).octets == OCTETS
 
@@ -249,4 +249,4 @@ class TestAway:
         with closing(Keystore.open(KeystoreSettings(tmp_path / "keystore"), secrets)) as without:
             self.demand_locked(without, people, encrypted(openssl, people["p256"]), "none is configured")
             with pytest.raises(KeyRefused, match=r"section \[pkcs11\]"):
-                without.import_from_token(lambda: PIN)
+                without.holders.take_from_token(lambda: PIN)

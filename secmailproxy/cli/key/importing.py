@@ -75,11 +75,11 @@ def command(
             found = _import_source(keystore, source, ca_file, passphrase, level)
             results += [(_name(source), result) for result in found]
         if query is not None:
-            taken = keystore.import_from_gnupg(query, secret=secret, trust=level)
+            taken = keystore.holders.take_from_gnupg(query, secret=secret, trust=level)
             results += [("GnuPG", result) for result in taken]
         if from_token:
             asked = pin if pin.given or sys.stdin.isatty() else None
-            results += [("token", one) for one in keystore.import_from_token(asked, trust=level)]
+            results += [("token", one) for one in keystore.holders.take_from_token(asked, trust=level)]
     if not results and from_token:
         raise NotFound("The token has no certificate whose secret key is there too.")
     if not results:

@@ -91,7 +91,7 @@ def _is_revoked(keystore: Keystore, certificate: Certificate, now: datetime) -> 
 def _autocrypt(keystore: Keystore, used: list[Certificate], address: str, now: datetime) -> str:
     from secmailproxy.mime.autocrypt import certificate_field
 
-    minimal = keystore.minimal(used[0].fingerprint, address, now, signs=True) if used else None
+    minimal = keystore.exports.minimal(used[0].fingerprint, address, now, signs=True) if used else None
     made = certificate_field("Autocrypt", address, minimal) if minimal else None
     return made.decode("ascii").replace("\r\n", "\n") if made else ""
 

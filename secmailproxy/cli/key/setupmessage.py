@@ -75,7 +75,7 @@ def _make(address: str, output: Path | None, passphrase: Passphrase, *, as_json:
             raise UsageError(f"There is no OpenPGP key that signs for {address}.")
         if identity.certificate.holder is not Holder.OWN:
             raise UsageError(f"The key of {address} is held elsewhere, which does not give it out.")
-        sealed = keystore.setup_message(identity.certificate.fingerprint, code, mutual=mutual)
+        sealed = keystore.exports.setup_message(identity.certificate.fingerprint, code, mutual=mutual)
     finally:
         keystore.close()
     message = setup_message(identity.address, sealed, now, secrets.token_hex(12))

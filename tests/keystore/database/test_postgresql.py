@@ -225,7 +225,7 @@ def test_two_installations_share_certificates_keys_and_trust(server, tmp_path):
         closing(Keystore.open(places[0], secrets)) as one,
         closing(Keystore.open(places[1], secrets)) as two,
     ):
-        assert one.is_shared
+        assert one.database.is_shared
         one.unlock()
         alice = one.generate("alice@example.org", now=NOW)
         one.import_keys(bob.certificate_octets, source="a test", now=NOW)
@@ -288,7 +288,7 @@ def test_two_installations_show_the_same_messages(server, tmp_path):
         for text in (b"V: x\r\n\r\nhello", b"V: x\r\n\r\nanother")
     )
     with closing(keystores[0]), closing(keystores[1]):
-        both = [Views.open(path, one, one.beside) for one in keystores]
+        both = [Views.open(path, one, one.database.beside) for one in keystores]
         with closing(both[0]) as one, closing(both[1]) as two:
             boxes = [views.mailbox("a@example.org", b"INBOX", 7) for views in (one, two)]
             for views, box in zip((one, two), boxes, strict=True):
@@ -299,7 +299,7 @@ def test_two_installations_show_the_same_messages(server, tmp_path):
             assert two.view(boxes[1], 1, octets=True).octets == shown.octets
             one.encrypted_ids.remember([b"1@example.org"])
             assert two.encrypted_ids.any_known([b"2@example.org", b"1@example.org"])
-            with closing(SearchIndex(path, two, keystores[1], keystores[1].beside)) as index:
+            with closing(SearchIndex(path, two, keystores[1], keystores[1].database.beside)) as index:
                 found = index.search(boxes[1], frozenset({Kind.FORM}), [Key("TEXT", fold("hello"))])
             assert found.uids == [[1]]
             anew = two.mailbox("a@example.org", b"INBOX", 8)

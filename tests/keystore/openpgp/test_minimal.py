@@ -54,7 +54,7 @@ def test_one_user_id_and_the_keys_in_use_each_with_its_newest_binding(
     assert fingerprint is not None
     primary, _first, signing, second = openpgp.key_fingerprints(rich)
     for signs, wanted in ((False, (primary, second)), (True, (primary, signing, second))):
-        octets = keystore.minimal(fingerprint, RICH.upper(), NOW, signs=signs)
+        octets = keystore.exports.minimal(fingerprint, RICH.upper(), NOW, signs=signs)
         assert octets is not None
         assert openpgp.key_fingerprints(octets) == wanted
         assert counted(octets) == [(Tag.PUBLIC_KEY, 0), (Tag.USER_ID, 1)] + [(Tag.PUBLIC_SUBKEY, 1)] * len(
@@ -75,7 +75,8 @@ def test_one_user_id_and_the_keys_in_use_each_with_its_newest_binding(
 def test_a_key_made_here_is_minimal_already(kind: openpgp.KeyKind, keystore: Keystore) -> None:
     made = keystore.generate("alice@example.org", name="Alice", kind=kind)
     assert (
-        keystore.minimal(made.fingerprint, "alice@example.org", NOW + timedelta(1), signs=True) == made.octets
+        keystore.exports.minimal(made.fingerprint, "alice@example.org", NOW + timedelta(1), signs=True)
+        == made.octets
     )
 
 
@@ -83,11 +84,11 @@ def test_what_nobody_could_use_is_not_given_out(keystore: Keystore, rich: bytes)
     (result,) = keystore.import_keys(rich, source="test")
     fingerprint = result.fingerprint
     assert fingerprint is not None
-    assert keystore.minimal(fingerprint, "other@example.org", NOW) is None
-    assert keystore.minimal(fingerprint, RICH, THEN - timedelta(days=1)) is None
-    assert keystore.minimal(fingerprint, RICH, THEN + timedelta(days=4000)) is None
+    assert keystore.exports.minimal(fingerprint, "other@example.org", NOW) is None
+    assert keystore.exports.minimal(fingerprint, RICH, THEN - timedelta(days=1)) is None
+    assert keystore.exports.minimal(fingerprint, RICH, THEN + timedelta(days=4000)) is None
     keystore.set_trust(fingerprint, Trust.REJECTED)
-    assert keystore.minimal(fingerprint, RICH, NOW) is None
+    assert keystore.exports.minimal(fingerprint, RICH, NOW) is None
 
 
 def test_a_binding_by_somebody_else_does_not_count(rich: bytes) -> None:
@@ -112,7 +113,7 @@ def test_what_holds_other_programs_certificates_together_stays(
     (result,) = keystore.import_keys(made, source="test")
     assert result.fingerprint is not None
     now = datetime.now(UTC) + timedelta(seconds=2)
-    octets = keystore.minimal(result.fingerprint, "s@example.org", now, signs=True)
+    octets = keystore.exports.minimal(result.fingerprint, "s@example.org", now, signs=True)
     assert octets is not None
     stated = openpgp.facts(octets)
     assert stated.fingerprint == result.fingerprint
