@@ -47,6 +47,11 @@ class Certificates:
         """Return what `query` names: all (""), an address, a fingerprint or key ID, words of user IDs."""
         return self._cache.search(query)
 
+    def beginning(self, text: str, most: int) -> list[Certificate]:
+        """Return certificates with an address or a fingerprint that begins so, in any case; `most` each."""
+        found = (self._cache.get(one) for one in self._store.beginning(text, most))
+        return [one for one in found if one is not None]
+
     def certificate(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with this primary key, given in upper case."""
         return self._cache.get(fingerprint)

@@ -181,6 +181,20 @@ class Store:
         rows = self.rows("SELECT address FROM addresses WHERE certificate = ? ORDER BY address", fingerprint)
         return tuple(row[0] for row in rows)
 
+    def beginning(self, text: str, most: int) -> list[Fingerprint]:
+        """Return certificates with an address, or named by a fingerprint, that begins so; `most` of each."""
+        found: list[Fingerprint] = []
+        for query, first in (
+            (
+                "SELECT certificate FROM addresses WHERE address >= ? AND address < ? ORDER BY address",
+                text.lower(),
+            ),
+            ("SELECT fingerprint FROM certificates WHERE fingerprint >= ? AND fingerprint < ?", text.upper()),
+        ):
+            rows = self.rows(f"{query} LIMIT ?", first, first + "\U0010ffff", most)
+            found += [Fingerprint(row[0]) for row in rows]
+        return list(dict.fromkeys(found))
+
     def by_key(self, issuer: str) -> list[Fingerprint]:
         """Return the certificates with this key or subkey: a fingerprint, or a key ID of 16 digits."""
         column = "key_id" if len(issuer) == 16 else "fingerprint"

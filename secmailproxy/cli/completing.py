@@ -30,7 +30,7 @@ def known(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
         if not config.keystore_settings().folder.exists():
             return []  # a question must not make one
         with closing(open_keystore(config, _nobody_to_ask)) as keystore:
-            certificates = keystore.certificates()
+            certificates = keystore.beginning(incomplete, MOST)
     except (SecMailProxyError, KeystoreError, OSError):
         return []
     begun = incomplete.casefold()

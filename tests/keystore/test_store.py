@@ -41,6 +41,17 @@ def test_put_and_find(store):
     assert store.by_key(V6) == store.by_key(key_id(V6)) == store.by_key("0" * 16) == []
 
 
+def test_what_begins_so_is_found_without_reading_all(store):
+    put(store, V4, "alice@example.org", "a.smith@example.org")
+    put(store, V6, "bob@example.org")
+    assert store.beginning("ALI", 9) == [V4]
+    assert store.beginning("b", 9) == [V6]
+    assert store.beginning(V6[:5].lower(), 9) == [V6]
+    assert store.beginning("alicf", 9) == []
+    assert store.beginning("", 9) == [V4, V6]
+    assert store.beginning("a", 1) == [V4, V6]
+
+
 def test_two_certificates_may_share_a_subkey_and_an_address(store):
     put(store, V4)
     put(store, V6)
