@@ -70,15 +70,7 @@ class Settling:
             Claimant(one, self._judge(one, Purpose.ENCRYPT, now, address), held.get(one.fingerprint))
             for one in self._cache.by_address(address)
         ]
-        return sorted(
-            found,
-            key=lambda one: (
-                one.held is None,
-                one.usability.usable,
-                standing((one.certificate, one.usability)),
-            ),
-            reverse=True,
-        )
+        return sorted(found, key=_order, reverse=True)
 
     def conflicts(self, address: str, now: datetime) -> list[Conflict]:
         """Return what is to be settled for `address`, at most one for each scheme."""

@@ -6,15 +6,13 @@ Standards: the API of Hagrid, /vks/v1 (keys.openpgp.org/about/api); draft-ietf-o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from urllib.parse import quote, urlencode, urlsplit
 
 from keystore.discovery.fetching import fetch
 from keystore.discovery.model import Offer, SourceKind
 from keystore.discovery.net import Net
-from keystore.discovery.offered import offers_for, offers_of
-from keystore.model import Fingerprint
+from keystore.discovery.offered import offers_for
 
 VKS_SERVER = "https://keys.openpgp.org"
 """Where most people who use such a server have their certificates."""
@@ -48,12 +46,7 @@ class Vks:
     async def find(self, address: str) -> Sequence[Offer]:
         """What the owner of `address` has published there. Raises SourceFailed."""
         url = f"{self._server}/vks/v1/by-email/{quote(address, safe='')}"
-        return await _asked(self._net, url, partial(offers_for, address))
-
-    async def renewed(self, fingerprint: Fingerprint) -> Sequence[Offer]:
-        """The certificate as it is there now, perhaps without user IDs. Raises SourceFailed."""
-        url = f"{self._server}/vks/v1/by-fingerprint/{fingerprint}"
-        return await _asked(self._net, url, partial(offers_of, fingerprint))
+        return await _asked(self._net, url, address)
 
 
 class Hkps:
@@ -68,19 +61,12 @@ class Hkps:
 
     async def find(self, address: str) -> Sequence[Offer]:
         """What somebody has uploaded for `address`. Raises SourceFailed."""
-        return await _asked(self._net, self._lookup(address, exact="on"), partial(offers_for, address))
-
-    async def renewed(self, fingerprint: Fingerprint) -> Sequence[Offer]:
-        """The certificate as it is there now. Raises SourceFailed."""
-        return await _asked(self._net, self._lookup(f"0x{fingerprint}"), partial(offers_of, fingerprint))
-
-    def _lookup(self, search: str, **more: str) -> str:
-        words = {"op": "get", "options": "mr", **more, "search": search}
-        return f"{self._server}/pks/lookup?{urlencode(words)}"
+        words = urlencode({"op": "get", "options": "mr", "exact": "on", "search": address})
+        return await _asked(self._net, f"{self._server}/pks/lookup?{words}", address)
 
 
-async def _asked(net: Net, url: str, read: Callable[[bytes, str, str], list[Offer]]) -> Sequence[Offer]:
+async def _asked(net: Net, url: str, address: str) -> Sequence[Offer]:
     octets = await fetch(net, url)
     if octets is None:
         return ()
-    return await asyncio.to_thread(read, octets, url, urlsplit(url).hostname or "")
+    return await asyncio.to_thread(offers_for, address, octets, url, urlsplit(url).hostname or "")

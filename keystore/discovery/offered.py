@@ -11,8 +11,7 @@ from __future__ import annotations
 from keystore import openpgp
 from keystore.discovery.model import Offer, SourceFailed
 from keystore.errors import KeyRefused
-from keystore.model import Fingerprint, lower_case
-from keystore.openpgp.certificate import facts
+from keystore.model import lower_case
 
 MOST = 16
 """Certificates of one address, old and revoked ones included."""
@@ -29,13 +28,6 @@ def offers_for(address: str, octets: bytes, where: str, who: str) -> list[Offer]
         for one in _certificates(octets, who)
         if wanted in openpgp.certificate(one).addresses
     ][:MOST]
-
-
-def offers_of(fingerprint: Fingerprint, octets: bytes, where: str, who: str) -> list[Offer]:
-    """As `offers_for`, by fingerprint: at most one, which may have lost its user IDs."""
-    return [Offer(one, where) for one in _certificates(octets, who) if facts(one).fingerprint == fingerprint][
-        :1
-    ]
 
 
 def _certificates(octets: bytes, who: str) -> list[bytes]:

@@ -9,8 +9,7 @@ import pytest
 from keystore import openpgp
 from keystore.discovery.keyservers import VKS_SERVER, Hkps, Vks, server_url
 from keystore.discovery.model import SourceFailed
-from keystore.model import Fingerprint
-from tests.fixtures.web import Asked, Web, reply
+from tests.fixtures.web import Web, reply
 from tests.keystore.discovery.test_wkd import JOE, certificate, key
 
 ADDRESS = "Joe.Doe@example.org"
@@ -30,14 +29,6 @@ async def test_vks_by_address(web: Web) -> None:
     assert offer.where == f"{VKS}/by-email/Joe.Doe%40example.org"
 
 
-async def test_vks_by_fingerprint(web: Web) -> None:
-    """What an owner has not confirmed an address of comes without user IDs, and still brings revocations."""
-    bare = openpgp.about(certificate(), "nobody@example.org")
-    web.serve(f"{VKS}/by-fingerprint/{key(JOE).fingerprint}", reply(armored(bare)))
-    (offer,) = await Vks(web.net(), "keys.example.net").renewed(key(JOE).fingerprint)
-    assert offer.octets == bare
-
-
 async def test_hkps_by_address(web: Web) -> None:
     """What a server finds by words in names too is left out."""
     web.serve(HKPS, reply(armored(certificate("mallory@example.org"), certificate())))
@@ -52,23 +43,12 @@ async def test_hkps_by_address(web: Web) -> None:
     }
 
 
-async def test_hkps_by_fingerprint(web: Web) -> None:
-    def page(asked: Asked) -> bytes:
-        assert parse_qs(urlsplit(asked.url).query)["search"] == [f"0x{key(JOE).fingerprint}"]
-        return reply(armored(certificate("mallory@example.org"), certificate()))
-
-    web.serve(HKPS, page)
-    (offer,) = await Hkps(web.net(), "pool.example.net").renewed(key(JOE).fingerprint)
-    assert offer.octets == certificate()
-
-
 @pytest.mark.parametrize("status", [404, 410])
 async def test_nothing_there(web: Web, status: int) -> None:
     web.hosts |= {"keys.example.net", "pool.example.net"}
     web.serve(HKPS, reply(b"<html>no keys found</html>", status))
     assert await Vks(web.net(), "keys.example.net").find(ADDRESS) == ()
     assert await Hkps(web.net(), "pool.example.net").find(ADDRESS) == ()
-    assert await Vks(web.net(), "keys.example.net").renewed(Fingerprint("A" * 40)) == ()
 
 
 async def test_only_others_there(web: Web) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from keystore import openpgp
 from keystore.discovery.model import SourceFailed
-from keystore.discovery.offered import offers_for, offers_of
-from tests.keystore.discovery.test_wkd import JOE, certificate, key
+from keystore.discovery.offered import offers_for
+from tests.keystore.discovery.test_wkd import JOE, certificate
 
 WHOLE = certificate()
 
@@ -28,5 +28,3 @@ def test_any_octets(octets: bytes) -> None:
     with suppress(SourceFailed):
         for offer in offers_for("Joe.Doe@example.org", octets, "where", "who"):
             assert JOE in openpgp.certificate(offer.octets).addresses
-    with suppress(SourceFailed):
-        assert len(offers_of(key(JOE).fingerprint, octets, "where", "who")) <= 1
