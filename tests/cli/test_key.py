@@ -21,6 +21,7 @@ from secmailproxy.cli import program
 from secmailproxy.cli.key import fetch as keyfetch
 from tests.fixtures import forge
 from tests.fixtures.keycommand import KEY_PASSPHRASE, SECRETS
+from tests.fixtures.processes import free_port
 from tests.fixtures.x509 import PASSPHRASE
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -141,6 +142,14 @@ class TestUrl:
         [result] = key_json("import", https_place(armored(BOB)), code=65)["results"]
         assert "TLS certificate is not trusted" in result["reason"]
         assert "--ca-file" in result["reason"]
+
+    @pytest.mark.parametrize("kind", ["http", "socks5h"])
+    def test_with_a_proxy_nothing_is_asked_beside_it(self, home, key_json, https_place, ca, kind):
+        """Nobody listens where the proxy was, and the place itself could be reached."""
+        with (home / "config.toml").open("a") as file:
+            file.write(f'\n[discovery]\nproxy = "{kind}://127.0.0.1:{free_port()}"\n')
+        [result] = key_json("import", https_place(armored(BOB)), "--ca-file", ca.ca_file, code=65)["results"]
+        assert "cannot be fetched" in result["reason"]
 
     def test_redirects(self, key_json, https_place, ca):
         there = https_place(b"", 302, https_place(armored(BOB)))

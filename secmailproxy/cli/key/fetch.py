@@ -35,14 +35,16 @@ def check_url(url: str) -> None:
         raise UsageError("A URL with a user name or password in it is not supported.")
 
 
-def fetch(url: str, ca_file: Path | None = None) -> bytes:
+def fetch(url: str, ca_file: Path | None = None, proxy: str | None = None) -> bytes:
     """Return what https `url` answers. `ca_file` is trusted in place of the system's authorities.
+
+    With `proxy`, as [discovery] has it, nothing is asked beside it.
 
     Raises UsageError for other URLs, UpstreamUnavailable when it cannot be had within 30 seconds and 16 MiB.
     """
     check_url(url)
     deadline = time.monotonic() + _SECONDS
-    with httpx.Client(verify=_context(ca_file), timeout=_SECONDS / 3) as client:
+    with httpx.Client(verify=_context(ca_file), timeout=_SECONDS / 3, proxy=proxy) as client:
         try:
             for _ in range(_MAX_REDIRECTS):
                 octets, location = _get(client, url, deadline)

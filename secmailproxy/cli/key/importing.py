@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 
 from keystore.errors import KeyRefused
 from keystore.model import ImportAction, ImportResult, Trust
-from secmailproxy.cli.context import Passphrase, print_json
+from secmailproxy.cli.context import Passphrase, load_config_or_defaults, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import (
     NotFound,
@@ -25,6 +26,8 @@ from secmailproxy.cli.progress import Progress
 from secmailproxy.errors import UpstreamUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keystore.keystore import Keystore
 
 _MAX_FILE = 64 * 1024 * 1024
@@ -72,7 +75,9 @@ def command(
     results: list[tuple[str, ImportResult]] = []
     with opened(_either(secrets_passphrase, passphrase)) as keystore:
         for source in sources:
-            found = _import_source(keystore, source, ca_file, passphrase, level)
+            found = _import_source(
+                keystore, source, partial(_fetched, ca_file, secrets_passphrase), passphrase, level
+            )
             results += [(_name(source), result) for result in found]
         if query is not None:
             taken = keystore.holders.take_from_gnupg(query, secret=secret, trust=level)
@@ -124,13 +129,17 @@ def _name(source: str) -> str:
     return source if _is_url(source) else f"file {Path(source).name or source}"
 
 
-def _read(source: str, ca_file: Path | None) -> bytes:
+def _fetched(ca_file: Path | None, secrets_passphrase: Passphrase, url: str) -> bytes:
+    from secmailproxy.cli.key.fetch import fetch
+
+    return fetch(url, ca_file, load_config_or_defaults(secrets_passphrase).discovery.proxy)
+
+
+def _read(source: str, fetched: Callable[[str], bytes]) -> bytes:
     if source == "-":
         octets = sys.stdin.buffer.read(_MAX_FILE + 1)
     elif _is_url(source):
-        from secmailproxy.cli.key.fetch import fetch
-
-        return fetch(source, ca_file)
+        return fetched(source)
     else:
         try:
             with open(source, "rb") as file:
@@ -143,11 +152,15 @@ def _read(source: str, ca_file: Path | None) -> bytes:
 
 
 def _import_source(
-    keystore: Keystore, source: str, ca_file: Path | None, passphrase: Passphrase, level: Trust | None
+    keystore: Keystore,
+    source: str,
+    fetched: Callable[[str], bytes],
+    passphrase: Passphrase,
+    level: Trust | None,
 ) -> list[ImportResult]:
     """Import one source; one that holds no key at all is a result too, so that the others are still tried."""
     try:
-        octets = _read(source, ca_file)
+        octets = _read(source, fetched)
         with Progress(_name(source), least=_WORTH_A_BAR) as progress:
             return keystore.import_keys(
                 octets, source=_name(source), passphrase=passphrase, trust=level, progress=progress
