@@ -132,6 +132,12 @@ class CertificateCache:
             found = [self._raised(one) for one in self._rows(self._store.certificates())]
         return [one for one in found if matches(query, one.fingerprint, one.user_ids)]
 
+    def owned(self) -> list[Certificate]:
+        """Return the certificates whose secret half some holder has; no other is read."""
+        with self._store.lock:
+            self._refresh()
+            return [self._raised(one) for one in self._rows(self._store.owned())]
+
     @cached_property
     def _x509(self) -> X509Table:
         from keystore.x509table import X509Table  # as in `named`

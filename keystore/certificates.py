@@ -47,6 +47,14 @@ class Certificates:
         """Return what `query` names: all (""), an address, a fingerprint or key ID, words of user IDs."""
         return self._cache.search(query)
 
+    def count(self) -> int:
+        """Return how many certificates there are; none is read."""
+        return self._store.count()
+
+    def owned(self) -> list[Certificate]:
+        """Return the own certificates of all addresses and holders; nobody else's is read."""
+        return self._cache.owned()
+
     def beginning(self, text: str, most: int) -> list[Certificate]:
         """Return certificates with an address or a fingerprint that begins so, in any case; `most` each."""
         found = (self._cache.get(one) for one in self._store.beginning(text, most))

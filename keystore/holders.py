@@ -104,7 +104,7 @@ class HolderReport:
 
 def reports(keystore: Keystore) -> list[HolderReport]:
     """One for each holder that there is, with keys or without. Nobody is asked for a passphrase or a PIN."""
-    own = [one for one in keystore.certificates() if one.holder is not Holder.NONE]
+    own = keystore.owned()
     by = {holder: [one for one in own if one.holder is holder] for holder in Holder}
     return [
         _of_ours(keystore, by[Holder.OWN]),

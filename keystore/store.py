@@ -166,6 +166,17 @@ class Store:
         """Return every row, oldest first."""
         return [certificate_of(row) for row in self.rows(f"{CERTIFICATE} ORDER BY c.added, c.fingerprint")]
 
+    def count(self) -> int:
+        """Return how many rows there are."""
+        ((number,),) = self.rows("SELECT count(*) FROM certificates")
+        return int(number)
+
+    def owned(self) -> list[StoredCertificate]:
+        """Return those whose secret half some holder has, oldest first."""
+        mine = "c.fingerprint IN (SELECT certificate FROM secret_keys)"
+        query = f"{CERTIFICATE} WHERE {mine} ORDER BY c.added, c.fingerprint"
+        return [certificate_of(row) for row in self.rows(query)]
+
     def own(self, scheme: Scheme) -> list[StoredCertificate]:
         """Return those whose secret half is ours, oldest first."""
         query = f"{CERTIFICATE} WHERE s.holder = 'own' AND c.scheme = ? ORDER BY c.added, c.fingerprint"

@@ -17,7 +17,7 @@ from typing import Literal
 
 from keystore.errors import KeystoreError, StoreDamaged
 from keystore.keystore import Keystore
-from keystore.model import Certificate, Holder, Scheme, SignatureState
+from keystore.model import Certificate, Scheme, SignatureState
 from keystore.secrets import Secrets, open_secrets
 from keystore.selection import how_to_serve_again
 from secmailproxy import systemmail
@@ -198,7 +198,7 @@ def _keystore(keystore: Keystore) -> Iterator[Check]:
     if locked:
         yield Check("keystore", "", "fail", "the keystore is locked", "unlock the keyring; see [secrets]")
     else:
-        yield Check("keystore", "", "ok", f"open, {len(keystore.certificates())} certificate(s)")
+        yield Check("keystore", "", "ok", f"open, {keystore.count()} certificate(s)")
 
 
 def _roots(keystore: Keystore) -> Check:
@@ -265,7 +265,7 @@ def _no_key(keystore: Keystore, address: str, now: datetime) -> Check:
             made = how_to_serve_again(address, fingerprint, scheme, usability.reason)
             break
     remedy = f"run: {made}, or import yours: secmailproxy key import FILE"
-    others = {at for one in keystore.certificates() if one.holder is not Holder.NONE for at in one.addresses}
+    others = {at for one in keystore.owned() for at in one.addresses}
     if others := others - {address}:
         remedy += f" (keys here are for {', '.join(sorted(others))})"
     return Check("key", address, "fail", text, remedy)

@@ -154,7 +154,7 @@ def _supplanted(keystore: Keystore, restored: Restored) -> list[str]:
     """Keys of the backup in whose place a newer one serves, which nobody knows yet: as `setup` makes one."""
     now, old = datetime.now(UTC), set(restored.own)
     remarks = []
-    for certificate in (one for one in keystore.certificates() if one.fingerprint in old):
+    for certificate in (one for one in keystore.owned() if one.fingerprint in old):
         if not keystore.usability(certificate.fingerprint, Purpose.SIGN, now).usable:
             continue
         for address in certificate.addresses:
