@@ -103,13 +103,7 @@ def seal(contents: Contents, passphrase: Passphrase) -> bytes:
         {
             _MARK: _VERSION,
             "under": "code" if passphrase.is_code else "passphrase",
-            "kdf": {
-                "name": "argon2id",
-                "salt": _text(kdf.salt),
-                "iterations": kdf.iterations,
-                "lanes": kdf.lanes,
-                "memory_kib": kdf.memory_kib,
-            },
+            "kdf": kdf.values(),
         }
     ).encode()
     return first + b"\n" + wrap(kdf.key(passphrase.normal), zlib.compress(_written(contents)), first)
@@ -130,13 +124,8 @@ def unseal(octets: bytes, passphrase: str) -> Contents:
     header, first, rest = _first_line(octets)
     given = Passphrase(passphrase, is_code=header["under"] == "code")
     try:
-        kdf = PassphraseKdf(
-            base64.b64decode(header["kdf"]["salt"], validate=True),
-            int(header["kdf"]["iterations"]),
-            int(header["kdf"]["lanes"]),
-            int(header["kdf"]["memory_kib"]),
-        )
-    except (ValueError, KeyError, TypeError, OverflowError):
+        kdf = PassphraseKdf.of(header["kdf"])
+    except (ValueError, KeyError, TypeError):
         raise StoreDamaged("the first line of this backup is damaged") from None
     key = kdf.key(given.normal)
     try:

@@ -156,32 +156,13 @@ class FileSecrets:
 
 
 def _header(kdf: PassphraseKdf) -> bytes:
-    header = {
-        "version": _VERSION,
-        "kdf": {
-            "name": "argon2id",
-            "salt": _text(kdf.salt),
-            "iterations": kdf.iterations,
-            "lanes": kdf.lanes,
-            "memory_kib": kdf.memory_kib,
-        },
-    }
-    return json.dumps(header, sort_keys=True).encode()
+    return json.dumps({"version": _VERSION, "kdf": kdf.values()}, sort_keys=True).encode()
 
 
 def _take_apart(document: dict[str, Any]) -> tuple[PassphraseKdf, bytes]:
-    if document["version"] != _VERSION or document["kdf"]["name"] != "argon2id":
+    if document["version"] != _VERSION:
         raise ValueError("unknown version")
-    kdf = document["kdf"]
-    return (
-        PassphraseKdf(
-            salt=base64.b64decode(kdf["salt"], validate=True),
-            iterations=int(kdf["iterations"]),
-            lanes=int(kdf["lanes"]),
-            memory_kib=int(kdf["memory_kib"]),
-        ),
-        base64.b64decode(document["secrets"], validate=True),
-    )
+    return PassphraseKdf.of(document["kdf"]), base64.b64decode(document["secrets"], validate=True)
 
 
 def _text(octets: bytes) -> str:

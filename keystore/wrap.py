@@ -10,8 +10,11 @@ Security: whatever does not open raises `StoreDamaged`; the cause is never told 
 
 from __future__ import annotations
 
+import base64
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,6 +30,7 @@ _SALT_LENGTH = 16
 _TAG_LENGTH = 16
 _WRAP_VERSION = b"\x01"
 _SEAL_VERSION = b"\x02"
+_ARGON2ID = "argon2id"
 
 
 def new_key() -> bytes:
@@ -93,6 +97,27 @@ class PassphraseKdf:
     def fresh(cls) -> PassphraseKdf:
         """Today's parameters with a new salt."""
         return cls(salt=secrets.token_bytes(_SALT_LENGTH))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> PassphraseKdf:
+        """What `values` was made of. Raises ValueError, KeyError or TypeError for anything else."""
+        if values["name"] != _ARGON2ID:
+            raise ValueError("another key derivation")
+        try:
+            numbers = [int(values[name]) for name in ("iterations", "lanes", "memory_kib")]
+        except OverflowError:  # JSON, as Python reads it, has infinity
+            raise ValueError("no number") from None
+        return cls(base64.b64decode(values["salt"], validate=True), *numbers)
+
+    def values(self) -> dict[str, str | int]:
+        """The parameters as JSON has them in a file."""
+        return {
+            "name": _ARGON2ID,
+            "salt": base64.b64encode(self.salt).decode("ascii"),
+            "iterations": self.iterations,
+            "lanes": self.lanes,
+            "memory_kib": self.memory_kib,
+        }
 
     def key(self, passphrase: str) -> bytes:
         """Return the 32 octets for `passphrase`; StoreDamaged for parameters that we never write."""

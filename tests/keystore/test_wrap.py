@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,3 +107,19 @@ def test_fresh_parameters_are_memory_hard():
 def test_parameters_out_of_range(kdf):
     with pytest.raises(StoreDamaged):
         kdf.key("passphrase")
+
+
+def test_parameters_come_back_from_a_file_and_others_are_refused():
+    written = json.loads(json.dumps(SMALL.values()))
+    assert PassphraseKdf.of(written) == SMALL
+    for wrong in (
+        {"name": "scrypt"},
+        {"salt": "no base64"},
+        {"salt": 5},
+        {"lanes": None},
+        {"iterations": float("inf")},
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            PassphraseKdf.of({**written, **wrong})
+    with pytest.raises(KeyError):
+        PassphraseKdf.of({})
