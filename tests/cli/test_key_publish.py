@@ -9,34 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
-import pytest
 
 from keystore import openpgp
 from keystore.discovery.directory import hashed
 from secmailproxy.cli import program
 from tests.fixtures.gnupg import GnuPG
 from tests.fixtures.hagrid import Hagrid
-from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.web import Web
 
-SECRETS = "the passphrase of the secrets"
 JOE = "joe@example.org"
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration, and a key with two addresses."""
-    folder = tmp_path / "home"
-    folder.mkdir(mode=0o700)
-    (folder / "passphrase").write_text(SECRETS + "\n")
-    (folder / "config.toml").write_text(
-        f'[secrets]\nbackend = "file"\npassphrase_file = "{folder}/passphrase"\n'
-    )
-    for file in folder.iterdir():
-        file.chmod(0o600)
-    quick_secrets(folder / "state" / "secrets.json", SECRETS)
-    monkeypatch.setenv("SECMAILPROXY_HOME", str(folder))
-    return folder
 
 
 def run(*words: str, code: int = 0) -> str:

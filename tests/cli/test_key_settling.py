@@ -18,29 +18,12 @@ from keystore.peers import PeerSeen
 from secmailproxy.cli import program
 from secmailproxy.cli.context import Passphrase
 from secmailproxy.cli.key.common import opened
-from tests.fixtures.quicksecrets import quick_secrets
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 BOB = "bob@example.org"
 FIRST, SECOND, THIRD = (openpgp.generate(BOB, now=NOW - age * DAY) for age in (9, 5, 1))
 ENDED = openpgp.generate(BOB, now=NOW - 20 * DAY, expires=10 * DAY)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A SECMAILPROXY_HOME with the least configuration that works unattended."""
-    folder = tmp_path / "home"
-    folder.mkdir(mode=0o700)
-    (folder / "passphrase").write_text("the passphrase\n")
-    (folder / "config.toml").write_text(
-        f'[secrets]\nbackend = "file"\npassphrase_file = "{folder}/passphrase"\n'
-    )
-    for file in folder.iterdir():
-        file.chmod(0o600)
-    quick_secrets(folder / "state" / "secrets.json", "the passphrase")
-    monkeypatch.setenv("SECMAILPROXY_HOME", str(folder))
-    return folder
 
 
 Run = Callable[..., str]

@@ -10,31 +10,20 @@ import pytest
 
 from secmailproxy.cli import program
 from tests.fixtures.crls import ListServer, list_server, points_to, revocation_list
-from tests.fixtures.quicksecrets import quick_secrets
 from tests.fixtures.x509 import Issued, addresses, key_usage, name, private_key, root
 
 __all__ = ["list_server"]
 
 ROOT = root("Command Root", number=295)
-SECRETS = "the passphrase of the secrets"
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(home: Path) -> Path:
     """A configuration that believes one root."""
-    folder = tmp_path / "home"
-    folder.mkdir(mode=0o700)
-    (folder / "passphrase").write_text(SECRETS + "\n")
-    (folder / "company.pem").write_bytes(ROOT.pem)
-    (folder / "config.toml").write_text(
-        f'[secrets]\nbackend = "file"\npassphrase_file = "{folder}/passphrase"\n'
-        '[smime]\nroots = ["company.pem"]\nplatform_roots = false\n'
-    )
-    for file in folder.iterdir():
-        file.chmod(0o600)
-    quick_secrets(folder / "state" / "secrets.json", SECRETS)
-    monkeypatch.setenv("SECMAILPROXY_HOME", str(folder))
-    return folder
+    (home / "company.pem").write_bytes(ROOT.pem)
+    with (home / "config.toml").open("a") as config:
+        config.write('[smime]\nroots = ["company.pem"]\nplatform_roots = false\n')
+    return home
 
 
 def run(*words: str, code: int = 0) -> str:
