@@ -4,7 +4,8 @@ Rules are read from the top; the first that matches sender, recipient and accoun
 
 Standards: RFC 5321 section 4.1.2 (spellings of an address), RFC 5891 (domains in other scripts).
 Security: every spelling of an address that reaches the same mailbox is the same address here, so that no rule
-can be evaded by quotes, case, a final dot or an encoded domain.
+can be evaded by quotes, case, a final dot or an encoded domain. Patterns of rules also cover letters that
+some servers take for others (sharp s for "ss"); certificates do not, for behind these may be another person.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ def normal_address(address: str) -> str:
 
 
 def _local_part(written: str) -> str:
-    local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", written).casefold())
+    """One that has letters such as the Kelvin sign, whose small one is an ASCII letter, keeps its case."""
+    local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", written).lower())
+    if any(not one.isascii() and unicodedata.normalize("NFC", one).lower().isascii() for one in written):
+        local = written
     if len(local) < 2 or not local[0] == local[-1] == '"':
         return local
     unquoted = _ESCAPED.sub(r"\1", local[1:-1])
@@ -115,11 +119,20 @@ def _ascii_domain(domain: str) -> str:
         return domain.casefold()
 
 
+@lru_cache(maxsize=1024)
+def _folded(address: str) -> str:
+    """As rules compare it: more letters are the same than in `normal_address`, for servers that fold so."""
+    folded = normal_address(address)
+    if folded.isascii():
+        return folded
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", folded).casefold())
+
+
 def matches(pattern: str, address: str) -> bool:
     """Whether a rule's pattern covers `address`."""
     if pattern.strip() == "*":
         return True
-    pattern, address = normal_address(pattern), normal_address(address)
+    pattern, address = _folded(pattern), _folded(address)
     if pattern.startswith("*."):
         return address.rpartition("@")[2].endswith(pattern[1:])
     if pattern.startswith("@"):

@@ -63,6 +63,16 @@ async def test_a_changed_certificate_is_told_once_however_it_is_written(
     await correspondents.settled()
 
 
+async def test_what_is_told_and_noted_is_of_nobody_with_a_similar_address(
+    keystore: Keystore, correspondents: Correspondents
+) -> None:
+    """Sharp s is not "ss": these are two people."""
+    bring(keystore, "strauss@example.org")
+    assert correspondents.accepted(["strau\u00df@example.org"]) == ()
+    await correspondents.settled()
+    assert [one.address for one in keystore.peers.search()] == ["strau\u00df@example.org"]
+
+
 async def test_a_reply_stays_short(keystore: Keystore, correspondents: Correspondents) -> None:
     many = [f"bob{number}@example.org" for number in range(MOST_LINES + 1)]
     bring(keystore, *many)

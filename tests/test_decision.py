@@ -231,3 +231,13 @@ def test_what_is_held_under_one_spelling_is_not_gone_round_by_another(keystore: 
     decider = Decider(keystore, OutboundSettings(), now)
     assert decider.select(spelled, Rule("*"), Scheme.OPENPGP).reason is Reason.HELD
     assert decider.select(plain, Rule("*"), Scheme.OPENPGP).reason is Reason.HELD
+
+
+def test_nobody_gets_the_certificate_of_a_similar_address(keystore: Keystore) -> None:
+    """Some letters are folded to others in rules; that would encrypt to another person."""
+    now = datetime.now(UTC)
+    theirs = openpgp.generate("strauss@example.org", now=now - timedelta(1))
+    keystore.import_keys(theirs.certificate_octets, source="a file", now=now)
+    decider = Decider(keystore, OutboundSettings(), now)
+    assert decider.select("Strauss@example.org", Rule(), Scheme.OPENPGP).certificates
+    assert not decider.select("strau\u00df@example.org", Rule(), Scheme.OPENPGP).certificates

@@ -238,6 +238,18 @@ def test_no_spelling_evades_a_rule_and_no_look_alike_is_covered() -> None:
     assert not matches("bob@example.org", "bob+tag@example.org")
 
 
+@pytest.mark.parametrize(
+    ("local", "other"),
+    [("strau\u00df", "strauss"), ("\u212aate", "kate"), ("\ufb01nn", "finn"), ("jan\u017fen", "jansen")],
+)
+def test_a_rule_covers_what_servers_fold_but_it_is_no_spelling_of_the_address(local: str, other: str) -> None:
+    """A rule cannot be evaded so; and nobody's certificate is another's."""
+    for one in (local, local.upper() if local.upper().lower() == local else local):
+        assert matches(f"{other}@example.org", f"{one}@example.org")
+        assert matches(f"{one}@example.org", f"{other}@example.org")
+        assert normal_address(f"{one}@example.org") == f"{local}@example.org"
+
+
 def test_a_domain_that_is_no_idn_is_compared_as_it_is() -> None:
     assert normal_address("a@\u00fc..b") == "a@\u00fc..b"
 
