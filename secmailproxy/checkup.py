@@ -29,6 +29,7 @@ from secmailproxy.forward.alerts import ENDED
 from secmailproxy.forward.aliasfile import mistakes
 from secmailproxy.localtls import LocalTls, read_certificate
 from secmailproxy.probe import try_imap
+from secmailproxy.renewals import ends_of
 from secmailproxy.smtp.smarthost import Smarthost
 
 State = Literal["ok", "warn", "fail"]
@@ -221,9 +222,10 @@ def _key(keystore: Keystore, address: str, now: datetime) -> Iterator[Check]:
         identities[Scheme.SMIME] is None or keystore.unusable_own(address, now)
     ):
         yield _no_key(keystore, address, now)
+    ends = {one.fingerprint: one.ends for one in ends_of([address], keystore, now)}
     for scheme, identity in identities.items():
         if identity is not None:
-            yield _validity(identity.certificate, address, now)
+            yield _validity(identity.certificate, ends.get(identity.certificate.fingerprint), address, now)
             works = _round_trip if scheme is Scheme.OPENPGP else _smime_round_trip
             yield works(keystore, identity.certificate, address, now)
 
@@ -236,22 +238,24 @@ def _spared(check: Check) -> Check:
     return replace(check, state="warn", text=text)
 
 
-def _validity(certificate: Certificate, address: str, now: datetime) -> Check:
+def _validity(certificate: Certificate, ends: datetime | None, address: str, now: datetime) -> Check:
+    """`ends` is when a part of it ends that it cannot do without, where that is soon."""
     is_smime = certificate.scheme is Scheme.SMIME
     name = "S/MIME key" if is_smime else "key"
-    left = certificate.expires - now if certificate.expires else None
+    end = ends or certificate.expires
     text = f"{certificate.fingerprint} ({certificate.algorithm})"
-    if certificate.expires is None or left is None:
+    if end is None:
         return Check(name, address, "ok", f"{text}, never expires")
+    left = end - now
     if left > WARN_BEFORE:
-        return Check(name, address, "ok", f"{text}, expires {certificate.expires:%Y-%m-%d}")
+        return Check(name, address, "ok", f"{text}, expires {end:%Y-%m-%d}")
     renewal = f"secmailproxy key extend {certificate.fingerprint}"
     if is_smime:
         renewal = (
             f"get a new one from the authority in time: secmailproxy key request {address}, and import what "
             "it issues: secmailproxy key import FILE"
         )
-    text += f" expires {certificate.expires:%Y-%m-%d}, in {left.days} days"
+    text += f" expires {end:%Y-%m-%d}, in {left.days} days"
     return Check(name, address, "warn", text, renewal)
 
 

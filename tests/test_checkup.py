@@ -72,6 +72,17 @@ def test_expiry(config: Config, keystore: Keystore, expires: timedelta | None, s
     assert bool(found["key"].remedy) is (state != "ok")
 
 
+def test_a_subkey_that_ends_sooner_is_the_end_of_the_key(config: Config, keystore: Keystore) -> None:
+    """As `status` and the reminder in the INBOX have it."""
+    now = datetime.now(UTC)
+    own = keystore.generate(ADDRESS, now=now)
+    soon = now + timedelta(days=5)
+    keystore.own_keys.rotate(own.fingerprint, now, expires=soon, overlap=timedelta(days=1))
+    check = findings(config)["key"]
+    assert (check.state, check.remedy) == ("warn", f"secmailproxy key extend {own.fingerprint}")
+    assert f"expires {soon:%Y-%m-%d}, in 4 days" in check.text
+
+
 def test_an_expired_key_fails(config: Config, keystore: Keystore) -> None:
     then, life = datetime.now(UTC) - timedelta(days=10), timedelta(days=5)
     fingerprint = keystore.generate(ADDRESS, now=then, expires=life).fingerprint
