@@ -3,7 +3,7 @@
 What ends a key must be at hand when the key is not: after a loss of the keystore, of its key, of a
 passphrase. So these files are not encrypted. Whoever gets hold of one can end that key, and nothing else.
 
-Standards: RFC 9580 section 5.2.1.9 (key revocation signature).
+Standards: RFC 9580 section 5.2.1, type 0x20 (key revocation signature).
 """
 
 from __future__ import annotations

@@ -298,7 +298,7 @@ class _Maker:
         part.signatures.append(self.signed(sig.SUBKEY_BINDING, content, moment, stated))
 
     def _back(self, subkey: Fingerprint, content: bytes, moment: datetime, before: bytes) -> bytes:
-        """The signature of a subkey that signs (RFC 9580 section 5.2.1.8): a new one, where that can be."""
+        """The signature of a subkey that signs (RFC 9580 section 5.2.1, type 0x19); a new one if possible."""
         if subkey not in self.key.secret_fingerprints:
             return before
         secret = self.key.secret_of(subkey)

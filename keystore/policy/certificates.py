@@ -6,7 +6,7 @@ Never laxer than gpg, in some points stricter (docs/decisions/0003-openpgp-polic
 - Of several self-signatures on one thing, the newest that exists at the time in question counts.
 - MD5 and RIPEMD-160 count for nothing; SHA-1 only in signatures that are older than 2019-01-19.
 - RSA and DSA keys under 2048 bits are not usable; to ElGamal nothing is encrypted.
-- A subkey that signs needs its own signature on the binding (RFC 9580 section 5.2.1.8).
+- A subkey that signs needs its own signature on the binding (RFC 9580 section 5.2.1, type 0x19).
 - A signature is judged at the time when it was made, its algorithms and revocations as they are known now.
 
 Standards: RFC 9580 sections 5.2.3 and 10.1.
