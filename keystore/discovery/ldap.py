@@ -1,7 +1,8 @@
 """Certificates in directories that the owner of this machine configured, mostly an organisation's.
 
 Standards: RFC 4523 section 2.1 and RFC 2798 section 2.8 (userCertificate, userSMIMECertificate), RFC 4524
-section 2.16 (mail), RFC 4516 (URLs); the attributes pgpKey and gpgMailbox as GnuPG's schemas have them.
+section 2.16 (mail), RFC 4516 (URLs); the attributes pgpKey and gpgMailbox as GnuPG's schemas have them, and
+proxyAddresses, the further addresses of a person, as Active Directory's has it.
 Security: what a directory says of an address is the word of who runs it, and no more: its certificates are
 used where nobody else has one (`keystore.policy.trust`).
 """
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 MOST_OFFERS = 16
 """For one address, of one directory."""
 
-_ADDRESS = ("mail", "gpgMailbox")
-_CERTIFICATES = ("userCertificate;binary", "userSMIMECertificate", "pgpKey")
+_ADDRESS = (("mail", ""), ("gpgMailbox", ""), ("proxyAddresses", "smtp:"))
+"""The attributes that have an address, and what stands before it there. One that a server does not know is no
+error in a search (RFC 4511 section 4.5.1.7)."""
+_CERTIFICATES = ("userCertificate;binary", "userCertificate", "userSMIMECertificate", "pgpKey")
+"""Some servers know the first only without its option, though RFC 4523 section 2.1 demands it."""
 _PORTS = {"ldaps": 636, "ldap": 389}
 
 
@@ -116,7 +120,9 @@ async def _told(server: LdapServer, tls: ssl.SSLContext, address: str) -> list[O
     from keystore.discovery.ldapclient import search
 
     try:
-        values = await search(server, tls, [(name, address) for name in _ADDRESS], _CERTIFICATES)
+        values = await search(
+            server, tls, [(name, before + address) for name, before in _ADDRESS], _CERTIFICATES
+        )
     except SourceFailed as failure:
         return failure
     # The values are not small, and parsing them is not quick.

@@ -42,6 +42,10 @@ PEOPLE = {
     "secret@example.test": {"pgpKey": [SECRET_KEY]},
     "broken@example.test": {"userSMIMECertificate": [b"no bundle"], "pgpKey": [b"no key"]},
     "none@example.test": {},
+    "eve@example.test": {
+        "userCertificate;binary": [BOB.der],
+        "proxyAddresses": [b"SMTP:eve@example.test", b"smtp:evelyn@example.test", b"X500:/o=evelyn"],
+    },
     "star*(x)\\2a@example.test": {"pgpKey": [ALICE]},
     "closed@example.test": {"userCertificate;binary": [BOB.der]},
     **{f"many@example.test#{number}": {"userCertificate;binary": [BOB.der]} for number in range(6)},
@@ -113,6 +117,13 @@ async def test_of_a_secret_key_only_the_certificate_is_offered(ca: TestCA, direc
 @pytest.mark.parametrize("address", ["none@example.test", "nobody@example.test", "broken@example.test", "*"])
 async def test_nothing_of_use_is_no_failure(ca: TestCA, directory: Slapd, address: str) -> None:
     assert await source(ca, over_tls(directory)).find(address) == []
+
+
+async def test_a_person_of_active_directory_is_found_by_each_address(ca: TestCA, directory: Slapd) -> None:
+    """Further addresses are in proxyAddresses, with their kind before them."""
+    for address in ("eve@example.test", "Evelyn@example.test"):
+        assert summary(await source(ca, over_tls(directory)).find(address)) == [(Scheme.SMIME, BOB.der)]
+    assert await source(ca, over_tls(directory)).find("X500:/o=evelyn") == []
 
 
 async def test_an_address_is_a_value_and_no_expression(ca: TestCA, directory: Slapd) -> None:
