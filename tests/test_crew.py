@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from keystore.keystore import Keystore
-from keystore.model import Fingerprint
+from keystore.model import Fingerprint, Holder
+from keystore.vault import Vault
 from secmailproxy.crew import _LARGE, _MANY, Crew
 from secmailproxy.errors import NoUsableCertificate
 from secmailproxy.mime.assemble import openpgp_ciphertext
@@ -200,17 +201,21 @@ async def test_what_somebody_waits_for_comes_before_a_mailbox(desk: Desk) -> Non
     assert order == [Urgency.SUBMISSION, Urgency.SYNC, Urgency.SYNC]
 
 
-def test_keys_that_gnupg_holds_are_used_by_this_process(desk: Desk) -> None:
-    """It may ask for a passphrase, and nobody else should wait for that."""
+@pytest.mark.parametrize("holder", [Holder.GNUPG, Holder.PKCS11])
+def test_keys_that_others_hold_are_used_by_this_process(desk: Desk, holder: Holder) -> None:
+    """They may ask for a passphrase, and nobody else should wait for that; a token knows one process."""
 
-    class Held(Keystore):
-        @property
-        def relies_on_gnupg(self) -> bool:
-            return True
+    class Elsewhere(Vault):
+        def held_by(self, asked: Holder) -> list[Fingerprint]:
+            return [desk.keys[ALICE]] if asked is holder else []
 
     store, settings = desk.keystore, OutboundSettings()
-    work = Work(settings, "_protect", (Envelope(ALICE, (BOB,)), MESSAGE, ALICE, None))
-    assert work.carry_out(Held(store._store, store._vault, store._gnupg, store.roots, store._folder)) is None
+    vault = Elsewhere(store._store, store._vault._secrets)
+    work = Work(settings, "_protect", (Envelope(ALICE, (BOB,)), MESSAGE, ALICE, "", None))
+    assert work.carry_out(Keystore(store._store, vault, store._gnupg, store.roots, store._folder)) is None
+    done = work.carry_out(store)
+    assert done is not None
+    assert done.value
 
 
 def test_steady_is_over_after_the_block(desk: Desk) -> None:
