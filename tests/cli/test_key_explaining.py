@@ -146,3 +146,18 @@ def test_without_sources_it_is_said_where_to_switch_them_on(key: Run, home: Prox
     assert result.exit_code == 64
     assert "[discovery]" in result.stderr
     assert "off      gnupg, folder, url, ldap, wkd, dane, vks, hkps (" in key("explain", BOB).stdout
+
+
+def test_before_there_is_an_account_a_key_is_the_sender_and_without_both_setup_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = empty_home(tmp_path / "new")
+    monkeypatch.setenv(HOME_VARIABLE, str(home.folder))
+    asked = ["key", "explain", BOB]
+    said = CliRunner().invoke(program, asked).output
+    assert "secmailproxy setup" in said
+    assert "<>" not in said
+    with home.keystore() as keystore:
+        keystore.generate(ALICE)
+    assert f"A message from {ALICE} leaves signed" in CliRunner().invoke(program, asked).output
+    assert shown(CliRunner().invoke(program, [*asked, "--json"]))["from"] == ALICE

@@ -39,9 +39,10 @@ _LEAVES = {
     Protection.SIGNED_AND_ENCRYPTED: "leaves signed and encrypted",
 }
 _GET = (
-    "To have it encrypted, import the certificate (secmailproxy key import FILE), or have its owner send you "
-    "mail that brings it."
+    "To have it encrypted, import the certificate (secmailproxy key import FILE), switch on a source that "
+    "has it, or have its owner send you mail that brings it."
 )
+_NOBODY = "there is no account and no key of yours yet; run: secmailproxy setup you@your.domain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Explanation:
 
 @click.command()
 @click.argument("address", shell_complete=known)
-@click.option("--from", "from_", metavar="ADDRESS", help="The sender; default: your first account.")
+@click.option("--from", "from_", metavar="ADDRESS", help="The sender; default: your first account, or key.")
 @click.option("--cached", is_flag=True, help="Ask nobody: show what the sources said last.")
 @json_option
 @store_passphrase
@@ -110,13 +111,16 @@ def find(address: str, every: bool, as_json: bool, secrets_passphrase: Passphras
 def _climbed(address: str, from_: str | None, reach: Reach | None, passphrase: Passphrase) -> Explanation:
     config = load_config()
     address = checked_address(address, "ADDRESS")
-    sender = checked_address(from_, "--from") if from_ else _first_account(config)
+    sender = checked_address(from_, "--from") if from_ else ""
     with closing(open_keystore(config, passphrase)) as keystore, our_errors():
+        sender = sender or _somebody(config, keystore)
         return asyncio.run(_explained(keystore, config, sender, address, reach))
 
 
-def _first_account(config: Config) -> str:
-    return config.accounts[0].address if config.accounts else ""
+def _somebody(config: Config, keystore: Keystore) -> str:
+    """Who may be meant where no sender is named; "" where nobody can send anything yet."""
+    with_key = (address for one in keystore.owned() for address in one.addresses)
+    return config.accounts[0].address if config.accounts else next(with_key, "")
 
 
 async def _explained(
@@ -216,7 +220,13 @@ def _outcome(one: Explanation) -> str:
     if one.refusal is not None:
         return f"{message} is refused now: {one.refusal.text}"
     plan = one.decision.plan
-    return f"{message} {_LEAVES[plan.protection]} now: {plan.why}."
+    return f"{message} {_LEAVES[plan.protection]} now: {_why(one)}."
+
+
+def _why(one: Explanation) -> str:
+    if one.refusal is not None:
+        return one.refusal.text
+    return one.decision.plan.why if one.decision.question.sender else _NOBODY
 
 
 def _as_json(one: Explanation) -> dict[str, Any]:
@@ -234,7 +244,7 @@ def _as_json(one: Explanation) -> dict[str, Any]:
         "decision": plan.protection.value if plan else "refused",
         "scheme": plan.scheme.value if plan and plan.protection is not Protection.NONE else None,
         "certificates": list(plan.copies[0].fingerprints) if plan else [],
-        "why": plan.why if plan else one.refusal.text if one.refusal else "",
+        "why": _why(one),
     }
 
 
