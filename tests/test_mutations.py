@@ -1,14 +1,16 @@
 """No octet of a signed or encrypted message can be changed, put in or taken out, and something else be valid.
 
-Every octet of a small message of each kind is changed once; insertions, deletions, exchanges, cuts and other
-line ends are tried at random. Where a verdict stays valid, what is covered is what it was: outside of that
-are header fields that no signature covers, and octets that no reader looks at (MIME-03, MIME-07).
+Every octet of a small message of each kind is changed once, of long lines of base64 every other one;
+insertions, deletions, exchanges, cuts and other line ends are tried at random. Where a verdict stays valid,
+what is covered is what it was: outside of that are header fields that no signature covers, and octets that
+no reader looks at (MIME-03, MIME-07).
 """
 
 from __future__ import annotations
 
 import email
 import email.policy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parseaddr
@@ -27,6 +29,7 @@ from tests.fixtures.forging_desk import ForgingDesk, forging_desk
 __all__ = ["desk", "forging_desk"]
 
 Reader = Callable[[bytes], Unprotected]
+BASE64 = re.compile(rb"(?m)^[A-Za-z0-9+/]{60,}")
 SIGNATURES = {"application/pgp-signature", "application/pkcs7-signature"}
 
 
@@ -94,9 +97,11 @@ def wrong(original: Original, changed: bytes) -> str:
 
 
 def flipped(original: bytes) -> Iterator[tuple[int, bytes]]:
-    """The message with one bit changed, of each octet in turn."""
+    """The message with one bit changed, of each octet in turn; of long lines of base64 every other one."""
+    alike = {at for line in BASE64.finditer(original) for at in range(line.start() + 1, line.end(), 2)}
     for at, octet in enumerate(original):
-        yield at, original[:at] + bytes([octet ^ 1 << at % 7]) + original[at + 1 :]
+        if at not in alike:
+            yield at, original[:at] + bytes([octet ^ 1 << at % 7]) + original[at + 1 :]
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])
