@@ -25,7 +25,6 @@ BOB = "bob@example.org"
 FIRST, SECOND, THIRD = (openpgp.generate(BOB, now=NOW - age * DAY) for age in (9, 5, 1))
 ENDED = openpgp.generate(BOB, now=NOW - 20 * DAY, expires=10 * DAY)
 
-
 Run = Callable[..., str]
 
 
@@ -181,6 +180,14 @@ def test_what_does_not_match_verifies_nothing(
     assert said in run("key", "verify", BOB, "--scanned", scanned, code=code)
     [listed] = json.loads(run("key", "list", BOB, "--json"))["keys"]
     assert listed["trust"] == "known"
+
+
+def test_where_none_is_in_use_the_command_that_decides_is_told(run: Run, bring: Callable[..., None]) -> None:
+    bring(FIRST, SECOND)
+    run("key", "delete", FIRST.fingerprint, "--yes")
+    assert f"no certificate is in use for {BOB}; see: secmailproxy key settle {BOB}" in run(
+        "key", "verify", BOB
+    )
 
 
 def test_the_code_in_the_terminal_is_the_fingerprint(run: Run, bring: Callable[..., None]) -> None:

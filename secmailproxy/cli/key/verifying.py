@@ -13,6 +13,7 @@ import click
 from keystore.comparing import as_scanned, from_scan
 from keystore.errors import KeyRefused
 from keystore.model import Certificate, Fingerprint, Scheme, Trust
+from keystore.selection import how_to_settle
 from secmailproxy.cli.context import Passphrase, load_config_or_defaults, print_json
 from secmailproxy.cli.key import text
 from secmailproxy.cli.key.common import NotFound, json_option, opened, store_passphrase
@@ -107,7 +108,7 @@ def _lines(address: str, mine: Certificate | None, theirs: Certificate | None) -
     if theirs is not None:
         yield f"{address}:  {text.spaced(theirs.fingerprint)}"
     else:
-        yield f"no certificate is in use for {address}; see: secmailproxy key settle"
+        yield f"no certificate is in use for {address}; see: {how_to_settle(address)}"
 
 
 def _qr(content: str) -> str:
