@@ -13,7 +13,7 @@ import contextlib
 import os
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -101,6 +101,18 @@ class Agent:
                     self._grips[number] = grip
                     found.append(AgentKey(number, card if kind == "T" else "", protection == "P"))
         return found
+
+    def quiet(self, public: Collection[bytes]) -> frozenset[bytes]:
+        """Those of the keys `public` for which nobody would be asked now: unprotected, or remembered."""
+        found = set()
+        with contextlib.suppress(Ended, Refused), self._conversation() as agent:
+            lines = [line.split(" ") for line in agent.ask("KEYINFO --list").status]
+            silent = {one[1] for one in lines if len(one) > 6 and (one[5] == "1" or one[6] == "C")}
+            for number in public:
+                with contextlib.suppress(Refused):
+                    if self._grip(agent, number) in silent:
+                        found.add(number)
+        return frozenset(found)
 
     def sign(self, public: bytes, digest: bytes, prompt: str) -> Expression:
         """The agent's signature, an S-expression, over a digest of SHA-512 with the key `public`.

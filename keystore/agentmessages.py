@@ -74,7 +74,7 @@ class AgentMessages:
         }
         public = [elsewhere.public_key(one.owner.octets, one.fingerprint) for one in keys.values()]
         doubtful = []
-        for question in openpgp.questions(ciphertext, public):
+        for question in self._quiet_first(openpgp.questions(ciphertext, public)):
             key = keys[question.public.fingerprint]
             if question.hidden and not _meant_to_read(key):
                 continue
@@ -90,11 +90,18 @@ class AgentMessages:
         if doubtful:
             raise HolderInDoubt(doubtful)
 
+    def _quiet_first(self, questions: Sequence[elsewhere.Question]) -> Sequence[elsewhere.Question]:
+        """Named keys before hidden ones, and of these those for which nobody has to be asked."""
+        if len(questions) < 2:
+            return questions
+        quiet = self._agent.quiet([_number(one) for one in questions])
+        return sorted(questions, key=lambda one: (one.hidden, _number(one) not in quiet))
+
     def _opened(self, question: elsewhere.Question, key: HeldKey) -> bytes | None:
         numbers = question.numbers
         if numbers is None:
             return None
-        number = plain_number(elsewhere.public_number(question.public))
+        number = _number(question)
         prompt = _prompt("A message to you is to be opened.", key.owner, key.fingerprint)
         answer = self._agent.decrypt(number, numbers, prompt)
         return question.answered(answer.octets, padded=answer.padded)
@@ -115,6 +122,10 @@ class AgentMessages:
             # The message and its rules are as they should be: another try may do better.
             raise StoreLocked(f"what GnuPG made with key {key} is no signature by it; is its card sound?")
         return made
+
+
+def _number(question: elsewhere.Question) -> bytes:
+    return plain_number(elsewhere.public_number(question.public))
 
 
 def _meant_to_read(key: HeldKey) -> bool:

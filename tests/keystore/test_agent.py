@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +141,33 @@ def test_one_key_that_is_not_there_beside_another(person: Person) -> None:
     assert opened.octets == TEXT
     with pytest.raises(HolderInDoubt):
         next(found)
+
+
+@pytest.mark.parametrize("remembered", [0, 1])
+def test_of_several_keys_one_that_needs_no_passphrase_opens(tmp_path: Path, remembered: int) -> None:
+    """Whoever cancels the prompt for one key could not read what another opens."""
+    asked = tmp_path / "asked"
+    pinentry = tmp_path / "pinentry"
+    pinentry.write_text(f"#!/bin/sh\ntouch {asked}\necho OK\nread -r line\necho ERR 83886179 cancelled\n")
+    pinentry.chmod(0o700)
+    addresses = ["one@example.org", "two@example.org"]
+    with oracle() as gnupg:
+        # An agent tries the passphrase that it was told last for every key.
+        people = [replace(gnupg, passphrase=address) for address in addresses]
+        for person, address in zip(people, addresses, strict=True):
+            person.generate(address)
+        held = [openpgp.certificate(gnupg.binary(address)) for address in addresses]
+        recipients = [word for address in addresses for word in ("-r", address)]
+        message = gnupg.run("--encrypt", *recipients, data=TEXT).stdout
+        only = gnupg.run("--encrypt", "-r", addresses[remembered], data=TEXT).stdout
+        gnupg.end()
+        with (gnupg.home / "gpg-agent.conf").open("a") as settings:
+            settings.write(f"pinentry-program {pinentry}\n")
+        assert people[remembered].run("--decrypt", data=only).stdout == TEXT
+        session_key = next(AgentMessages(Agent(gnupg.home, seconds=30)).session_keys(message, held))
+        opened = openpgp.open_with_session_key(message, session_key, lambda issuer: (), LATER)
+    assert opened.octets == TEXT
+    assert not asked.exists()
 
 
 def test_lists_its_keys(person: Person) -> None:
