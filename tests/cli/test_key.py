@@ -378,6 +378,12 @@ class TestChange:
     def test_trust_needs_a_key_and_a_level(self, key, words, said):
         assert said in key("trust", *words, code=64).stderr
 
+    def test_who_rejects_the_only_certificate_is_told_what_becomes_of_mail(self, key, file):
+        key("import", file(armored(BOB)))
+        said = key("trust", "bob", "rejected").stderr
+        assert "No certificate is left for bob@example.org: mail there leaves signed and in clear" in said
+        assert key("trust", "bob", "known").stderr == ""
+
     def test_trust_takes_a_spaced_fingerprint(self, key_json, file):
         key_json("import", file(armored(BOB)))
         spaced = [BOB.fingerprint[at : at + 4] for at in range(0, 40, 4)]
