@@ -6,8 +6,8 @@ import os
 _Path = str | os.PathLike[str]
 
 
-def replace_file(path: _Path, octets: bytes) -> None:
-    """Put a file with `octets`, mode 0600, in the place of `path`; it is on the disk when this returns.
+def replace_file(path: _Path, octets: bytes, mode: int = 0o600) -> None:
+    """Put a file with `octets` and `mode` in the place of `path`; it is on the disk when this returns.
 
     The folder must exist. Raises OSError, and what was there before stays.
     """
@@ -19,6 +19,8 @@ def replace_file(path: _Path, octets: bytes) -> None:
         with open(descriptor, "wb") as stream:
             stream.write(octets)
             stream.flush()
+            if mode != 0o600:
+                os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:

@@ -12,12 +12,11 @@ Standards: draft-koch-openpgp-webkey-service-21 sections 3.1 and 4.5.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from keystore.discovery.directory import places
+from keystore.files import replace_file
 
 _POLICY = "policy"
 _DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
@@ -51,7 +50,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
         _make_folders(folder, path.parent)
         if path.name == _POLICY and path.exists():
             continue
-        _replace(path, octets)
+        replace_file(path, octets, 0o644)
 
 
 def upload_instructions(address: str) -> list[str]:
@@ -73,16 +72,3 @@ def _make_folders(top: Path, folder: Path) -> None:
     for one in reversed(made):
         one.mkdir()
         one.chmod(0o755)
-
-
-def _replace(path: Path, octets: bytes) -> None:
-    with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as new:
-        try:
-            new.write(octets)
-            new.flush()
-            os.fchmod(new.fileno(), 0o644)
-            os.fsync(new.fileno())
-            os.replace(new.name, path)
-        except BaseException:
-            os.unlink(new.name)
-            raise

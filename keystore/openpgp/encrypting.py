@@ -56,15 +56,7 @@ def encrypt_to(
     else:
         builder.seipd_v1("aes256")
     sign(builder)
-    for key in keys:
-        _add(builder, key)
-    try:
-        made = ask(builder.to_vec)
-    except EngineRefused:
-        raise KeyRefused("the message could not be encrypted with these keys") from None
-    if not _names(made, keys):
-        raise KeyRefused("the message would be encrypted to other keys than those chosen")
-    return armor(made, "MESSAGE", checksum=not all_v6)
+    return armor(_made_for(keys, builder), "MESSAGE", checksum=not all_v6)
 
 
 def session_key_packets(session_key: bytes, keys: Sequence[RecipientKey]) -> bytes:
@@ -77,6 +69,11 @@ def session_key_packets(session_key: bytes, keys: Sequence[RecipientKey]) -> byt
     builder = engine.MessageBuilder.from_bytes("", b"")
     builder.seipd_v1("aes256")
     builder.set_session_key(session_key)
+    return b"".join(one.octets for one in islice(packets(_made_for(keys, builder)), len(keys)))
+
+
+def _made_for(keys: Sequence[RecipientKey], builder: engine.MessageBuilder) -> bytes:
+    """The message, binary, encrypted to just these keys. Raises KeyRefused."""
     for key in keys:
         _add(builder, key)
     try:
@@ -85,7 +82,7 @@ def session_key_packets(session_key: bytes, keys: Sequence[RecipientKey]) -> byt
         raise KeyRefused("the message could not be encrypted with these keys") from None
     if not _names(made, keys):
         raise KeyRefused("the message would be encrypted to other keys than those chosen")
-    return b"".join(one.octets for one in islice(packets(made), len(keys)))
+    return made
 
 
 def _add(builder: engine.MessageBuilder, key: RecipientKey) -> None:

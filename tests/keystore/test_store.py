@@ -18,17 +18,6 @@ from keystore.store import Store, StoredCertificate, StoredSecret
 from tests.fixtures.rows import NOW, SUBKEY, V4, V6, put
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "keys" / "store.sqlite3"
-
-
-@pytest.fixture
-def store(path):
-    with closing(Store.open(path)) as opened:
-        yield opened
-
-
 def test_put_and_find(store):
     row = put(store, V4, "alice@example.org", "a.smith@example.org", "alice@example.org")
     assert store.certificate(V4) == row

@@ -19,17 +19,6 @@ from keystore.store import Store, StoredSecret
 from tests.fixtures.rows import V4, put
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "keys" / "store.sqlite3"
-
-
-@pytest.fixture
-def store(path):
-    with closing(Store.open(path)) as opened:
-        yield opened
-
-
 def test_deleted_secrets_are_wiped_from_the_file(path):
     with closing(Store.open(path)) as store:
         put(store, V4)
